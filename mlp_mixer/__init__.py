@@ -1,0 +1,11 @@
+"""MLP-Mixer (arXiv 2105.01601) on JAX: pretrain, transfer, and use the published weights.
+
+module = mlp_mixer.create("B/16", num_classes=1000, image_size=224)
+module, params = mlp_mixer.load("Mixer-B_16.npz")
+logits = module.apply({"params": params}, images)  # float [n, 224, 224, 3] in [-1, 1]
+"""
+
+from mlp_mixer.models.mixer import MlpMixer, create
+from mlp_mixer.weights.load import load, save
+
+__all__ = ["MlpMixer", "create", "load", "save"]

@@ -1,0 +1,93 @@
+"""Random changes to training images, on the host and in uint8."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from mlp_mixer.data import images
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What happens to training images, in the order of the fields; each is off by default.
+
+    Attributes:
+        size: (height, width) of the result in pixels.
+        inception_crop: smallest share of the image's area that a random crop keeps; the crop's
+            aspect is 3/4 to 4/3 and it is resized to `size`. 0 resizes the whole image's middle.
+        rotate: largest angle in degrees, either way.
+        zoom: largest change of scale: exp(-zoom) to exp(zoom).
+        shift: largest shift in pixels, along both axes; what comes in is black.
+        pad_crop: pixels of reflection padding on each side, out of which `size` is cut again.
+        flip: whether half of the images are mirrored left to right.
+    """
+
+    size: tuple[int, int]
+    inception_crop: float = 0.0
+    rotate: float = 0.0
+    zoom: float = 0.0
+    shift: float = 0.0
+    pad_crop: int = 0
+    flip: bool = False
+
+    def one(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """An image of any size, uint8 [h, w, c], to one of `size`."""
+        if self.inception_crop:
+            image = images.resize(inception_crop(image, rng, self.inception_crop), self.size)
+        else:
+            image = images.resize_and_crop(image, self.size, 1.0)
+        return self.batch(image[None], rng)[0]
+
+    def batch(self, batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Images that have `size` already, uint8 [n, h, w, c]: everything after the crop.
+
+        The work is done for the whole batch at once where that pays.
+        """
+        if self.rotate or self.zoom or self.shift:
+            batch = np.stack([self._move(image, rng) for image in batch])
+        if self.pad_crop:
+            batch = pad_crop(batch, rng, self.pad_crop)
+        if self.flip:
+            mirrored = rng.random(len(batch)) < 0.5
+            batch = np.where(mirrored[:, None, None, None], batch[:, :, ::-1], batch)
+        return np.ascontiguousarray(batch)
+
+    def _move(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        h, w, c = image.shape
+        angle, zoom, down, right = rng.uniform(-1, 1, 4)
+        matrix = cv2.getRotationMatrix2D(
+            ((w - 1) / 2, (h - 1) / 2), angle * self.rotate, np.exp(zoom * self.zoom)
+        )
+        matrix[:, 2] += (right * self.shift, down * self.shift)
+        return cv2.warpAffine(image, matrix, (w, h)).reshape(h, w, c)
+
+
+def inception_crop(image: np.ndarray, rng: np.random.Generator, min_area: float) -> np.ndarray:
+    """A random part of the image: `min_area` to all of its area, aspect 3/4 to 4/3.
+
+    The height is drawn uniformly between the limits that area and aspect leave it, as in the
+    reference (TensorFlow's sample_distorted_bounding_box), which makes small crops more frequent
+    than a uniform area would.
+    """
+    h, w = image.shape[:2]
+    for _ in range(100):
+        aspect = rng.uniform(3 / 4, 4 / 3)  # width / height
+        shortest = np.sqrt(min_area * h * w / aspect)
+        tallest = min(h, w / aspect, np.sqrt(h * w / aspect))
+        if shortest > tallest:
+            continue  # this aspect does not fit the image with enough area
+        crop_h = int(np.clip(round(rng.uniform(shortest, tallest)), 1, h))
+        crop_w = int(np.clip(round(crop_h * aspect), 1, w))
+        top, left = rng.integers(0, h - crop_h + 1), rng.integers(0, w - crop_w + 1)
+        return image[top : top + crop_h, left : left + crop_w]
+    return image  # a very long image: the whole of it, as in the reference
+
+
+def pad_crop(batch: np.ndarray, rng: np.random.Generator, pad: int) -> np.ndarray:
+    """Reflection-pads images [n, h, w, c] by `pad` pixels and cuts each at a random place."""
+    n, h, w, _ = batch.shape
+    padded = np.pad(batch, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (h, w), axis=(1, 2))
+    tops, lefts = rng.integers(0, 2 * pad + 1, (2, n))
+    return windows[np.arange(n), tops, lefts].transpose(0, 2, 3, 1)

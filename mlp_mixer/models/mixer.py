@@ -1,0 +1,255 @@
+"""MLP-Mixer (Tolstikhin et al. 2021, arXiv 2105.01601) as a Flax Linen module.
+
+Linen names submodules by itself, and those names are the ones of the published checkpoints
+(`MixerBlock_0/token_mixing/Dense_0/kernel`). Nothing outside `models/` knows about Linen: the rest
+of the code base sees `module.init`, `module.apply` and a plain nested dict of parameters.
+
+Shapes in comments: n images, h x w pixels, s tokens (patches), c channels (hidden_dim).
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+# Table 1 of the paper. S (the number of tokens) follows from image and patch size.
+SIZES: dict[str, dict[str, int]] = {
+    "S": dict(num_blocks=8, hidden_dim=512, tokens_mlp_dim=256, channels_mlp_dim=2048),
+    "B": dict(num_blocks=12, hidden_dim=768, tokens_mlp_dim=384, channels_mlp_dim=3072),
+    "L": dict(num_blocks=24, hidden_dim=1024, tokens_mlp_dim=512, channels_mlp_dim=4096),
+    "H": dict(num_blocks=32, hidden_dim=1280, tokens_mlp_dim=640, channels_mlp_dim=5120),
+}
+# The variants of Table 1, and S/8, which was released later. Any other patch size works too.
+VARIANTS = ("S/32", "S/16", "S/8", "B/32", "B/16", "L/32", "L/16", "H/14")
+
+
+class MlpBlock(nn.Module):
+    """Dense, GELU, Dense back to the input's width, over the last axis."""
+
+    mlp_dim: int
+    dropout_rate: float = 0.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        dropout = nn.Dropout(self.dropout_rate, deterministic=not train, name="dropout")
+        y = nn.Dense(self.mlp_dim, dtype=self.dtype)(x)
+        y = dropout(nn.gelu(y))  # the tanh approximation, as the published weights were trained
+        return dropout(nn.Dense(x.shape[-1], dtype=self.dtype)(y))
+
+
+class MixerBlock(nn.Module):
+    """Token mixing and channel mixing, each with pre-normalisation and a skip connection."""
+
+    tokens_mlp_dim: int
+    channels_mlp_dim: int
+    dropout_rate: float = 0.0
+    drop_path: float = 0.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        def mlp(dim: int, name: str) -> MlpBlock:
+            return MlpBlock(dim, self.dropout_rate, self.dtype, name=name)
+
+        # x: [n, s, c]. For TPU XLA compiles swapaxes + Dense best; an einsum is up to 6% slower.
+        y = nn.LayerNorm(dtype=self.dtype)(x).swapaxes(1, 2)  # [n, c, s]
+        y = mlp(self.tokens_mlp_dim, "token_mixing")(y, train=train).swapaxes(1, 2)
+        x = x + self._maybe_drop(y, train)
+        y = nn.LayerNorm(dtype=self.dtype)(x)
+        y = mlp(self.channels_mlp_dim, "channel_mixing")(y, train=train)
+        return x + self._maybe_drop(y, train)
+
+    def _maybe_drop(self, y: jax.Array, train: bool) -> jax.Array:
+        """Stochastic depth: drops the branch `y` of each example with probability drop_path."""
+        if not train or self.drop_path == 0.0:
+            return y
+        keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.drop_path, (len(y), 1, 1))
+        return y * keep.astype(y.dtype)
+
+
+class MlpMixer(nn.Module):
+    """MLP-Mixer: float images [n, h, w, image_channels] in [-1, 1] to logits [n, num_classes].
+
+    Parameters are float32 and have the names and shapes of the published checkpoints. The class
+    head starts at zero. With `num_classes=0` there is no head and the result is the pooled
+    features [n, hidden_dim]; both kinds of result are float32 whatever `dtype` is.
+
+    Stochastic depth follows the authors' code in big_vision, because that is the code whose
+    recipe reached the published accuracy: in block i of N the branches of both MLPs are dropped
+    with probability `stoch_depth * i / (N - 1)`, independently for each example and MLP; what is
+    kept is not rescaled in training, and nothing is rescaled at test time. (The paper words it as
+    linear from the first MLP to the last, timm and scenic divide by the keep probability.)
+    Dropout acts after the GELU and after the second Dense layer of each MLP, as in ViT.
+    Both draw from the rng stream "dropout".
+
+    Attributes:
+        num_classes: width of the head; 0 for none.
+        image_size: (height, width) in pixels. The token-mixing weights fit this size only.
+        patch_size: (height, width) in pixels.
+        num_blocks: N, the number of Mixer layers.
+        hidden_dim: C, the width of a token.
+        tokens_mlp_dim: D_S, the hidden width of the token-mixing MLPs.
+        channels_mlp_dim: D_C, the hidden width of the channel-mixing MLPs.
+        image_channels: of the input; 3 for RGB.
+        dropout_rate: probability that an activation inside an MLP is dropped.
+        stoch_depth: drop probability of the last block's branches.
+        head_bias: initial value of the head's bias; see `losses.head_bias`.
+        dtype: of the computation in the blocks. LayerNorm statistics, the pooling and the head
+            are float32 always.
+    """
+
+    num_classes: int
+    image_size: tuple[int, int]
+    patch_size: tuple[int, int]
+    num_blocks: int
+    hidden_dim: int
+    tokens_mlp_dim: int
+    channels_mlp_dim: int
+    image_channels: int = 3
+    dropout_rate: float = 0.0
+    stoch_depth: float = 0.0
+    head_bias: float = 0.0
+    dtype: Any = jnp.float32
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """The number of patches along the height and the width."""
+        (h, w), (ph, pw) = self.image_size, self.patch_size
+        if min(h, w, ph, pw) < 1 or h % ph or w % pw:
+            raise ValueError(
+                f"image size {h}x{w} (height x width) is not tiled by patches of {ph}x{pw}; both "
+                f"sides must be multiples, for example {max(1, round(h / max(ph, 1))) * ph}"
+                f"x{max(1, round(w / max(pw, 1))) * pw}"
+            )
+        return h // ph, w // pw
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, *, train: bool = False, return_features: bool = False
+    ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
+        """Returns logits, or with `return_features` also a dict of what led to them.
+
+        Args:
+            images: float [n, h, w, image_channels] in [-1, 1].
+            train: whether dropout and stochastic depth are on; they need the rng "dropout".
+            return_features: the dict holds "stem" and "MixerBlock_i" (tokens [n, s, c] after the
+                stem and after each block) and "pre_logits" (pooled features [n, c]).
+
+        Raises:
+            ValueError: the patches do not tile the image, or the input or the parameters are of
+                another size than this module.
+        """
+        self._check(images)
+        features = {}
+        x = nn.Conv(
+            self.hidden_dim,
+            self.patch_size,
+            strides=self.patch_size,
+            padding="VALID",
+            dtype=self.dtype,
+            name="stem",
+        )(images)
+        x = x.reshape(len(x), -1, self.hidden_dim)  # n h w c -> n (h w) c, in raster order
+        features["stem"] = x
+        for i in range(self.num_blocks):
+            x = MixerBlock(
+                self.tokens_mlp_dim,
+                self.channels_mlp_dim,
+                dropout_rate=self.dropout_rate,
+                drop_path=self.stoch_depth * i / max(self.num_blocks - 1, 1),
+                dtype=self.dtype,
+                name=f"MixerBlock_{i}",
+            )(x, train=train)
+            features[f"MixerBlock_{i}"] = x
+        x = nn.LayerNorm(dtype=jnp.float32, name="pre_head_layer_norm")(x)
+        x = features["pre_logits"] = x.mean(axis=1)
+        if self.num_classes:
+            x = nn.Dense(
+                self.num_classes,
+                kernel_init=nn.initializers.zeros,
+                bias_init=nn.initializers.constant(self.head_bias),
+                dtype=jnp.float32,
+                name="head",
+            )(x)
+        return (x, features) if return_features else x
+
+    def _check(self, images: jax.Array) -> None:
+        tokens = self.grid[0] * self.grid[1]
+        expected = (*self.image_size, self.image_channels)
+        if images.ndim != 4 or images.shape[1:] != expected:
+            raise ValueError(
+                f"images of shape {images.shape} do not fit a Mixer made for [n, "
+                f"{', '.join(map(str, expected))}] (height, width, channels); resize the images, "
+                "or convert the weights to another size with mlp_mixer.load(path, image_size=...)"
+            )
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise ValueError(f"images must be float in [-1, 1], got {images.dtype}; x / 127.5 - 1?")
+        block = self.variables.get("params", {}).get("MixerBlock_0")
+        if block is not None and not self.is_initializing():
+            had = block["token_mixing"]["Dense_0"]["kernel"].shape[0]
+            if had != tokens:
+                raise ValueError(
+                    f"parameters made for {had} tokens do not fit an image of "
+                    f"{self.image_size[0]}x{self.image_size[1]} in patches of {self.patch_size[0]}x"
+                    f"{self.patch_size[1]}, which gives {tokens}; convert them with "
+                    "mlp_mixer.load(path, image_size=...)"
+                )
+
+
+def create(
+    variant: str | None = None,
+    *,
+    num_classes: int = 1000,
+    image_size: int | tuple[int, int] = 224,
+    patch_size: int | tuple[int, int] | None = None,
+    **fields: Any,
+) -> MlpMixer:
+    """Makes a Mixer from the name of a variant, or from its widths.
+
+    Args:
+        variant: size and patch, such as "B/16" (see VARIANTS; any patch size works). None where
+            patch_size and all widths (num_blocks, hidden_dim, tokens_mlp_dim, channels_mlp_dim)
+            are given.
+        num_classes: width of the head, 0 for pooled features.
+        image_size: pixels, one number for square or (height, width).
+        patch_size: overrides the variant's.
+        **fields: any other attribute of MlpMixer; widths override the variant's.
+
+    Raises:
+        ValueError: unknown variant, a missing or unknown field, or patches that do not tile.
+    """
+    sizes: dict[str, Any] = {}
+    if variant is not None:
+        size, _, patch = variant.partition("/")
+        if size not in SIZES or not patch.isdigit():
+            raise ValueError(
+                f"unknown Mixer variant {variant!r}; use one of {', '.join(VARIANTS)}, "
+                f"or any SIZE/PATCH with SIZE of {', '.join(SIZES)}"
+            )
+        sizes = SIZES[size] | {"patch_size": int(patch)}
+    if patch_size is not None:
+        sizes["patch_size"] = patch_size
+    fields = {"num_classes": num_classes, "image_size": image_size} | sizes | fields
+    known = {k for k in MlpMixer.__dataclass_fields__ if k not in ("parent", "name")}
+    required = {"patch_size", *SIZES["S"]}
+    if wrong := sorted(fields.keys() - known) or sorted(required - fields.keys()):
+        what = "unknown field" if set(wrong) - known else "without a variant, create() also needs"
+        raise ValueError(f"{what} {', '.join(wrong)}; a Mixer has {', '.join(sorted(known))}")
+    for name in ("image_size", "patch_size"):
+        fields[name] = as_pair(fields[name])
+    module = MlpMixer(**fields)
+    module.grid  # noqa: B018 - raises where the patches do not tile the image
+    return module
+
+
+def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """One number or (height, width) as (height, width)."""
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def init(module: MlpMixer, seed: int = 0) -> dict[str, Any]:
+    """Fresh float32 parameters of `module`, a nested dict with the published names."""
+    images = jnp.zeros((1, *module.image_size, module.image_channels), jnp.float32)
+    return jax.jit(module.init)(jax.random.key(seed), images)["params"]

@@ -1,0 +1,129 @@
+"""Orbax checkpoints of a run: step, parameters, optimizer state.
+
+They lie in WORKDIR/checkpoints/STEP/{params,opt_state}; the folder's name is the step. Saving is
+asynchronous and atomic: a run that is killed while it saves leaves the previous checkpoint.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from mlp_mixer.training.step import TrainState
+
+log = logging.getLogger(__name__)
+
+FOLDER = "checkpoints"
+
+
+class Checkpoints:
+    """Saves and restores the states of one run."""
+
+    def __init__(self, workdir: str | Path, keep: int = 1):
+        """`keep` is how many of the newest checkpoints stay."""
+        self._folder = Path(workdir).absolute() / FOLDER
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def latest_step(self) -> int | None:
+        """The newest complete checkpoint's step; None where there is none."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: TrainState) -> None:
+        """Copies the state to the host and writes it in the background."""
+        if step == self._manager.latest_step():
+            return
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(state.params),
+                opt_state=ocp.args.StandardSave(state.opt_state),
+            ),
+        )
+
+    def restore(self, step: int, like: TrainState, sharding: jax.sharding.Sharding) -> TrainState:
+        """The state saved at `step`, laid over devices as `sharding` says.
+
+        Raises:
+            ValueError: the checkpoint is unreadable, or does not fit `like`; names the parameters.
+        """
+
+        def target(tree: Any) -> Any:
+            return jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
+            )
+
+        _check_shapes(
+            self._manager.item_metadata(step)["params"], like.params, self._folder / str(step)
+        )
+        try:
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    params=ocp.args.StandardRestore(target(like.params)),
+                    opt_state=ocp.args.StandardRestore(target(like.opt_state)),
+                ),
+            )
+        except Exception as error:  # tensorstore raises bare Exception for missing or cut files
+            raise unreadable(self._folder, step, self._manager.all_steps(), error) from error
+        return TrainState(jnp.asarray(step, jnp.int32), restored["params"], restored["opt_state"])
+
+    def close(self) -> None:
+        """Waits until everything is written."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def restore_params(workdir: str | Path) -> dict[str, Any]:
+    """The newest checkpoint's parameters as NumPy arrays, for use outside the run.
+
+    Raises:
+        FileNotFoundError: the workdir has no checkpoint.
+        ValueError: the checkpoint is unreadable.
+    """
+    folder = Path(workdir).absolute() / FOLDER
+    steps = ocp.utils.checkpoint_steps(folder) if folder.is_dir() else []
+    if not steps:
+        raise FileNotFoundError(f"{workdir} has neither model.npz nor a checkpoint")
+    step = max(steps)
+    log.info("reading the parameters of step %d of %s", step, workdir)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            item = folder / str(step) / "params"
+            cpu = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+            like = jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=cpu),
+                checkpointer.metadata(item).item_metadata.tree,
+            )
+            return jax.device_get(checkpointer.restore(item, like))
+    except Exception as error:  # tensorstore raises bare Exception for missing or cut files
+        raise unreadable(folder, step, steps, error) from error
+
+
+def unreadable(folder: Path, step: int, steps: list[int], error: Exception) -> ValueError:
+    """The error for a checkpoint that exists but cannot be read."""
+    earlier = [s for s in steps if s < step]
+    fall_back = f"step {max(earlier)}" if earlier else "the start"
+    reason = str(error).strip().splitlines()[0][:300] if str(error) else type(error).__name__
+    return ValueError(
+        f"checkpoint {folder / str(step)} is unreadable ({reason}); delete this folder to go on "
+        f"from {fall_back}"
+    )
+
+
+def _check_shapes(stored: Any, wanted: Any, where: Path) -> None:
+    def flat(tree: Any) -> dict[str, tuple[int, ...]]:
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return {jax.tree_util.keystr(p, simple=True, separator="/"): x.shape for p, x in leaves}
+
+    have, want = flat(stored), flat(wanted)
+    differences = [
+        f"  {name}: checkpoint {have.get(name, 'has none')}, model {want.get(name, 'has none')}"
+        for name in sorted(have.keys() | want.keys())
+        if have.get(name) != want.get(name)
+    ]
+    if differences:
+        raise ValueError(f"checkpoint {where} does not fit the model:\n" + "\n".join(differences))

@@ -1,0 +1,95 @@
+"""From a config to the parts of a run."""
+
+import logging
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from mlp_mixer.data import sources
+from mlp_mixer.data.augment import Augment
+from mlp_mixer.models import mixer
+from mlp_mixer.training import losses
+from mlp_mixer.weights import layouts, resolution
+from mlp_mixer.weights.load import load
+
+log = logging.getLogger(__name__)
+
+Config = ml_collections.ConfigDict
+
+
+def open_data(config: Config) -> tuple[sources.Source, sources.Source]:
+    """The sources to train and to test on."""
+    data = config.data
+    train = sources.open_source(data.source, data.train_split, config.image_channels)
+    test = sources.open_source(data.source, data.test_split, config.image_channels)
+    if data.examples_per_class:
+        train = sources.take_per_class(train, data.examples_per_class, config.seed)
+    return train, test
+
+
+def make_augment(config: Config) -> Augment:
+    """What happens to training images.
+
+    Raises:
+        ValueError: the config names a change that there is not.
+    """
+    try:
+        return Augment(tuple(config.image_size), **config.augment)
+    except TypeError as error:
+        known = ", ".join(name for name in Augment.__dataclass_fields__ if name != "size")
+        raise ValueError(f"config.augment: {error}; it may have {known}") from error
+
+
+def make_model(config: Config, num_classes: int) -> mixer.MlpMixer:
+    """The model, at the size that it is trained at.
+
+    `init_image_size` is the size at which the weights of init_from were trained; the model is then
+    the one that the paper's block-diagonal scheme makes of it.
+    """
+    module = mixer.create(
+        num_classes=num_classes,
+        image_size=tuple(config.get("init_image_size", config.image_size)),
+        image_channels=config.image_channels,
+        head_bias=losses.head_bias(config.loss, num_classes),
+        dtype=compute_dtype(config.dtype),
+        **config.model,
+    )
+    return resolution.tile_module(module, tuple(config.image_size))
+
+
+def compute_dtype(name: str) -> Any:
+    """ "auto" is bfloat16 on TPU and GPU, and float32 on CPU, where bfloat16 gains nothing."""
+    dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+    if name == "auto":
+        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    if name not in dtypes:
+        raise ValueError(f"unknown dtype {name!r}; use auto, {' or '.join(dtypes)}")
+    return dtypes[name]
+
+
+def initial_params(config: Config, module: mixer.MlpMixer) -> dict[str, Any]:
+    """Random parameters, or those of `init_from` with a new head.
+
+    Raises:
+        ValueError: the weights are of another model than the config's; names the differences.
+    """
+    params = random_params(config, module)
+    init_from = config.get("init_from")
+    if not init_from:
+        return params
+    loaded_module, loaded = load(init_from, num_classes=0, image_size=module.image_size)
+    want, have = layouts.shapes(module.clone(num_classes=0)), layouts.shapes(loaded_module)
+    if differences := layouts.differences(have, want):
+        raise ValueError(
+            f"{init_from} (as a Mixer for {module.image_size[0]}x{module.image_size[1]} pixels) "
+            "does not fit the config's model and init_image_size:\n" + "\n".join(differences)
+        )
+    log.info("initialised all but the head from %s", init_from)
+    return params | loaded
+
+
+def random_params(config: Config, module: mixer.MlpMixer) -> dict[str, Any]:
+    """Fresh parameters for the config's seed."""
+    return mixer.init(module, config.seed)
