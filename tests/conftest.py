@@ -2,11 +2,20 @@
 
 import importlib.util
 import json
+import tempfile
 from pathlib import Path
 
 import jax
 import ml_collections
 import pytest
+
+from mlp_mixer.training import host_memory
+
+host_memory.keep()
+# Many tests compile the same small programs; this folder lasts as long as the tests.
+_CACHE = tempfile.TemporaryDirectory()
+jax.config.update("jax_compilation_cache_dir", _CACHE.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"

@@ -1,0 +1,112 @@
+"""What a run spends outside of the compiled step, and how long it takes until the first step.
+
+    python -m benchmarks.loop_overhead [--config=configs/digits.py] [--steps=300]
+
+Start-up is timed from the start of a fresh `train.py` process to its first finished step, as
+written to metrics.jsonl. The overhead is the time of a step in the loop (median of the reports)
+less that of the compiled step called by itself with a batch that is on the device already. Both are
+measured in turns on the same machine.
+"""
+
+import argparse
+import importlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from mlp_mixer.data import pipeline
+from mlp_mixer.training import metrics, optimizer, parallel, setup
+from mlp_mixer.training.step import TrainState, make_train_step
+
+ROUNDS = 3
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", default="configs/digits.py")
+    parser.add_argument("--steps", type=int, default=300)
+    return parser.parse_args()
+
+
+def run_loop(args: argparse.Namespace) -> tuple[float, float]:
+    """Seconds until the first step, and seconds for each later step, of a whole process."""
+    with tempfile.TemporaryDirectory() as workdir:
+        start = time.time()
+        process = subprocess.Popen(
+            [sys.executable, "train.py", f"--config={args.config}", f"--workdir={workdir}",
+             "--config.total_epochs=0", f"--config.total_steps={args.steps}",
+             "--config.eval_every_epochs=0", f"--config.eval_every_steps={args.steps}",
+             "--config.checkpoint_every_epochs=0", f"--config.checkpoint_every_steps={args.steps}",
+             "--config.log_every_steps=1"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        path, first = Path(workdir) / metrics.FILE, None
+        while process.poll() is None:
+            if first is None and path.exists() and path.read_text():
+                first = time.time() - start
+            time.sleep(0.01)
+        speeds = [
+            line["train/images_per_second_per_device"] * jax.device_count()
+            for line in metrics.read(workdir)
+            if line["step"] > args.steps // 3 and "train/loss" in line
+        ]
+    return first, load_config(args).batch_size / statistics.median(speeds)
+
+
+def load_config(args: argparse.Namespace):
+    return importlib.import_module(args.config.removesuffix(".py").replace("/", ".")).get_config()
+
+
+def run_step(args: argparse.Namespace) -> float:
+    """Median seconds of the compiled step alone."""
+    config = load_config(args)
+    mesh = parallel.make_mesh()
+    train_source, _ = setup.open_data(config)
+    module = setup.make_model(config, len(train_source.class_names))
+    schedule = optimizer.make_schedule(config.lr, config.decay, args.steps, 1)
+    tx = optimizer.make_optimizer(config, schedule)
+    step = jax.jit(
+        make_train_step(module, tx, loss=config.loss, label_smoothing=config.label_smoothing),
+        donate_argnums=0,
+    )
+    params = setup.random_params(config, module)
+    state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+    batches = pipeline.train_batches(
+        train_source, setup.make_augment(config), batch_size=config.batch_size, seed=0,
+        in_memory=config.data.in_memory, threads=1,
+    )  # fmt: skip
+    batch = parallel.to_devices(next(batches), mesh)
+    seconds = []
+    for _ in range(args.steps // 3 + 5):
+        start = time.perf_counter()
+        state, values = step(state, batch)
+        jax.block_until_ready(values)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[5:])
+
+
+def main() -> None:
+    from mlp_mixer.training import host_memory
+
+    host_memory.keep()
+    args = parse()
+    rows = [(*run_loop(args), run_step(args)) for _ in range(ROUNDS)]
+    first, loop, step = (statistics.median(column) for column in zip(*rows, strict=True))
+    print(f"until the first step is reported   {first:8.1f} s")
+    print(f"a step in the loop                 {1e3 * loop:8.1f} ms")
+    print(f"the compiled step by itself        {1e3 * step:8.1f} ms")
+    overhead = [100 * (a / b - 1) for _, a, b in rows]
+    print(
+        f"host overhead                      {statistics.median(overhead):8.1f} % "
+        f"(from {min(overhead):.1f} to {max(overhead):.1f})"
+    )
+
+
+if __name__ == "__main__":
+    main()
