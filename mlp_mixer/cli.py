@@ -34,6 +34,13 @@ def guard(main: Callable[..., None], *args) -> None:
         sys.exit("stopped; the same command continues from the last checkpoint")
 
 
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as lines with aligned columns; the first row is the heading."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
 def log_to_stderr() -> None:
     """Messages of this package from INFO on, those of libraries from ERROR on."""
     absl_logging.set_verbosity(absl_logging.ERROR)

@@ -77,22 +77,29 @@ class Checkpoints:
         self._manager.close()
 
 
-def restore_params(workdir: str | Path) -> dict[str, Any]:
-    """The newest checkpoint's parameters as NumPy arrays, for use outside the run.
+def latest(workdir: str | Path) -> Path:
+    """The folder of the newest complete checkpoint.
 
     Raises:
         FileNotFoundError: the workdir has no checkpoint.
-        ValueError: the checkpoint is unreadable.
     """
     folder = Path(workdir).absolute() / FOLDER
     steps = ocp.utils.checkpoint_steps(folder) if folder.is_dir() else []
     if not steps:
         raise FileNotFoundError(f"{workdir} has neither model.npz nor a checkpoint")
-    step = max(steps)
-    log.info("reading the parameters of step %d of %s", step, workdir)
+    return folder / str(max(steps))
+
+
+def restore_params(step_folder: Path) -> dict[str, Any]:
+    """The parameters of one checkpoint as NumPy arrays, for use outside the run.
+
+    Raises:
+        ValueError: the checkpoint is unreadable.
+    """
+    log.info("reading the parameters in %s", step_folder)
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            item = folder / str(step) / "params"
+            item = step_folder.absolute() / "params"
             cpu = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
             like = jax.tree.map(
                 lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=cpu),
@@ -100,7 +107,8 @@ def restore_params(workdir: str | Path) -> dict[str, Any]:
             )
             return jax.device_get(checkpointer.restore(item, like))
     except Exception as error:  # tensorstore raises bare Exception for missing or cut files
-        raise unreadable(folder, step, steps, error) from error
+        steps = ocp.utils.checkpoint_steps(step_folder.parent)
+        raise unreadable(step_folder.parent, int(step_folder.name), steps, error) from error
 
 
 def unreadable(folder: Path, step: int, steps: list[int], error: Exception) -> ValueError:

@@ -1,0 +1,53 @@
+"""What the arrays of a file cannot say: image size, kind of GELU, where the weights come from.
+
+One JSON text, in the comment of the zip archive that an `.npz` file is, or in the metadata of a
+`.safetensors` file under the key "mlp_mixer". Other readers of these formats ignore both.
+
+    {"mlp_mixer": {"image_size": [448, 448], "gelu": "tanh", "history": [...]}, "crc32": 123}
+
+`history` has one entry for each conversion, the oldest first: "source", its "sha256", "changes".
+"""
+
+import json
+import zlib
+from typing import Any
+
+KEY = "mlp_mixer"
+LIMIT = 65_535  # bytes; a zip comment cannot be longer
+
+
+def encode(settings: dict[str, Any]) -> str:
+    """Settings as the text to put into a file.
+
+    Raises:
+        ValueError: they are too long for the comment of a zip archive.
+    """
+    text = json.dumps({KEY: settings, "crc32": _checksum(settings)})
+    if len(text) > LIMIT:
+        raise ValueError(f"{len(text)} bytes of metadata are more than the {LIMIT} that fit")
+    return text
+
+
+def decode(text: str | bytes, where: str) -> dict[str, Any]:
+    """Settings from the text of a file; empty for texts that `encode` has not written.
+
+    Raises:
+        ValueError: the text is damaged.
+    """
+    try:
+        found = json.loads(text)
+        if not isinstance(found, dict) or KEY not in found:
+            return {}
+    except (ValueError, RecursionError):
+        text = text if isinstance(text, str) else text.decode("latin-1")
+        if KEY not in text[: len(KEY) + 8]:
+            return {}
+        raise ValueError(f"{where} is damaged: its metadata cannot be read") from None
+    settings = found[KEY]
+    if not isinstance(settings, dict) or found.get("crc32") != _checksum(settings):
+        raise ValueError(f"{where} is damaged: the checksum of its metadata is wrong")
+    return settings
+
+
+def _checksum(settings: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(settings, sort_keys=True).encode())
