@@ -64,7 +64,7 @@ def random_model(name: str, **fields) -> torch.nn.Module:
     model = import_timm().create_model(name, pretrained=False, **fields).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
+            parameter.add_(0.05 * torch.randn_like(parameter))
     return model
 
 

@@ -12,7 +12,7 @@ import json
 import zlib
 from typing import Any
 
-KEY = "mlp_mixer"
+KEY, CHECKSUM = "mlp_mixer", "crc32"
 LIMIT = 65_535  # bytes; a zip comment cannot be longer
 
 
@@ -22,30 +22,33 @@ def encode(settings: dict[str, Any]) -> str:
     Raises:
         ValueError: they are too long for the comment of a zip archive.
     """
-    text = json.dumps({KEY: settings, "crc32": _checksum(settings)})
+    text = json.dumps({KEY: settings, CHECKSUM: _checksum(settings)})
     if len(text) > LIMIT:
         raise ValueError(f"{len(text)} bytes of metadata are more than the {LIMIT} that fit")
     return text
 
 
-def decode(text: str | bytes, where: str) -> dict[str, Any]:
+def is_ours(text: str) -> bool:
+    """Whether `encode` has written a text; also of one that is damaged, but not at both ends."""
+    return KEY in text[: len(KEY) + 8] or CHECKSUM in text
+
+
+def decode(text: str, where: str) -> dict[str, Any]:
     """Settings from the text of a file; empty for texts that `encode` has not written.
 
     Raises:
         ValueError: the text is damaged.
     """
+    if not is_ours(text):
+        return {}
     try:
         found = json.loads(text)
-        if not isinstance(found, dict) or KEY not in found:
-            return {}
-    except (ValueError, RecursionError):
-        text = text if isinstance(text, str) else text.decode("latin-1")
-        if KEY not in text[: len(KEY) + 8]:
-            return {}
-        raise ValueError(f"{where} is damaged: its metadata cannot be read") from None
-    settings = found[KEY]
-    if not isinstance(settings, dict) or found.get("crc32") != _checksum(settings):
-        raise ValueError(f"{where} is damaged: the checksum of its metadata is wrong")
+        settings = found[KEY]
+        whole = isinstance(settings, dict) and found[CHECKSUM] == _checksum(settings)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{where} is damaged: its metadata does not fit its checksum")
     return settings
 
 

@@ -9,6 +9,7 @@ import math
 import os
 import struct
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -52,8 +53,9 @@ class Reader:
         self._file = path.open("rb")
         try:
             self._members = self._open_members()
+            self._headers: dict[str, tuple[int, tuple[int, ...], bool, np.dtype]] = {}
             self.arrays = {name: self._stand_in(name) for name in self._members}
-            self.settings = metadata.decode(self._zip.comment, str(path))
+            self.settings = metadata.decode(self._zip.comment.decode("latin-1"), str(path))
         except BaseException:
             self._file.close()
             raise
@@ -65,6 +67,8 @@ class Reader:
             ValueError: it is damaged.
         """
         try:
+            if self._members[name].compress_type == zipfile.ZIP_STORED:
+                return _as_bfloat16(self._read_stored(name))
             with self._zip.open(self._members[name]) as member:
                 array = np.lib.format.read_array(member, allow_pickle=False)
                 if member.read(1):  # at its end zipfile compares the checksum
@@ -72,6 +76,21 @@ class Reader:
         except Exception as error:  # over damaged bytes zipfile raises errors of a dozen types
             raise self._damaged(name, error) from error
         return _as_bfloat16(array)
+
+    def _read_stored(self, name: str) -> np.ndarray:
+        """Reads straight into the array; zipfile would copy every byte twice."""
+        member, (length, shape, fortran, dtype) = self._members[name], self._headers[name]
+        self._file.seek(member.header_offset)
+        after = sum(struct.unpack("<26xHH", self._file.read(30)))  # the name and an extra field
+        self._file.seek(after, io.SEEK_CUR)
+        checksum = zlib.crc32(self._file.read(length))
+        array = np.empty(shape, dtype, order="F" if fortran else "C")
+        memory = array.ravel(order="K").view(np.uint8)
+        if self._file.readinto(memory) != array.nbytes:
+            raise ValueError("it is cut off")
+        if zlib.crc32(memory, checksum) != member.CRC:
+            raise ValueError("its checksum is wrong")
+        return array
 
     def close(self) -> None:
         self._file.close()
@@ -117,7 +136,7 @@ class Reader:
             version = np.lib.format.read_magic(header)
             if version not in parse:
                 raise ValueError(f"header version {version} is unknown")
-            shape, _, dtype = parse[version](header)
+            shape, fortran, dtype = parse[version](header)
             if dtype.hasobject:
                 raise ValueError("it holds Python objects; reading them could run code")
             promised = header.tell() + math.prod(shape) * dtype.itemsize
@@ -125,6 +144,7 @@ class Reader:
                 raise ValueError(
                     f"shape {shape} of {dtype} needs {promised} bytes, it has {member.file_size}"
                 )
+            self._headers[name] = (header.tell(), shape, fortran, dtype)
             return _as_bfloat16(np.broadcast_to(np.empty((), dtype), shape))
         except Exception as error:
             raise self._damaged(name, error) from error

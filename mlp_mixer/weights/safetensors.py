@@ -53,10 +53,12 @@ class Reader:
         try:
             table, self._start = self._read_table()
             texts = table.pop(METADATA, {})
+            if not isinstance(texts, dict) or any(type(t) is not str for t in texts.values()):
+                raise self._damaged(f"its {METADATA} holds more than texts")
             self._table = table
             self.arrays = self._stand_ins()
-            text = texts.get(metadata.KEY) if isinstance(texts, dict) else None
-            self.settings = metadata.decode(text, str(path)) if isinstance(text, str) else {}
+            text = next(filter(metadata.is_ours, texts.values()), "")
+            self.settings = metadata.decode(text, str(path))
             self._checksums = self.settings.pop(CHECKSUMS, {})
         except BaseException:
             self._file.close()
