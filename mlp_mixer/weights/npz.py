@@ -97,9 +97,11 @@ class Reader:
 
     def _open_members(self) -> dict[str, zipfile.ZipInfo]:
         try:
-            size = _check_end(self._file)
+            size, count = _check_end(self._file)
             self._zip = zipfile.ZipFile(self._file)
             found = self._zip.infolist()
+            if min(len(found), 0xFFFF) != count:
+                raise ValueError(f"it has {len(found)} entries, but should have {count}")
         except Exception as error:
             raise self._damaged("its table of contents", error) from error
         names = [member.filename for member in found]
@@ -189,15 +191,22 @@ def torch_pickle(path: Path) -> str:
     )
 
 
-def _check_end(file: BinaryIO) -> int:
-    """The file's size, after a look at how much zipfile will read as the table of contents."""
+def _check_end(file: BinaryIO) -> tuple[int, int]:
+    """The file's size, and how many entries the end of the archive promises (at most 65,535).
+
+    zipfile looks at neither this number, without which entries can be lost, nor at how much it
+    reads as the table of contents.
+
+    Raises:
+        ValueError: the end is damaged, or the table of contents too long.
+    """
     size = file.seek(0, io.SEEK_END)
     start = file.seek(max(0, size - END_LENGTH - ZIP64_LENGTH - metadata.LIMIT))
     tail = file.read()
     end = tail.rfind(END_OF_ARCHIVE)
     if end < 0 or len(tail) - end < END_LENGTH:
         raise ValueError("its end is missing; was it cut off?")
-    *_, length, _, comment = struct.unpack("<4s4HIIH", tail[end : end + END_LENGTH])
+    *_, count, length, _, comment = struct.unpack("<4s4HIIH", tail[end : end + END_LENGTH])
     if end + END_LENGTH + comment != len(tail):
         raise ValueError("its end is not where it should be")
     if tail[max(0, end - 20) : end].startswith(ZIP64_LOCATOR):
@@ -208,7 +217,7 @@ def _check_end(file: BinaryIO) -> int:
     if length > min(DIRECTORY_LIMIT, start + end):
         raise ValueError(f"{length} bytes of it are more than any Mixer needs")
     file.seek(0)
-    return size
+    return size, count
 
 
 def _as_bfloat16(array: np.ndarray) -> np.ndarray:
