@@ -28,7 +28,6 @@ PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle")
 
 # How files begin that are taken for weights. A torch pickle that is a zip archive is found later.
 _BEGINNINGS = (
-    (b"\x80", "a pickle"),
     (b"\x93NUMPY", "a single .npy array"),
     (b"\x89HDF", "an HDF5 file, such as Keras writes"),
     (b"\x1f\x8b", "a gzip archive; unpack it first"),
@@ -115,15 +114,11 @@ def open_file(path: Path) -> npz.Reader | safetensors.Reader:
         return npz.Reader(path)
     if begin[8:9] == b"{":
         return safetensors.Reader(path)
-    found = next((what for start, what in _BEGINNINGS if begin.lstrip().startswith(start)), None)
-    if found == "a pickle" or (found is None and path.suffix in PICKLES):
+    if begin[:1] == b"\x80" or path.suffix in PICKLES:
         raise ValueError(npz.torch_pickle(path))
-    if not begin:
-        found = "empty"
-    raise ValueError(
-        f"{path} is neither an .npz nor a .safetensors file: it "
-        + (f"is {found}" if found else f"begins with {begin[:32]!r}")
-    )
+    like = [f", like {what}" for start, what in _BEGINNINGS if begin.lstrip().startswith(start)]
+    found = f"begins with {begin[:32]!r}{''.join(like)}" if begin else "is empty"
+    raise ValueError(f"{path} is not an .npz or .safetensors file: it {found}")
 
 
 def _locate(name: str) -> tuple[Path, released.Released | None]:

@@ -181,7 +181,7 @@ def test_short_name_gives_the_released_file(server, body, module, monkeypatch):
 def test_short_name_with_a_file_of_another_size_is_refused(server, body, monkeypatch, tmp_path):
     monkeypatch.setattr(released, "ADDRESS", server.url)
     server.answers = [whole(body)]
-    with pytest.raises(ValueError, match="has .* bytes, but the released file has 239564448"):
+    with pytest.raises(ValueError, match=r"has .* bytes, but the released file has 239564448"):
         mlp_mixer.load("imagenet1k/Mixer-B_16")
     assert cached(tmp_path) == []
 
