@@ -101,9 +101,11 @@ def restore_params(step_folder: Path) -> dict[str, Any]:
         with ocp.StandardCheckpointer() as checkpointer:
             item = step_folder.absolute() / "params"
             cpu = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+            stored = checkpointer.metadata(item).item_metadata
+            if stored is None:  # what Orbax says where it cannot read the data's own headers
+                raise ValueError("its arrays cannot be read")
             like = jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=cpu),
-                checkpointer.metadata(item).item_metadata.tree,
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=cpu), stored.tree
             )
             return jax.device_get(checkpointer.restore(item, like))
     except Exception as error:  # tensorstore raises bare Exception for missing or cut files

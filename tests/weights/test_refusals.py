@@ -204,7 +204,6 @@ def test_safetensors_tables_are_checked(flat, refused, tmp_path):
     flipped = content[:-2] + bytes([content[-2] ^ 1]) + content[-1:]
     refused(flipped, "checksum of", name)
     refused(content.replace(b'"dtype": "F32"', b'"dtype": "F31"', 1), "cannot read the entry", name)
-    refused(content.replace(b'"gelu"', b'"gelx"', 1).replace(b'"crc32', b'"crc33', 1), "", name)
     for entry in ({"dtype": "F32", "shape": [1 << 60], "data_offsets": [0, 4]}, [], {}, 7):
         table = repr({"stem.proj.weight": entry}).replace("'", '"').encode()
         refused(struct.pack("<Q", len(table)) + table + bytes(4), "damaged", name)
