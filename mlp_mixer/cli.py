@@ -44,8 +44,6 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 def log_to_stderr() -> None:
     """Messages of this package from INFO on, those of libraries from ERROR on."""
     absl_logging.set_verbosity(absl_logging.ERROR)
-    # Where one array of a checkpoint is damaged, Orbax leaves the errors of the others to asyncio.
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
     log = logging.getLogger("mlp_mixer")

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+import tensorstore
 
 from mlp_mixer.training.step import TrainState
 
@@ -100,17 +101,28 @@ def restore_params(step_folder: Path) -> dict[str, Any]:
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             item = step_folder.absolute() / "params"
+            _read_once(item)
             cpu = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
-            stored = checkpointer.metadata(item).item_metadata
-            if stored is None:  # what Orbax says where it cannot read the data's own headers
-                raise ValueError("its arrays cannot be read")
             like = jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=cpu), stored.tree
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=cpu),
+                checkpointer.metadata(item).item_metadata.tree,
             )
             return jax.device_get(checkpointer.restore(item, like))
     except Exception as error:  # tensorstore raises bare Exception for missing or cut files
         steps = ocp.utils.checkpoint_steps(step_folder.parent)
         raise unreadable(step_folder.parent, int(step_folder.name), steps, error) from error
+
+
+def _read_once(item: Path) -> None:
+    """Reads the stored bytes one after another; raises at the first that cannot be read.
+
+    Orbax reads all arrays at once, and when one fails it leaves the others to threads, which then
+    print pages of errors or crash the process.
+    """
+    if (item / "manifest.ocdbt").exists():
+        store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{item}/"}).result()
+        for key in store.list().result():
+            store.read(key).result()
 
 
 def unreadable(folder: Path, step: int, steps: list[int], error: Exception) -> ValueError:
