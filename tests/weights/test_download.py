@@ -2,6 +2,8 @@
 
 import http.server
 import io
+import os
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 
 import mlp_mixer
-from mlp_mixer.weights import download, released, sources
+from mlp_mixer.weights import download, layouts, released, safetensors, sources
 
 
 class Server:
@@ -25,6 +27,8 @@ class Server:
                 server.ranges.append(self.headers.get("Range"))
                 answer = server.answers[min(len(server.ranges), len(server.answers)) - 1]
                 answer(self)
+
+            do_HEAD = do_GET  # the hub's client asks for the headers first
 
             def log_message(self, *args):
                 pass
@@ -49,7 +53,7 @@ def body(file):
     return file.read_bytes()
 
 
-def whole(body, tag='"v1"', cut=None, promised=None):
+def whole(body, tag='"v1"', cut=None, promised=None, more=None):
     """An answer that honours ranges; sends `cut` bytes and then closes the connection."""
 
     def answer(request):
@@ -57,18 +61,26 @@ def whole(body, tag='"v1"', cut=None, promised=None):
         start = int(wanted[6:-1]) if wanted and match == tag else 0
         request.send_response(206 if start else 200)
         request.send_header("Content-Length", str(promised or len(body) - start))
-        if tag:
-            request.send_header("ETag", tag)
+        for name, value in (({"ETag": tag} if tag else {}) | (more or {})).items():
+            request.send_header(name, value)
         if start:
             request.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         request.end_headers()
-        request.wfile.write(body[start:cut])
+        if request.command == "GET":
+            request.wfile.write(body[start:cut])
 
     return answer
 
 
 def status(code):
     return lambda request: request.send_error(code)
+
+
+def absent(request):
+    request.send_response(404)
+    request.send_header("X-Error-Code", "EntryNotFound")  # by which the hub says what is missing
+    request.send_header("Content-Length", "0")
+    request.end_headers()
 
 
 def page(request):
@@ -210,9 +222,24 @@ def test_hub_without_its_package_says_what_to_install(monkeypatch):
 
 @pytest.mark.parametrize(("tag", "gelu"), [("goog_in21k", "tanh"), ("miil_in21k", "exact")])
 def test_hub_models_get_the_gelu_they_were_trained_with(tag, gelu, flat, tmp_path, monkeypatch):
-    from mlp_mixer.weights import layouts, safetensors
-
     path = tmp_path / "model.safetensors"
     safetensors.write(path, layouts.to_layout(flat, "timm"))
     monkeypatch.setattr(sources, "_from_hub", lambda repository: path)
     assert mlp_mixer.load(f"hf:timm/mixer_b16_224.{tag}")[0].gelu == gelu
+
+
+def test_hub_models_are_read_by_name_through_huggingface_hub(server, flat, tmp_path):
+    pytest.importorskip("huggingface_hub")
+    path = tmp_path / "model.safetensors"
+    safetensors.write(path, layouts.to_layout(flat, "timm"))
+    server.answers = [whole(path.read_bytes(), more={"X-Repo-Commit": "0" * 40})]
+    script = "import mlp_mixer; print(mlp_mixer.load('hf:timm/mixer_b16_224.goog_in21k')[0].gelu)"
+    environment = os.environ | {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "hub")}
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.stdout == "tanh\n", result.stderr
+    server.answers = [absent]
+    script = "import mlp_mixer; mlp_mixer.load('hf:timm/nothing')"
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert "FileNotFoundError: hf:timm/nothing has no model.safetensors" in result.stderr
