@@ -30,9 +30,8 @@ ACTIVATIONS = {
 
 
 def main(names: list[str]) -> None:
-    print(
-        "| model | GELU | largest logit | largest difference | round trip |\n|---|---|---|---|---|"
-    )
+    print("| model | GELU | largest logit | largest difference | to the other GELU | round trip |")
+    print("|---|---|---|---|---|---|")
     for name in names:
         for gelu, act_layer in ACTIVATIONS.items():
             model = random_model(name, act_layer=act_layer)
