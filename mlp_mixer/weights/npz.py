@@ -28,6 +28,7 @@ DIRECTORY_LIMIT = 1 << 20
 # Compressed archives may not grow to more than this. Trained weights compress to nine tenths of
 # their size; what grows a hundred times is no trained model.
 INFLATION_LIMIT = 20
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 HEADER_LIMIT = 10_000  # bytes of an array's header; numpy's own limit
 END_OF_ARCHIVE, END_LENGTH = b"PK\x05\x06", 22
 ZIP64_LOCATOR, ZIP64_LENGTH = b"PK\x06\x07", 20 + 56
@@ -112,6 +113,8 @@ class Reader:
             problem = f"is not an .npz file: it is a zip archive with {_some(others)}"
         elif twice := [name for name, count in Counter(names).items() if count > 1]:
             problem = f"is damaged: it holds {_some(twice)} more than once"
+        elif any(member.compress_type not in COMPRESSIONS for member in found):
+            problem = "is compressed in a way that numpy does not write"
         elif sum(member.compress_size for member in found) > size or any(
             member.compress_type == zipfile.ZIP_STORED and member.compress_size != member.file_size
             for member in found

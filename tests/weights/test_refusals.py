@@ -112,6 +112,11 @@ def test_zip_bombs_are_refused_before_they_grow(flat, refused):
     refused(archive(huge, compression=zipfile.ZIP_DEFLATED), "zip bomb")
 
 
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compressions_that_numpy_does_not_write_are_refused(compression, flat, refused):
+    refused(archive(flat, compression=compression), "numpy does not write")
+
+
 def test_headers_cannot_promise_more_than_their_member_holds(flat, refused):
     for shape in ((8, 10**9), (10**30, 8), (8, -3), (2**63, 2**63, 0)):
         lying = flat | {"head/kernel": header(shape) + bytes(96)}

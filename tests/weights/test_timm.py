@@ -1,12 +1,14 @@
 """timm's layout, and its logits where torch and timm are installed."""
 
 import importlib.util
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import mlp_mixer
+from mlp_mixer.models.mixer import MlpBlock
 from mlp_mixer.weights import layouts, safetensors
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "timm_logits.py"
@@ -35,6 +37,23 @@ def test_gelu_is_exact_for_timms_layout_and_tanh_for_the_published(flat, file, t
     assert mlp_mixer.load(file)[0].gelu == "tanh"
     with pytest.raises(ValueError, match="gelu 'erf'; use one of tanh, exact"):
         mlp_mixer.load(file, gelu="erf")
+
+
+@pytest.mark.parametrize("gelu", ["exact", "tanh"])
+def test_both_gelus_are_what_their_names_say(gelu):
+    x = np.linspace(-4, 4, 41, dtype=np.float32)[:, None]
+    one = {"kernel": np.ones((1, 1), np.float32), "bias": np.zeros(1, np.float32)}
+    block = MlpBlock(mlp_dim=1, gelu=gelu)
+    result = block.apply({"params": {"Dense_0": one, "Dense_1": one}}, x)[:, 0]
+    if gelu == "exact":  # x times the normal distribution's cumulative function
+        phi = [0.5 * (1 + math.erf(v / math.sqrt(2))) for v in x[:, 0]]
+    else:
+        phi = [
+            0.5 * (1 + math.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))) for v in x[:, 0]
+        ]
+    np.testing.assert_allclose(result, x[:, 0] * phi, atol=1e-6)
+    with pytest.raises(ValueError, match="unknown gelu 'relu'"):
+        mlp_mixer.create("S/32", gelu="relu")
 
 
 def test_the_package_safetensors_reads_what_is_written(flat, tmp_path):
