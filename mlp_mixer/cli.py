@@ -23,6 +23,9 @@ def guard(main: Callable[..., None], *args) -> None:
     log_to_stderr()
     try:
         main(*args)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except USER_ERRORS as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             traceback.print_exc()
