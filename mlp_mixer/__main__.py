@@ -8,6 +8,10 @@ from mlp_mixer import cli
 
 # Each module has add_arguments(parser) and main(args); its docstring is the command's help.
 COMMANDS = {
+    "predict": ("mlp_mixer.evaluation.predict", "classes of image files, with probabilities"),
+    "evaluate": ("mlp_mixer.evaluation.evaluate", "accuracy on a labelled data set"),
+    "curves": ("mlp_mixer.analysis.curves", "learning curves of runs, side by side"),
+    "filters": ("mlp_mixer.analysis.filters", "token-mixing weights as images"),
     "convert": ("mlp_mixer.weights.convert", "weights to another file, layout, size or dtype"),
     "inspect": ("mlp_mixer.weights.inspect", "what a weight file is, and its statistics"),
 }

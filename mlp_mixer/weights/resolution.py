@@ -28,7 +28,7 @@ def factors(module: MlpMixer, image_size: int | tuple[int, int]) -> tuple[int, i
     if any(n < o or n % o for n, o in zip(new, old, strict=True)):
         raise ValueError(
             f"image size {new[0]}x{new[1]} is not a whole multiple of the {old[0]}x{old[1]} that "
-            f"the weights were made for; the next ones are {old[0]}x{old[1]}, {2 * old[0]}x{2 * old[1]}"
+            f"the weights were made for; the next larger one is {2 * old[0]}x{2 * old[1]}"
         )
     return new[0] // old[0], new[1] // old[1]
 

@@ -1,17 +1,11 @@
 """A small Mixer with random weights, and files of it."""
 
-import importlib.util
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 from flax import traverse_util
 
 import mlp_mixer
 from mlp_mixer.weights import layouts
-
-SHARED = Path(__file__).parents[2] / ".." / "shared"
 
 
 @pytest.fixture
@@ -44,27 +38,6 @@ def file(tmp_path, flat):
     """The weights as numpy itself writes them."""
     np.savez(tmp_path / "small.npz", **flat)
     return tmp_path / "small.npz"
-
-
-@pytest.fixture(scope="session")
-def published():
-    """The tool that writes stand-ins for the published files."""
-    path = SHARED / "tools" / "published_checkpoint.py"
-    if not path.exists():
-        pytest.skip("needs ../shared/tools/published_checkpoint.py")
-    spec = importlib.util.spec_from_file_location("published_checkpoint", path)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    return tool
-
-
-@pytest.fixture(scope="session")
-def golden():
-    """Logits of those stand-ins by an independent implementation."""
-    path = SHARED / "golden" / "logits.json"
-    if not path.exists():
-        pytest.skip("needs ../shared/golden/logits.json")
-    return json.loads(path.read_text())
 
 
 @pytest.fixture(scope="session")
