@@ -20,6 +20,8 @@ def load(
     path: str | Path,
     num_classes: int | None = None,
     image_size: int | tuple[int, int] | None = None,
+    patch_size: int | tuple[int, int] | None = None,
+    resize: str = "auto",
 ) -> tuple[mixer.MlpMixer, dict[str, Any]]:
     """Reads Mixer weights: the module they fit, and its parameters.
 
@@ -30,9 +32,15 @@ def load(
             where it is not finished its newest checkpoint).
         num_classes: None keeps the head. 0 leaves it out; any other number that is not the file's
             puts a new head there, which starts at zero.
-        image_size: pixels, one number for square or (height, width). None keeps the file's. A whole
-            multiple of it enlarges the token-mixing weights by the paper's block-diagonal scheme.
-            Where the weights' own tokens form no square, this is the size they were made for.
+        image_size: pixels, one number for square or (height, width). None keeps the file's; any
+            other size that the patches tile is possible, see `resize`. Where the weights' own
+            tokens form no square, this is the size they were made for.
+        patch_size: pixels, likewise. Another one than the file's resizes the stem as FlexiViT does.
+        resize: how the token-mixing weights get to another grid of patches. "tile" is the paper's
+            block-diagonal scheme for whole multiples, which makes tokens_mlp_dim grow as the number
+            of patches does; "resample" resamples their filters over the grid, as is done with the
+            position embeddings of ViT, and changes no width. "auto" tiles where image_size is a
+            whole multiple of the file's and the patches stay, else resamples.
 
     Returns:
         (module, params): `module.apply({"params": params}, images)` gives logits. params is a
@@ -48,9 +56,11 @@ def load(
     else:
         arrays, made_for = npz.read(path), None
     module, params = layouts.to_tree(arrays, str(path), made_for, otherwise=wanted)
-    if wanted is not None:
-        params = resolution.tile_params(params, module, wanted)
-        module = resolution.tile_module(module, wanted)
+    trained = module
+    module = resolution.resize_module(module, wanted, patch_size, resize)
+    params = resolution.resize_params(params, trained, wanted, patch_size, resize)
+    if changes := resolution.describe(trained, module):
+        log.info("%s: %s", path, changes)
     if num_classes is not None and num_classes != module.num_classes:
         params = {name: child for name, child in params.items() if name != "head"}
         if num_classes:

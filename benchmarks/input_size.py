@@ -1,0 +1,317 @@
+"""What another input size costs in accuracy: resampled and tiled weights next to the alternatives.
+
+    python -m benchmarks.input_size --source folder:PATH --workdir runs/input_size
+
+PATH holds CIFAR-10 as images. A small Mixer is trained on them at 24x24 pixels and then given other
+sizes: as it is, and after fine-tuning for 100 steps, in the mean over two seeds. Whatever is done
+sees the same pixels, those of the image at the new size. Takes about 45 minutes on two cores; what
+is finished is not done again. Prints the tables of docs/input_size.md and, with --images, draws its
+pictures.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from configs import cifar10
+from mlp_mixer import cli
+from mlp_mixer.data import images, sources
+from mlp_mixer.evaluation.classification import Classification
+from mlp_mixer.models import mixer
+from mlp_mixer.training import loop, parallel
+from mlp_mixer.weights import resample, resolution
+from mlp_mixer.weights.load import load, save
+
+TRAINED = (24, 24)
+SIZES = ((16, 16), (32, 32), (48, 48), (24, 32))
+# (image size, patch size): other patches on the same image, and both larger on the same grid.
+PATCHES = ((24, 2), (24, 3), (24, 6), (12, 2), (18, 3), (36, 6), (48, 8))
+SEEDS = (0, 1)
+FINE_TUNING = dict(steps=100, batch_size=128, lr=0.001)
+METHODS = ("resize the image", "tile", "resample", "random token mixing")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--source", required=True, help="folder:PATH, with train/ and test/")
+    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--images", type=Path, help="folder for the pictures")
+    args = parser.parse_args()
+    cli.log_to_stderr()
+    base = args.workdir / "base"
+    loop.train(_config(args.source), base)
+    measured = Measurements(args.workdir / "results.json")
+
+    ways = {
+        "cubic (chosen)": _cubic,
+        "linear": _linear,
+        "cubic, there and back": _there_and_back,
+        "pseudo-inverse": _pseudo_inverse,
+        "cubic, not scaled": _not_scaled,
+    }
+    for name, way in ways.items():
+        for size in SIZES:
+            measured.once(
+                f"way/{name}/{size}",
+                lambda size=size, way=way: _accuracy(args.source, *_resampled(base, size, way)),
+            )
+    for image_size, patch_size in PATCHES:
+        measured.once(
+            f"patch/{image_size}/{patch_size}",
+            lambda i=image_size, p=patch_size: _accuracy(args.source, *load(base, None, i, p)),
+        )
+    for size in SIZES:
+        for method in METHODS:
+            if method == "tile" and (size[0] % TRAINED[0] or size[1] % TRAINED[1]):
+                continue
+            for seed in SEEDS:
+                measured.once(
+                    f"size/{size}/{method}/{seed}",
+                    lambda size=size, method=method, seed=seed: _before_and_after(
+                        args, size, method, seed
+                    ),
+                )
+    _print_tables(measured.values, list(ways))
+    if args.images:
+        args.images.mkdir(parents=True, exist_ok=True)
+        draw_filters(base, args.images / "input_size_filters.png")
+        draw_accuracies(measured.values, args.images / "input_size_accuracy.png")
+
+
+class Measurements:
+    """Results by name, kept in a file so that a second run goes on where the first one stopped."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self.values: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+
+    def once(self, name: str, measure: Callable[[], Any]) -> None:
+        """Measures what has not been measured yet."""
+        if name not in self.values:
+            self.values[name] = measure()
+            self._path.write_text(json.dumps(self.values, indent=1))
+            print(name, self.values[name], flush=True)
+
+
+# --- training and evaluation ----------------------------------------------------------------------
+
+
+def _config(source: str):
+    config = cifar10.get_config()
+    config.data.source = source
+    config.image_size = TRAINED
+    config.augment.pad_crop = 3
+    config.model.update(num_blocks=4, hidden_dim=64, tokens_mlp_dim=64, channels_mlp_dim=256)
+    config.total_epochs = 6.0
+    config.lr = 0.003
+    config.label_smoothing = 0.0
+    config.eval_every_epochs = config.checkpoint_every_epochs = 2.0
+    return config
+
+
+def _before_and_after(args, size, method, seed) -> tuple[float, float]:
+    """Accuracy without and with fine-tuning."""
+    base, name = args.workdir / "base", f"{size[0]}x{size[1]}-{method.replace(' ', '-')}-{seed}"
+    config = _config(args.source)
+    config.seed = seed
+    # As many images as the fine-tuning sees.
+    config.data.train_split = f"train[:{FINE_TUNING['steps'] * FINE_TUNING['batch_size']}]"
+    config.init_head = "keep"
+    config.init_from = str(base)
+    config.init_image_size = TRAINED
+    config.image_size = size
+    if method == "resize the image":
+        config.image_size = TRAINED
+        config.data.source = _through(args, size)
+    elif method == "random token mixing":
+        config.init_image_size = size
+        config.init_from = str(_with_random_token_mixing(base, size, seed, args.workdir / name))
+    else:
+        config.init_resize = method
+    config.total_epochs, config.total_steps = 0.0, FINE_TUNING["steps"]
+    config.warmup_epochs, config.warmup_steps = 0.0, FINE_TUNING["steps"] // 10
+    for duration in ("eval_every", "checkpoint_every"):
+        config[f"{duration}_epochs"], config[f"{duration}_steps"] = 0.0, FINE_TUNING["steps"]
+    config.lr, config.batch_size = FINE_TUNING["lr"], FINE_TUNING["batch_size"]
+
+    resize = method if method in resolution.SCHEMES else "auto"
+    module, params = load(config.init_from, None, tuple(config.image_size), resize=resize)
+    before = _accuracy(config.data.source, module, params)
+    after = loop.train(config, args.workdir / name)["accuracy"]
+    return before, after
+
+
+def _accuracy(source: str, module: mixer.MlpMixer, params: Any) -> float:
+    test = sources.open_source(source, "test")
+    evaluation = Classification(module, test, parallel.make_mesh(), batch_size=500)
+    return evaluation.run(params)["accuracy"]
+
+
+def _through(args, size: tuple[int, int]) -> str:
+    """The images as they look at `size`, resized back to the size that was trained at."""
+    folder = args.workdir / f"through-{size[0]}x{size[1]}"
+    if not folder.exists():
+        for split in ("train", "test"):
+            source = sources.open_source(args.source, split)
+            for class_name in source.class_names:
+                (folder / split / class_name).mkdir(parents=True)
+            for i in range(len(source)):
+                image, label = source[i]
+                image = images.resize(images.resize_and_crop(image, size, 1.0), TRAINED)
+                path = folder / split / source.class_names[label] / f"{i:06}.png"
+                cv2.imwrite(str(path), image[..., ::-1])
+    return f"folder:{folder}"
+
+
+def _with_random_token_mixing(base: Path, size, seed: int, name: Path) -> Path:
+    """All weights of the trained model but those that depend on the input size."""
+    module, params = load(base, None, size, resize="resample")
+    fresh = mixer.init(module, seed)
+    for i in range(module.num_blocks):
+        block = f"MixerBlock_{i}"
+        params[block] = params[block] | {"token_mixing": fresh[block]["token_mixing"]}
+    path = name.with_suffix(".npz")
+    save(path, params)
+    return path
+
+
+# --- other ways to resample -----------------------------------------------------------------------
+# Each gives the matrices [S', S] that Dense_0's inputs and Dense_1's outputs are multiplied with.
+
+
+def _resampled(base: Path, size, way: Callable) -> tuple[mixer.MlpMixer, dict[str, Any]]:
+    """The trained model at another size."""
+    module, params = load(base)
+    resized = resolution.resize_module(module, size, resize="resample")
+    inputs, outputs = way(module.grid, resized.grid)
+    for i in range(module.num_blocks):
+        d0, d1 = (params[f"MixerBlock_{i}"]["token_mixing"][f"Dense_{j}"] for j in (0, 1))
+        d0["kernel"] = (inputs @ d0["kernel"]).astype(np.float32)
+        d1["kernel"] = (d1["kernel"] @ outputs.T).astype(np.float32)
+        d1["bias"] = (outputs @ d1["bias"]).astype(np.float32)
+    return resized, params
+
+
+def _matrix(line: Callable, old, new) -> np.ndarray:
+    return np.kron(line(old[0], new[0]), line(old[1], new[1]))
+
+
+def _cubic(old, new):
+    matrix = _matrix(resample.cubic, old, new)
+    return matrix * math.prod(old) / math.prod(new), matrix
+
+
+def _linear(old, new):
+    matrix = _matrix(resample.linear, old, new)
+    return matrix * math.prod(old) / math.prod(new), matrix
+
+
+def _there_and_back(old, new):
+    """The old MLP between two cubic resizings of the field; exact for constant fields."""
+    return _matrix(resample.cubic, new, old).T, _matrix(resample.cubic, old, new)
+
+
+def _pseudo_inverse(old, new):
+    """FlexiViT's rule, carried over: the same response to every linearly interpolated field."""
+    matrix = _matrix(resample.linear, old, new)
+    return np.linalg.pinv(matrix).T, matrix
+
+
+def _not_scaled(old, new):
+    """The filters interpolated as pictures are, though there are more or fewer tokens to sum."""
+    matrix = _matrix(resample.cubic, old, new)
+    return matrix, matrix
+
+
+# --- tables and pictures --------------------------------------------------------------------------
+
+
+def _x(size) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _rows(values: dict[str, Any]) -> dict[tuple, np.ndarray]:
+    """(size, method) to the mean of (before, after) over seeds."""
+    return {
+        (size, method): np.mean([values[f"size/{size}/{method}/{s}"] for s in SEEDS], axis=0)
+        for size in SIZES
+        for method in METHODS
+        if f"size/{size}/{method}/{SEEDS[-1]}" in values
+    }
+
+
+def _print_tables(values: dict[str, Any], ways: list[str]) -> None:
+    rows = _rows(values)
+    header = " | ".join(_x(size) for size in SIZES)
+    print(f"\n| accuracy, %: before -> after fine-tuning | {header} |\n|---|" + "---|" * len(SIZES))
+    for method in METHODS:
+        cells = (rows.get((size, method)) for size in SIZES)
+        text = ("" if c is None else f"{c[0]:.1%} -> {c[1]:.1%}".replace("%", "") for c in cells)
+        print(f"| {method} | {' | '.join(text)} |")
+    print(f"\n| resampled, not fine-tuned | {header} |\n|---|" + "---|" * len(SIZES))
+    for way in ways:
+        text = (f"{values[f'way/{way}/{size}']:.1%}".strip("%") for size in SIZES)
+        print(f"| {way} | {' | '.join(text)} |")
+    print("\n| image size | patch size | patches | accuracy |\n|---|---|---|---|")
+    for image_size, patch_size in PATCHES:
+        side, accuracy = image_size // patch_size, values[f"patch/{image_size}/{patch_size}"]
+        print(f"| {image_size} | {patch_size} | {side}x{side} | {accuracy:.1%} |".replace("%", ""))
+
+
+def draw_filters(base: Path, path: Path, units: int = 8) -> None:
+    """Input weights of the first token MLP's strongest units, before and after."""
+    from matplotlib import pyplot as plt
+
+    module, params = load(base)
+    kernel = params["MixerBlock_0"]["token_mixing"]["Dense_0"]["kernel"]
+    strongest = np.argsort(-np.linalg.norm(kernel, axis=0))[:units]
+    grids = [module.grid, *((h // 4, w // 4) for h, w in SIZES)]
+    figure, axes = plt.subplots(
+        len(grids), units, figsize=(units * 1.05, 5.6), layout="constrained"
+    )
+    for row, grid in zip(axes, grids, strict=True):
+        filters = _cubic(module.grid, grid)[0] @ kernel
+        for axis, unit in zip(row, strongest, strict=True):
+            picture = filters[:, unit].reshape(grid)
+            limit = np.abs(picture).max()
+            axis.imshow(picture, cmap="RdBu", vmin=-limit, vmax=limit, extent=(0, 1, 0, 1))
+            axis.set(xticks=[], yticks=[])
+        trained = "\ntrained" if grid == module.grid else f"\nsum {np.abs(filters).sum():.0f}"
+        row[0].set_ylabel(_x(grid) + trained, rotation=0, ha="right", va="center", fontsize=9)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def draw_accuracies(values: dict[str, Any], path: Path) -> None:
+    """A panel for each size: every method before and after fine-tuning."""
+    from matplotlib import pyplot as plt
+
+    rows = _rows(values)
+    figure, axes = plt.subplots(1, len(SIZES), figsize=(9, 2.6), sharey=True, layout="constrained")
+    for axis, size in zip(axes, SIZES, strict=True):
+        for i, method in enumerate(METHODS):
+            if (size, method) in rows:
+                before, after = 100 * rows[size, method]
+                axis.plot([0, 1], [before, after], "o-", color=f"C{i}", label=method)
+        axis.set_xticks([0, 1], ["as it is", "100 steps"])
+        axis.set(title=f"{_x(size)} pixels", xlim=(-0.3, 1.3))
+        axis.grid(axis="y", alpha=0.3)
+    axes[0].set_ylabel("test accuracy, %")
+    handles = {
+        label: handle
+        for axis in axes
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=4, frameon=False)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
