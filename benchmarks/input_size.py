@@ -3,7 +3,7 @@
     python -m benchmarks.input_size --source folder:PATH --workdir runs/input_size
 
 PATH holds CIFAR-10 as images. A small Mixer is trained on them at 24x24 pixels and then given other
-sizes: as it is, and after fine-tuning for 100 steps, in the mean over two seeds. Whatever is done
+sizes: as it is, and after fine-tuning for 60 steps, in the mean over two seeds. Whatever is done
 sees the same pixels, those of the image at the new size. Takes about 45 minutes on two cores; what
 is finished is not done again. Prints the tables of docs/input_size.md and, with --images, draws its
 pictures.
@@ -33,7 +33,7 @@ SIZES = ((16, 16), (32, 32), (48, 48), (24, 32))
 # (image size, patch size): other patches on the same image, and both larger on the same grid.
 PATCHES = ((24, 2), (24, 3), (24, 6), (12, 2), (18, 3), (36, 6), (48, 8))
 SEEDS = (0, 1)
-FINE_TUNING = dict(steps=100, batch_size=128, lr=0.001)
+FINE_TUNING = dict(steps=60, batch_size=128, lr=0.001)
 METHODS = ("resize the image", "tile", "resample", "random token mixing")
 
 
@@ -66,17 +66,22 @@ def main() -> None:
             f"patch/{image_size}/{patch_size}",
             lambda i=image_size, p=patch_size: _accuracy(args.source, *load(base, None, i, p)),
         )
-    for size in SIZES:
-        for method in METHODS:
-            if method == "tile" and (size[0] % TRAINED[0] or size[1] % TRAINED[1]):
-                continue
-            for seed in SEEDS:
-                measured.once(
-                    f"size/{size}/{method}/{seed}",
-                    lambda size=size, method=method, seed=seed: _before_and_after(
-                        args, size, method, seed
-                    ),
-                )
+    tasks = [
+        (size, method)
+        for size in SIZES
+        for method in METHODS
+        if method != "tile" or not (size[0] % TRAINED[0] or size[1] % TRAINED[1])
+    ]
+    for seed in SEEDS:
+        for size, method in tasks:
+            folder = args.workdir / f"{_x(size)}-{method.replace(' ', '-')}-{seed}"
+            config = _fine_tuning(args, size, method, seed, folder)
+            if seed == SEEDS[0]:
+                measured.once(f"before/{size}/{method}", lambda c=config: _before(c))
+            measured.once(
+                f"after/{size}/{method}/{seed}",
+                lambda c=config, f=folder: loop.train(c, f)["accuracy"],
+            )
     _print_tables(measured.values, list(ways))
     if args.images:
         args.images.mkdir(parents=True, exist_ok=True)
@@ -115,13 +120,13 @@ def _config(source: str):
     return config
 
 
-def _before_and_after(args, size, method, seed) -> tuple[float, float]:
-    """Accuracy without and with fine-tuning."""
-    base, name = args.workdir / "base", f"{size[0]}x{size[1]}-{method.replace(' ', '-')}-{seed}"
+def _fine_tuning(args, size, method: str, seed: int, folder: Path):
+    """The config that takes the trained model to `size`."""
+    base, steps = args.workdir / "base", FINE_TUNING["steps"]
     config = _config(args.source)
     config.seed = seed
     # As many images as the fine-tuning sees.
-    config.data.train_split = f"train[:{FINE_TUNING['steps'] * FINE_TUNING['batch_size']}]"
+    config.data.train_split = f"train[:{steps * FINE_TUNING['batch_size']}]"
     config.init_head = "keep"
     config.init_from = str(base)
     config.init_image_size = TRAINED
@@ -131,20 +136,22 @@ def _before_and_after(args, size, method, seed) -> tuple[float, float]:
         config.data.source = _through(args, size)
     elif method == "random token mixing":
         config.init_image_size = size
-        config.init_from = str(_with_random_token_mixing(base, size, seed, args.workdir / name))
+        config.init_from = str(_with_random_token_mixing(base, size, seed, folder))
     else:
         config.init_resize = method
-    config.total_epochs, config.total_steps = 0.0, FINE_TUNING["steps"]
-    config.warmup_epochs, config.warmup_steps = 0.0, FINE_TUNING["steps"] // 10
+    config.total_epochs, config.total_steps = 0.0, steps
+    config.warmup_epochs, config.warmup_steps = 0.0, steps // 10
     for duration in ("eval_every", "checkpoint_every"):
-        config[f"{duration}_epochs"], config[f"{duration}_steps"] = 0.0, FINE_TUNING["steps"]
+        config[f"{duration}_epochs"], config[f"{duration}_steps"] = 0.0, steps
     config.lr, config.batch_size = FINE_TUNING["lr"], FINE_TUNING["batch_size"]
+    return config
 
-    resize = method if method in resolution.SCHEMES else "auto"
-    module, params = load(config.init_from, None, tuple(config.image_size), resize=resize)
-    before = _accuracy(config.data.source, module, params)
-    after = loop.train(config, args.workdir / name)["accuracy"]
-    return before, after
+
+def _before(config) -> float:
+    resize = config.get("init_resize", "auto")
+    return _accuracy(
+        config.data.source, *load(config.init_from, None, tuple(config.image_size), resize=resize)
+    )
 
 
 def _accuracy(source: str, module: mixer.MlpMixer, params: Any) -> float:
@@ -157,15 +164,17 @@ def _through(args, size: tuple[int, int]) -> str:
     """The images as they look at `size`, resized back to the size that was trained at."""
     folder = args.workdir / f"through-{size[0]}x{size[1]}"
     if not folder.exists():
+        partial = folder.with_suffix(".partial")
         for split in ("train", "test"):
             source = sources.open_source(args.source, split)
             for class_name in source.class_names:
-                (folder / split / class_name).mkdir(parents=True)
+                (partial / split / class_name).mkdir(parents=True, exist_ok=True)
             for i in range(len(source)):
                 image, label = source[i]
                 image = images.resize(images.resize_and_crop(image, size, 1.0), TRAINED)
-                path = folder / split / source.class_names[label] / f"{i:06}.png"
+                path = partial / split / source.class_names[label] / f"{i:06}.png"
                 cv2.imwrite(str(path), image[..., ::-1])
+        partial.rename(folder)
     return f"folder:{folder}"
 
 
@@ -237,12 +246,15 @@ def _x(size) -> str:
 
 
 def _rows(values: dict[str, Any]) -> dict[tuple, np.ndarray]:
-    """(size, method) to the mean of (before, after) over seeds."""
+    """(size, method) to the accuracy before, and after in the mean over seeds."""
     return {
-        (size, method): np.mean([values[f"size/{size}/{method}/{s}"] for s in SEEDS], axis=0)
+        (size, method): (
+            values[f"before/{size}/{method}"],
+            np.mean([values[f"after/{size}/{method}/{seed}"] for seed in SEEDS]),
+        )
         for size in SIZES
         for method in METHODS
-        if f"size/{size}/{method}/{SEEDS[-1]}" in values
+        if f"before/{size}/{method}" in values
     }
 
 
@@ -297,9 +309,9 @@ def draw_accuracies(values: dict[str, Any], path: Path) -> None:
     for axis, size in zip(axes, SIZES, strict=True):
         for i, method in enumerate(METHODS):
             if (size, method) in rows:
-                before, after = 100 * rows[size, method]
-                axis.plot([0, 1], [before, after], "o-", color=f"C{i}", label=method)
-        axis.set_xticks([0, 1], ["as it is", "100 steps"])
+                before, after = rows[size, method]
+                axis.plot([0, 1], [100 * before, 100 * after], "o-", color=f"C{i}", label=method)
+        axis.set_xticks([0, 1], ["as it is", f"{FINE_TUNING['steps']} steps"])
         axis.set(title=f"{_x(size)} pixels", xlim=(-0.3, 1.3))
         axis.grid(axis="y", alpha=0.3)
     axes[0].set_ylabel("test accuracy, %")

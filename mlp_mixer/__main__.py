@@ -1,0 +1,32 @@
+"""python -m mlp_mixer COMMAND: everything that is not training."""
+
+import argparse
+import importlib
+import sys
+
+from mlp_mixer import cli
+
+# Each module has add_arguments(parser) and main(args); its docstring is the command's help.
+COMMANDS = {
+    "export": ("mlp_mixer.export", "one file that runs with jax alone"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m mlp_mixer", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (path, summary) in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if name in sys.argv[1:2]:  # the others take seconds to import
+            module = importlib.import_module(path)
+            command.description = module.__doc__
+            module.add_arguments(command)
+            command.set_defaults(main=module.main)
+    args = parser.parse_args()
+    cli.guard(args.main, args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Writes a model as one file that runs with jax alone, without this package.
+
+    python -m mlp_mixer export runs/mine mine.zip
+    python -m mlp_mixer export Mixer-B_16.npz b16-160x256.zip --image-size 160x256
+
+SRC is anything that mlp_mixer.load reads. The program in the file takes pixels, uint8
+[n, height, width, channels] for any n, and gives probabilities, float32 [n, classes]:
+
+    import json, zipfile
+    import jax
+    from jax import export
+    with zipfile.ZipFile("mine.zip") as file:
+        about = json.loads(file.read("about.json"))  # sizes, class names, where it came from
+        model = export.deserialize(bytearray(file.read("model.jax")))
+    probabilities = jax.jit(model.call)(images)  # uint8, as about["input"] says
+
+It runs on CPU, NVIDIA GPU and TPU. See docs/export.md.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import export as jax_export
+
+from mlp_mixer import cli
+from mlp_mixer.models.mixer import MlpMixer
+from mlp_mixer.training import workdir as run
+from mlp_mixer.training.step import normalise
+from mlp_mixer.weights.load import load
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+ACTIVATIONS = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SRC", help="weights file, or workdir of a run")
+    parser.add_argument("destination", metavar="DST", help="the file to write, a .zip")
+    cli.add_size_arguments(parser)
+    parser.add_argument(
+        "--activation",
+        choices=ACTIVATIONS,
+        help="from logits to probabilities; default: as the run was trained, else softmax",
+    )
+
+
+def main(args: argparse.Namespace) -> None:
+    module, params = load(args.source, None, args.image_size, args.patch_size, args.resize)
+    config, class_names = {}, None
+    if (Path(args.source) / run.CONFIG_FILE).exists():
+        config, class_names = run.read_config(args.source), run.read_classes(args.source)
+    activation = args.activation or config.get("loss", "softmax")
+    about = {
+        "input": {
+            "dtype": "uint8",
+            "shape": ["n", *module.image_size, module.image_channels],
+            "eval_crop": config.get("eval_crop"),
+        },
+        "output": {"activation": activation, "shape": ["n", module.num_classes]},
+        "class_names": class_names,
+        "made_from": {"source": str(args.source), "sha256": _digest(Path(args.source))},
+        "made_with": f"jax {jax.__version__}",
+        "platforms": PLATFORMS,
+    }
+    write(args.destination, serialise(module, params, activation), about)
+    h, w = module.image_size
+    print(
+        f"{args.destination}: uint8 images [n, {h}, {w}, {module.image_channels}] to {activation} "
+        f"probabilities of {module.num_classes} classes; "
+        f"{Path(args.destination).stat().st_size / 1e6:.1f} MB"
+    )
+
+
+def serialise(module: MlpMixer, params: dict[str, Any], activation: str = "softmax") -> bytes:
+    """The program from pixels to probabilities, with its weights, as jax.export serialises it.
+
+    Args:
+        module: a Mixer with a head.
+        params: its parameters.
+        activation: "softmax", or "sigmoid" for weights that were trained with that loss.
+
+    Raises:
+        ValueError: there is no head, or no such activation.
+    """
+    if not module.num_classes:
+        raise ValueError("the weights have no head, so there are no probabilities to export")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {activation!r}; use {' or '.join(ACTIVATIONS)}")
+
+    def probabilities(images: jax.Array) -> jax.Array:
+        logits = module.apply({"params": params}, normalise(images))
+        return ACTIVATIONS[activation](logits)
+
+    (n,) = jax_export.symbolic_shape("n")
+    shape = (n, *module.image_size, module.image_channels)
+    exported = jax_export.export(jax.jit(probabilities), platforms=PLATFORMS)(
+        jax.ShapeDtypeStruct(shape, jnp.uint8)
+    )
+    return bytes(exported.serialize())
+
+
+def write(path: str | Path, program: bytes, about: dict[str, Any]) -> None:
+    """Writes program and description into one archive, which appears complete or not at all."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with zipfile.ZipFile(temporary, "w") as file:
+            file.writestr("about.json", json.dumps(about, indent=2) + "\n")
+            file.writestr("model.jax", program)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _digest(source: Path) -> str | None:
+    """SHA-256 of the weights file, in hexadecimal; None where a checkpoint has no single file."""
+    path = source / run.WEIGHTS_FILE if source.is_dir() else source
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
