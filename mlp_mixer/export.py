@@ -36,6 +36,7 @@ from mlp_mixer.training.step import normalise
 from mlp_mixer.weights.load import load
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+LIMIT = 2**31 - 2**24  # bytes of weights: FlatBuffers end at 2 GiB, and the program takes some
 ACTIVATIONS = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}
 
 
@@ -86,12 +87,15 @@ def serialise(module: MlpMixer, params: dict[str, Any], activation: str = "softm
         activation: "softmax", or "sigmoid" for weights that were trained with that loss.
 
     Raises:
-        ValueError: there is no head, or no such activation.
+        ValueError: there is no head, no such activation, or over 2 GB of weights.
     """
     if not module.num_classes:
         raise ValueError("the weights have no head, so there are no probabilities to export")
     if activation not in ACTIVATIONS:
         raise ValueError(f"unknown activation {activation!r}; use {' or '.join(ACTIVATIONS)}")
+    size = sum(x.nbytes for x in jax.tree.leaves(params))
+    if size > LIMIT:
+        raise ValueError(f"{size / 2**30:.2f} GiB of weights do not fit; the format ends at 2 GiB")
 
     def probabilities(images: jax.Array) -> jax.Array:
         logits = module.apply({"params": params}, normalise(images))
