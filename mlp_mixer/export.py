@@ -30,14 +30,14 @@ import jax.numpy as jnp
 from jax import export as jax_export
 
 from mlp_mixer import cli
+from mlp_mixer.evaluation.classifier import load_classifier, to_probabilities
 from mlp_mixer.models.mixer import MlpMixer
 from mlp_mixer.training import workdir as run
 from mlp_mixer.training.step import normalise
-from mlp_mixer.weights.load import load
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 LIMIT = 2**31 - 2**24  # bytes of weights: FlatBuffers end at 2 GiB, and the program takes some
-ACTIVATIONS = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}
+ACTIVATIONS = ("softmax", "sigmoid")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,27 +52,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    module, params = load(args.source, None, args.image_size, args.patch_size, args.resize)
-    config, class_names = {}, None
-    if (Path(args.source) / run.CONFIG_FILE).exists():
-        config, class_names = run.read_config(args.source), run.read_classes(args.source)
-    activation = args.activation or config.get("loss", "softmax")
+    classifier = load_classifier(args.source, args.image_size, args.patch_size, args.resize)
+    module = classifier.module
+    activation = args.activation or classifier.loss
+    size = ["n", *module.image_size, module.image_channels]
     about = {
-        "input": {
-            "dtype": "uint8",
-            "shape": ["n", *module.image_size, module.image_channels],
-            "eval_crop": config.get("eval_crop"),
-        },
+        # Images are to be resized until they cover size / crop_fraction; their middle is cut out.
+        "input": {"dtype": "uint8", "shape": size, "crop_fraction": classifier.crop_fraction},
         "output": {"activation": activation, "shape": ["n", module.num_classes]},
-        "class_names": class_names,
+        "class_names": classifier.class_names,
         "made_from": {"source": str(args.source), "sha256": _digest(Path(args.source))},
         "made_with": f"jax {jax.__version__}",
         "platforms": PLATFORMS,
     }
-    write(args.destination, serialise(module, params, activation), about)
-    h, w = module.image_size
+    write(args.destination, serialise(module, classifier.params, activation), about)
     print(
-        f"{args.destination}: uint8 images [n, {h}, {w}, {module.image_channels}] to {activation} "
+        f"{args.destination}: uint8 images [{', '.join(map(str, size))}] to {activation} "
         f"probabilities of {module.num_classes} classes; "
         f"{Path(args.destination).stat().st_size / 1e6:.1f} MB"
     )
@@ -98,8 +93,7 @@ def serialise(module: MlpMixer, params: dict[str, Any], activation: str = "softm
         raise ValueError(f"{size / 2**30:.2f} GiB of weights do not fit; the format ends at 2 GiB")
 
     def probabilities(images: jax.Array) -> jax.Array:
-        logits = module.apply({"params": params}, normalise(images))
-        return ACTIVATIONS[activation](logits)
+        return to_probabilities(module.apply({"params": params}, normalise(images)), activation)
 
     (n,) = jax_export.symbolic_shape("n")
     shape = (n, *module.image_size, module.image_channels)

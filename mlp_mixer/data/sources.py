@@ -128,10 +128,10 @@ def _part_indices(source: Source, split: str, part: tuple[str, str]) -> np.ndarr
 
 # --- digits ---------------------------------------------------------------------------------------
 
-# Tasks on the same images: the class names, and for each digit 0 to 9 the class it belongs to.
+# Class names of each task, and the class that each of the digits 0 to 9 belongs to.
 DIGITS_TASKS: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
     "digit": (tuple("0123456789"), tuple(range(10))),
-    "parity": (("even", "odd"), (0, 1) * 5),
+    "corner": (("even", "odd"), (0, 1) * 5),
 }
 
 
@@ -139,7 +139,10 @@ class DigitsSource:
     """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, 1,437 to train and 360 to test.
 
     They come with the scikit-learn package, so this needs no download. Pixel values 0 to 16 are
-    stretched to 0 to 255.
+    stretched to 0 to 255. Tasks:
+
+    digit: which digit it is.
+    corner: whether it is even or odd, when it stands in one corner of a black 16 x 16 image.
     """
 
     def __init__(self, task: str, split: str, channels: int = 1):
@@ -149,12 +152,15 @@ class DigitsSource:
         self.class_names, class_of_digit = DIGITS_TASKS[task]
         digits = _load_digits()
         # RandomState's streams never change between NumPy versions, so the split is fixed.
-        order = np.random.RandomState(0).permutation(len(digits.target))
+        random = np.random.RandomState(0)
+        order = random.permutation(len(digits.target))
         parts = {"train": order[:1437], "test": order[1437:]}
         if split not in parts:
             raise ValueError(f"{self.name} has the splits train and test, not {split!r}")
-        grey = np.round(digits.images[parts[split]] * (255 / 16)).astype(np.uint8)
-        self._images = np.repeat(grey[..., None], channels, axis=-1)
+        images_ = np.round(digits.images * (255 / 16)).astype(np.uint8)
+        if task == "corner":
+            images_ = _in_corners(images_, random)
+        self._images = np.repeat(images_[parts[split], ..., None], channels, axis=-1)
         self._labels = np.asarray(class_of_digit, np.int32)[digits.target[parts[split]]]
 
     def __len__(self) -> int:
@@ -165,6 +171,14 @@ class DigitsSource:
 
     def labels(self) -> np.ndarray:
         return self._labels
+
+
+def _in_corners(small: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+    """Images [n, h, w] to [n, 2h, 2w], black but for one corner."""
+    n, h, w = small.shape
+    large = np.zeros((n, 2, h, 2, w), small.dtype)
+    large[np.arange(n), random.randint(2, size=n), :, random.randint(2, size=n)] = small
+    return large.reshape(n, 2 * h, 2 * w)
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from mlp_mixer.data import pipeline
 from mlp_mixer.data.sources import Source
+from mlp_mixer.evaluation.classifier import to_probabilities
 from mlp_mixer.models.mixer import MlpMixer
 from mlp_mixer.training import losses, parallel
 from mlp_mixer.training.step import normalise
@@ -46,7 +47,7 @@ class Classification:
 
         def probabilities(params: Any, batch: dict[str, jax.Array]) -> jax.Array:
             logits = module.apply({"params": params}, normalise(batch["image"]))
-            return jax.nn.sigmoid(logits) if loss == "sigmoid" else jax.nn.softmax(logits)
+            return to_probabilities(logits, loss)
 
         everywhere = parallel.replicated(mesh)
         self._sums = jax.jit(sums, out_shardings=everywhere)

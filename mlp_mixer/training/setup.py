@@ -46,20 +46,24 @@ def make_model(config: Config, num_classes: int) -> mixer.MlpMixer:
     """The model, at the size that it is trained at.
 
     `init_image_size` and `init_patch_size` are the sizes that the weights of init_from were trained
-    at, `init_resize` is the way to the config's own; see `weights.resolution`. They are fields of
-    the config because the widths of the model depend on them.
+    at, `init_resize` is the way from there to the config's own; see `weights.resolution`. They are
+    fields of the config because the widths of the model depend on them.
     """
-    patch_size = mixer.as_pair(config.model.patch_size)
     module = mixer.create(
         num_classes=num_classes,
-        image_size=tuple(config.get("init_image_size", config.image_size)),
+        image_size=config.image_size,
         image_channels=config.image_channels,
         head_bias=losses.head_bias(config.loss, num_classes),
         dtype=compute_dtype(config.dtype),
-        **dict(config.model) | {"patch_size": config.get("init_patch_size", patch_size)},
+        **config.model,
     )
-    image_size = tuple(config.image_size)
-    return resolution.resize_module(module, image_size, patch_size, _init_resize(config))
+    init = module.clone(
+        image_size=mixer.as_pair(config.get("init_image_size") or module.image_size),
+        patch_size=mixer.as_pair(config.get("init_patch_size") or module.patch_size),
+    )
+    return resolution.resize_module(
+        init, module.image_size, module.patch_size, _init_resize(config)
+    )
 
 
 def compute_dtype(name: str) -> Any:

@@ -1,0 +1,65 @@
+"""What several tests share."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import jax
+import ml_collections
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict:
+    """Logits that an independent implementation gave for the files of `published`."""
+    path = SHARED / "golden" / "logits.json"
+    if not path.exists():
+        pytest.skip("../shared/golden/logits.json is not here")
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="session")
+def published():
+    """The tool that writes published-style checkpoint files."""
+    path = SHARED / "tools" / "published_checkpoint.py"
+    if not path.exists():
+        pytest.skip("../shared/tools/published_checkpoint.py is not here")
+    spec = importlib.util.spec_from_file_location("published_checkpoint", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def highest_precision():
+    with jax.default_matmul_precision("highest"):
+        yield
+
+
+@pytest.fixture
+def tiny_config() -> ml_collections.ConfigDict:
+    """configs/digits.py with a model and a run that take a second or two."""
+    return shrink(load_config("digits"))
+
+
+def load_config(name: str, argument: str | None = None) -> ml_collections.ConfigDict:
+    """get_config of configs/NAME.py."""
+    module = importlib.import_module(f"configs.{name}")
+    return module.get_config() if argument is None else module.get_config(argument)
+
+
+def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Makes a config's run as short and its model as small as they can be."""
+    patch = config.model.get("patch_size", (16, 16))
+    config.model = ml_collections.ConfigDict(
+        dict(patch_size=patch, num_blocks=2, hidden_dim=8, tokens_mlp_dim=4, channels_mlp_dim=16,
+             stoch_depth=config.model.stoch_depth)
+    )  # fmt: skip
+    config.batch_size = 16
+    for name, steps in (("total", 6), ("warmup", 1), ("eval_every", 3), ("checkpoint_every", 3)):
+        config[f"{name}_steps"], config[f"{name}_epochs"] = steps, 0.0
+    config.log_every_steps = 2
+    return config

@@ -1,0 +1,201 @@
+"""The model against the paper's numbers, an independent NumPy Mixer, and identities."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mlp_mixer
+from mlp_mixer.models import mixer
+
+# Parameters of each variant at 224 px, exact: (without a head, with 1,000 classes).
+COUNTS = {
+    "S/32": (18_591_624, 19_104_624),
+    "S/16": (18_015_264, 18_528_264),
+    "S/8": (20_646_504 - 513_000, 20_646_504),
+    "B/32": (59_524_428, 60_293_428),
+    "B/16": (59_111_472, 59_880_472),
+    "L/32": (205_914_264, 206_939_264),
+    "L/16": (207_171_168, 208_196_168),
+    "H/14": (431_069_952, 432_350_952),
+}
+
+
+def small(**fields) -> mixer.MlpMixer:
+    sizes = dict(patch_size=4, num_blocks=2, hidden_dim=8, tokens_mlp_dim=6, channels_mlp_dim=16)
+    return mlp_mixer.create(**({"num_classes": 5, "image_size": 16} | sizes | fields))
+
+
+def random_params(module: mixer.MlpMixer, seed: int = 0):
+    """Parameters that are nowhere zero, the head included."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), mixer.init(module)
+    )
+
+
+def images(module: mixer.MlpMixer, n: int = 3, seed: int = 1) -> np.ndarray:
+    shape = (n, *module.image_size, module.image_channels)
+    return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
+
+
+def numpy_mixer(params, x: np.ndarray, patch: tuple[int, int]) -> np.ndarray:
+    """The paper's equations in float64: images to logits."""
+
+    def dense(p, y):
+        return y @ p["kernel"].astype(np.float64) + p["bias"]
+
+    def norm(p, y):
+        y = y - y.mean(-1, keepdims=True)
+        return y / np.sqrt((y**2).mean(-1, keepdims=True) + 1e-6) * p["scale"] + p["bias"]
+
+    def mlp(p, y):
+        y = dense(p["Dense_0"], y)
+        y = 0.5 * y * (1 + np.tanh(np.sqrt(2 / np.pi) * (y + 0.044715 * y**3)))
+        return dense(p["Dense_1"], y)
+
+    n, h, w, c = x.shape
+    ph, pw = patch
+    patches = x.reshape(n, h // ph, ph, w // pw, pw, c).transpose(0, 1, 3, 2, 4, 5)
+    kernel = params["stem"]["kernel"].reshape(ph * pw * c, -1)
+    x = dense(
+        {"kernel": kernel, "bias": params["stem"]["bias"]}, patches.reshape(n, -1, len(kernel))
+    )
+    for i in range(sum(name.startswith("MixerBlock_") for name in params)):
+        block = params[f"MixerBlock_{i}"]
+        y = norm(block["LayerNorm_0"], x).transpose(0, 2, 1)
+        x = x + mlp(block["token_mixing"], y).transpose(0, 2, 1)
+        x = x + mlp(block["channel_mixing"], norm(block["LayerNorm_1"], x))
+    return dense(params["head"], norm(params["pre_head_layer_norm"], x).mean(1))
+
+
+def test_every_variant_has_a_row_of_counts():
+    assert set(mixer.VARIANTS) == set(COUNTS)
+
+
+@pytest.mark.parametrize("variant", mixer.VARIANTS)
+def test_parameter_counts_are_those_of_the_paper(variant):
+    for num_classes, count in zip((0, 1000), COUNTS[variant], strict=True):
+        module = mlp_mixer.create(variant, num_classes=num_classes)
+        params = jax.eval_shape(lambda m=module: mixer.init(m))
+        assert sum(x.size for x in jax.tree.leaves(params)) == count
+
+
+def test_names_and_shapes_are_those_of_the_published_files(published):
+    params = jax.eval_shape(lambda: mixer.init(mlp_mixer.create("B/16", num_classes=21843)))
+    flat = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): x.shape
+        for path, x in jax.tree_util.tree_leaves_with_path(params)
+    }
+    assert flat == published.linen_shapes("B/16", 21843)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"image_size": (8, 24), "patch_size": (2, 6)},
+        {"image_channels": 1},
+        {"image_channels": 5, "num_blocks": 1},
+    ],
+)
+def test_logits_equal_the_papers_equations(fields, highest_precision):
+    module = small(**fields)
+    params = random_params(module)
+    x = images(module)
+    logits = module.apply({"params": params}, x)
+    np.testing.assert_allclose(logits, numpy_mixer(params, x, module.patch_size), atol=1e-5)
+
+
+def test_an_image_has_no_influence_on_another():
+    module = small()
+    params, x = random_params(module), images(module)
+    gradient = jax.grad(lambda x: module.apply({"params": params}, x)[0].sum())(x)
+    assert np.abs(gradient[0]).max() > 0
+    assert np.abs(gradient[1:]).max() == 0
+
+
+def test_the_head_starts_at_zero_and_its_bias_where_told():
+    module = small(head_bias=-6.9)
+    logits = module.apply({"params": mixer.init(module)}, images(module))
+    np.testing.assert_array_equal(logits, np.full((3, 5), np.float32(-6.9)))
+
+
+def test_without_classes_the_result_is_the_pooled_features():
+    module = small()
+    params, x = random_params(module), images(module)
+    logits, features = module.apply({"params": params}, x, return_features=True)
+    headless = {name: child for name, child in params.items() if name != "head"}
+    pooled = module.clone(num_classes=0).apply({"params": headless}, x)
+    np.testing.assert_array_equal(pooled, features["pre_logits"])
+    head = params["head"]
+    np.testing.assert_allclose(logits, pooled @ head["kernel"] + head["bias"], atol=1e-5)
+    assert set(features) == {"stem", "MixerBlock_0", "MixerBlock_1", "pre_logits"}
+    assert features["MixerBlock_1"].shape == (3, 16, 8)
+
+
+def test_the_compute_dtype_changes_neither_parameters_nor_result_type():
+    module = small(dtype=jnp.bfloat16)
+    params, x = random_params(module), images(module)
+    assert {leaf.dtype for leaf in jax.tree.leaves(mixer.init(module))} == {np.dtype("float32")}
+    logits = module.apply({"params": params}, x)
+    assert logits.dtype == jnp.float32
+    exact = small().apply({"params": params}, x)
+    assert 0 < np.abs(logits - exact).max() < 0.1 * np.abs(exact).max() + 0.1
+
+
+def test_stochastic_depth_drops_the_last_block_most_and_the_first_never():
+    module = small(stoch_depth=1.0, num_blocks=3)
+    params, x = random_params(module), images(module, n=64)
+    rngs = {"dropout": jax.random.key(0)}
+    _, train = module.apply({"params": params}, x, train=True, return_features=True, rngs=rngs)
+    _, test = module.apply({"params": params}, x, return_features=True)
+    np.testing.assert_array_equal(train["MixerBlock_0"], test["MixerBlock_0"])
+    np.testing.assert_array_equal(train["MixerBlock_2"], train["MixerBlock_1"])
+    # The middle block drops each of its two branches for half of the images, without rescaling.
+    kept = [np.allclose(a, b, atol=1e-5) for a, b in
+            zip(train["MixerBlock_1"], test["MixerBlock_1"], strict=True)]  # fmt: skip
+    skipped = [np.array_equal(a, b) for a, b in
+               zip(train["MixerBlock_1"], train["MixerBlock_0"], strict=True)]  # fmt: skip
+    assert 6 <= sum(kept) <= 28 and 6 <= sum(skipped) <= 28  # 16 expected of each
+
+
+def test_dropout_acts_in_training_only():
+    module = small(dropout_rate=0.5)
+    params, x = random_params(module), images(module)
+    runs = [
+        module.apply({"params": params}, x, train=True, rngs={"dropout": jax.random.key(i)})
+        for i in (0, 1)
+    ]
+    assert np.abs(runs[0] - runs[1]).max() > 0
+    np.testing.assert_array_equal(
+        module.apply({"params": params}, x), small().apply({"params": params}, x)
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: small(image_size=18), ["18x18", "4x4"]),
+        (lambda: small(image_size=(16, 6)), ["16x6", "4x4"]),
+        (lambda: mlp_mixer.create("B16"), ["B16", "B/16"]),
+        (lambda: mlp_mixer.create("M/16"), ["M/16", "S, B, L, H"]),
+        (lambda: mlp_mixer.create("B/16", width=3), ["width", "hidden_dim"]),
+        (lambda: mlp_mixer.create(patch_size=4), ["hidden_dim", "num_blocks"]),
+    ],
+)
+def test_an_impossible_model_is_refused_with_what_is_wrong(make, words):
+    with pytest.raises(ValueError) as error:
+        make()
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_an_input_of_another_size_is_refused_naming_both_sizes():
+    module = small()
+    params = random_params(module)
+    with pytest.raises(ValueError, match=r"\(1, 20, 16, 3\).*16, 16, 3"):
+        module.apply({"params": params}, np.zeros((1, 20, 16, 3), np.float32))
+    with pytest.raises(ValueError, match="uint8"):
+        module.apply({"params": params}, np.zeros((1, 16, 16, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"16 tokens .*24x16.* 24"):
+        small(image_size=(24, 16)).apply({"params": params}, np.zeros((1, 24, 16, 3), np.float32))
