@@ -27,27 +27,27 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.model = ml_collections.ConfigDict()
     config.model.patch_size = (4, 4)
-    config.model.num_blocks = 6
-    config.model.hidden_dim = 128
+    config.model.num_blocks = 4
+    config.model.hidden_dim = 64
     config.model.tokens_mlp_dim = 64
-    config.model.channels_mlp_dim = 512
+    config.model.channels_mlp_dim = 256
     config.model.stoch_depth = 0.0
     config.dtype = "auto"  # float32 on CPU, bfloat16 on TPU and GPU
 
     # Of each pair of durations exactly one is not 0 (of the warm-up's at most one).
     config.batch_size = 128
     config.accum_steps = 1
-    config.total_epochs = 20.0
+    config.total_epochs = 11.0
     config.total_steps = 0
     config.optimizer = "adam"
-    config.lr = 0.002
+    config.lr = 0.003
     config.decay = "cosine"
     config.warmup_epochs = 1.0
     config.warmup_steps = 0
     config.weight_decay = 0.1  # AdamW's: multiplied by the rate; on kernels only
     config.grad_clip = 1.0  # global norm; 0 for none
     config.loss = "softmax"
-    config.label_smoothing = 0.1
+    config.label_smoothing = 0.0
 
     config.log_every_steps = 100
     config.eval_every_epochs = 1.0

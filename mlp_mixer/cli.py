@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from absl import app, flags
 from absl import logging as absl_logging
 
+from mlp_mixer.training import host_memory
+
 USER_ERRORS = (ValueError, OSError, FloatingPointError)
 TRACEBACK_VARIABLE = "MLP_MIXER_TRACEBACK"
 
@@ -23,6 +25,7 @@ def run(main: Callable[[list[str]], None]) -> None:
 def guard(main: Callable[..., None], *args) -> None:
     """Calls main; what a user can mend becomes one message and exit status 1."""
     log_to_stderr()
+    host_memory.keep()
     try:
         main(*args)
     except USER_ERRORS as error:
