@@ -5,8 +5,7 @@
 PATH holds CIFAR-10 as images. A small Mixer is trained on them at 24x24 pixels and then given other
 sizes: as it is, and after fine-tuning for 60 steps, in the mean over two seeds. Whatever is done
 sees the same pixels, those of the image at the new size. Takes about 45 minutes on two cores; what
-is finished is not done again. Prints the tables of docs/input_size.md and, with --images, draws its
-pictures.
+is finished is not done again. benchmarks/input_size_report.py makes tables and pictures of it.
 """
 
 import argparse
@@ -25,6 +24,7 @@ from mlp_mixer.data import images, sources
 from mlp_mixer.evaluation.classification import Classification
 from mlp_mixer.models import mixer
 from mlp_mixer.training import loop, parallel
+from mlp_mixer.training.workdir import WEIGHTS_FILE
 from mlp_mixer.weights import resample, resolution
 from mlp_mixer.weights.load import load, save
 
@@ -41,21 +41,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source", required=True, help="folder:PATH, with train/ and test/")
     parser.add_argument("--workdir", type=Path, required=True)
-    parser.add_argument("--images", type=Path, help="folder for the pictures")
-    args = parser.parse_args()
-    cli.log_to_stderr()
+    cli.guard(measure, parser.parse_args())
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Trains, and measures what has not been measured yet."""
     base = args.workdir / "base"
-    loop.train(_config(args.source), base)
+    if not (base / WEIGHTS_FILE).exists():
+        loop.train(_config(args.source), base)
     measured = Measurements(args.workdir / "results.json")
 
-    ways = {
-        "cubic (chosen)": _cubic,
-        "linear": _linear,
-        "cubic, there and back": _there_and_back,
-        "pseudo-inverse": _pseudo_inverse,
-        "cubic, not scaled": _not_scaled,
-    }
-    for name, way in ways.items():
+    tasks = [
+        (size, method)
+        for size in SIZES
+        for method in METHODS
+        if method != "tile" or not (size[0] % TRAINED[0] or size[1] % TRAINED[1])
+    ]
+    for seed in SEEDS:
+        for size, method in tasks:
+            folder = args.workdir / f"{size[0]}x{size[1]}-{method.replace(' ', '-')}-{seed}"
+            config = _fine_tuning(args, size, method, seed, folder)
+            if seed == SEEDS[0]:
+                measured.once(f"before/{size}/{method}", lambda c=config: _before(c))
+            measured.once(
+                f"after/{size}/{method}/{seed}",
+                lambda c=config, f=folder: loop.train(c, f)["accuracy"],
+            )
+
+    for name, way in WAYS.items():
         for size in SIZES:
             measured.once(
                 f"way/{name}/{size}",
@@ -66,27 +79,6 @@ def main() -> None:
             f"patch/{image_size}/{patch_size}",
             lambda i=image_size, p=patch_size: _accuracy(args.source, *load(base, None, i, p)),
         )
-    tasks = [
-        (size, method)
-        for size in SIZES
-        for method in METHODS
-        if method != "tile" or not (size[0] % TRAINED[0] or size[1] % TRAINED[1])
-    ]
-    for seed in SEEDS:
-        for size, method in tasks:
-            folder = args.workdir / f"{_x(size)}-{method.replace(' ', '-')}-{seed}"
-            config = _fine_tuning(args, size, method, seed, folder)
-            if seed == SEEDS[0]:
-                measured.once(f"before/{size}/{method}", lambda c=config: _before(c))
-            measured.once(
-                f"after/{size}/{method}/{seed}",
-                lambda c=config, f=folder: loop.train(c, f)["accuracy"],
-            )
-    _print_tables(measured.values, list(ways))
-    if args.images:
-        args.images.mkdir(parents=True, exist_ok=True)
-        draw_filters(base, args.images / "input_size_filters.png")
-        draw_accuracies(measured.values, args.images / "input_size_accuracy.png")
 
 
 class Measurements:
@@ -112,10 +104,7 @@ def _config(source: str):
     config.data.source = source
     config.image_size = TRAINED
     config.augment.pad_crop = 3
-    config.model.update(num_blocks=4, hidden_dim=64, tokens_mlp_dim=64, channels_mlp_dim=256)
     config.total_epochs = 6.0
-    config.lr = 0.003
-    config.label_smoothing = 0.0
     config.eval_every_epochs = config.checkpoint_every_epochs = 2.0
     return config
 
@@ -238,91 +227,13 @@ def _not_scaled(old, new):
     return matrix, matrix
 
 
-# --- tables and pictures --------------------------------------------------------------------------
-
-
-def _x(size) -> str:
-    return f"{size[0]}x{size[1]}"
-
-
-def _rows(values: dict[str, Any]) -> dict[tuple, np.ndarray]:
-    """(size, method) to the accuracy before, and after in the mean over seeds."""
-    return {
-        (size, method): (
-            values[f"before/{size}/{method}"],
-            np.mean([values[f"after/{size}/{method}/{seed}"] for seed in SEEDS]),
-        )
-        for size in SIZES
-        for method in METHODS
-        if f"before/{size}/{method}" in values
-    }
-
-
-def _print_tables(values: dict[str, Any], ways: list[str]) -> None:
-    rows = _rows(values)
-    header = " | ".join(_x(size) for size in SIZES)
-    print(f"\n| accuracy, %: before -> after fine-tuning | {header} |\n|---|" + "---|" * len(SIZES))
-    for method in METHODS:
-        cells = (rows.get((size, method)) for size in SIZES)
-        text = ("" if c is None else f"{c[0]:.1%} -> {c[1]:.1%}".replace("%", "") for c in cells)
-        print(f"| {method} | {' | '.join(text)} |")
-    print(f"\n| resampled, not fine-tuned | {header} |\n|---|" + "---|" * len(SIZES))
-    for way in ways:
-        text = (f"{values[f'way/{way}/{size}']:.1%}".strip("%") for size in SIZES)
-        print(f"| {way} | {' | '.join(text)} |")
-    print("\n| image size | patch size | patches | accuracy |\n|---|---|---|---|")
-    for image_size, patch_size in PATCHES:
-        side, accuracy = image_size // patch_size, values[f"patch/{image_size}/{patch_size}"]
-        print(f"| {image_size} | {patch_size} | {side}x{side} | {accuracy:.1%} |".replace("%", ""))
-
-
-def draw_filters(base: Path, path: Path, units: int = 8) -> None:
-    """Input weights of the first token MLP's strongest units, before and after."""
-    from matplotlib import pyplot as plt
-
-    module, params = load(base)
-    kernel = params["MixerBlock_0"]["token_mixing"]["Dense_0"]["kernel"]
-    strongest = np.argsort(-np.linalg.norm(kernel, axis=0))[:units]
-    grids = [module.grid, *((h // 4, w // 4) for h, w in SIZES)]
-    figure, axes = plt.subplots(
-        len(grids), units, figsize=(units * 1.05, 5.6), layout="constrained"
-    )
-    for row, grid in zip(axes, grids, strict=True):
-        filters = _cubic(module.grid, grid)[0] @ kernel
-        for axis, unit in zip(row, strongest, strict=True):
-            picture = filters[:, unit].reshape(grid)
-            limit = np.abs(picture).max()
-            axis.imshow(picture, cmap="RdBu", vmin=-limit, vmax=limit, extent=(0, 1, 0, 1))
-            axis.set(xticks=[], yticks=[])
-        trained = "\ntrained" if grid == module.grid else f"\nsum {np.abs(filters).sum():.0f}"
-        row[0].set_ylabel(_x(grid) + trained, rotation=0, ha="right", va="center", fontsize=9)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
-def draw_accuracies(values: dict[str, Any], path: Path) -> None:
-    """A panel for each size: every method before and after fine-tuning."""
-    from matplotlib import pyplot as plt
-
-    rows = _rows(values)
-    figure, axes = plt.subplots(1, len(SIZES), figsize=(9, 2.6), sharey=True, layout="constrained")
-    for axis, size in zip(axes, SIZES, strict=True):
-        for i, method in enumerate(METHODS):
-            if (size, method) in rows:
-                before, after = rows[size, method]
-                axis.plot([0, 1], [100 * before, 100 * after], "o-", color=f"C{i}", label=method)
-        axis.set_xticks([0, 1], ["as it is", f"{FINE_TUNING['steps']} steps"])
-        axis.set(title=f"{_x(size)} pixels", xlim=(-0.3, 1.3))
-        axis.grid(axis="y", alpha=0.3)
-    axes[0].set_ylabel("test accuracy, %")
-    handles = {
-        label: handle
-        for axis in axes
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=4, frameon=False)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+WAYS = {
+    "cubic (chosen)": _cubic,
+    "linear": _linear,
+    "cubic, there and back": _there_and_back,
+    "pseudo-inverse": _pseudo_inverse,
+    "cubic, not scaled": _not_scaled,
+}
 
 
 if __name__ == "__main__":
