@@ -9,9 +9,9 @@ MIXER := $(BIN)/python -m mlp_mixer
 
 demo: .venv/train.stamp
 	$(BIN)/python train.py --config=configs/digits.py --workdir=demo/digits
-	$(BIN)/python train.py --config=configs/transfer.py:digits,corner --workdir=demo/transfer \
+	$(BIN)/python train.py --config=configs/transfer.py:digits,place --workdir=demo/transfer \
 		--config.init_from=demo/digits
-	$(BIN)/python train.py --config=configs/transfer.py:digits,corner --workdir=demo/scratch
+	$(BIN)/python train.py --config=configs/transfer.py:digits,place --workdir=demo/scratch
 	$(MIXER) evaluate --checkpoint=demo/digits --figure=demo/digits.png
 	$(MIXER) evaluate --checkpoint=demo/transfer --figure=demo/transfer.png
 	$(MIXER) filters --checkpoint=demo/digits --out=demo/filters.png

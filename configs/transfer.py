@@ -31,7 +31,7 @@ DATASETS = {
     "pets": ("tfds:oxford_iiit_pet", "train", "test", 500, 100),
     "flowers": ("tfds:oxford_flowers102", "train", "test", 500, 100),
     "folder": ("folder:images", "train", "test", 500, 100),  # your own: --config.data.source
-    "corner": ("digits:corner", "train", "test", 100, 10),  # the demo's: see data/sources.py
+    "place": ("digits:place", "train", "test", 100, 10),  # the demo's: see data/sources.py
 }
 
 
@@ -95,12 +95,12 @@ def get_config(argument: str = "B/16,cifar10") -> ml_collections.ConfigDict:
         config.model = small.model
         config.init_image_size = small.image_size
         config.image_channels = small.image_channels
-    if dataset == "corner":  # twice the resolution of the pretraining
+    if dataset == "place":  # twice the resolution of the pretraining
         config.image_size = (16, 16)
         config.data.examples_per_class = 5
         config.data.in_memory = True
-        config.eval_crop = 1.0
-        config.batch_size = 64
         config.augment = ml_collections.ConfigDict()
-        config.augment.shift = 1.0  # pixels
+        config.eval_crop = 1.0
+        config.batch_size = 100  # all there are
+        config.lr = 0.1
     return config

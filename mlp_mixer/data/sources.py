@@ -62,7 +62,7 @@ def open_source(spec: str, split: str, channels: int = 3) -> Source:
     return source if part is None else Subset(source, _part_indices(source, split, part))
 
 
-# --- parts of a source ----------------------------------------------------------------------------
+# --- parts of a source ---
 
 
 class Subset:
@@ -126,12 +126,11 @@ def _part_indices(source: Source, split: str, part: tuple[str, str]) -> np.ndarr
     return indices
 
 
-# --- digits ---------------------------------------------------------------------------------------
+# --- digits ---
 
-# Class names of each task, and the class that each of the digits 0 to 9 belongs to.
-DIGITS_TASKS: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
-    "digit": (tuple("0123456789"), tuple(range(10))),
-    "corner": (("even", "odd"), (0, 1) * 5),
+DIGITS_TASKS = {  # task: its classes
+    "digit": tuple("0123456789"),
+    "place": tuple(f"{digit} {half}" for half in ("left", "right") for digit in range(10)),
 }
 
 
@@ -142,26 +141,28 @@ class DigitsSource:
     stretched to 0 to 255. Tasks:
 
     digit: which digit it is.
-    corner: whether it is even or odd, when it stands in one corner of a black 16 x 16 image.
+    place: the digit stands in one corner of a black 16 x 16 image; which one, and in which half?
     """
 
     def __init__(self, task: str, split: str, channels: int = 1):
         if task not in DIGITS_TASKS:
             raise ValueError(f"unknown digits task {task!r}; use one of {', '.join(DIGITS_TASKS)}")
         self.name = "digits" if task == "digit" else f"digits:{task}"
-        self.class_names, class_of_digit = DIGITS_TASKS[task]
+        self.class_names = DIGITS_TASKS[task]
         digits = _load_digits()
+        pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
+        labels = digits.target.astype(np.int32)
         # RandomState's streams never change between NumPy versions, so the split is fixed.
         random = np.random.RandomState(0)
-        order = random.permutation(len(digits.target))
+        order = random.permutation(len(labels))
         parts = {"train": order[:1437], "test": order[1437:]}
         if split not in parts:
             raise ValueError(f"{self.name} has the splits train and test, not {split!r}")
-        images_ = np.round(digits.images * (255 / 16)).astype(np.uint8)
-        if task == "corner":
-            images_ = _in_corners(images_, random)
-        self._images = np.repeat(images_[parts[split], ..., None], channels, axis=-1)
-        self._labels = np.asarray(class_of_digit, np.int32)[digits.target[parts[split]]]
+        if task == "place":
+            bottom, right = random.randint(2, size=(2, len(labels)))
+            pixels, labels = _in_corners(pixels, bottom, right), labels + 10 * right
+        self._images = np.repeat(pixels[parts[split], ..., None], channels, axis=-1)
+        self._labels = labels[parts[split]].astype(np.int32)
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -173,11 +174,11 @@ class DigitsSource:
         return self._labels
 
 
-def _in_corners(small: np.ndarray, random: np.random.RandomState) -> np.ndarray:
-    """Images [n, h, w] to [n, 2h, 2w], black but for one corner."""
+def _in_corners(small: np.ndarray, bottom: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Images [n, h, w] to [n, 2h, 2w], black but for the corner that two 0/1 arrays [n] choose."""
     n, h, w = small.shape
     large = np.zeros((n, 2, h, 2, w), small.dtype)
-    large[np.arange(n), random.randint(2, size=n), :, random.randint(2, size=n)] = small
+    large[np.arange(n), bottom, :, right] = small
     return large.reshape(n, 2 * h, 2 * w)
 
 
@@ -188,7 +189,7 @@ def _load_digits():
     return datasets.load_digits()
 
 
-# --- folders --------------------------------------------------------------------------------------
+# --- folders ---
 
 
 class FolderSource:
@@ -275,7 +276,8 @@ class TfdsSource:
 
         self.name = f"tfds:{name}"
         try:
-            builder = tfds.builder(name, file_format="array_record")
+            folder = os.environ.get("TFDS_DATA_DIR")
+            builder = tfds.builder(name, data_dir=folder, file_format="array_record")
         except tfds.core.DatasetNotFoundError as error:
             raise ValueError(f"{self.name}: TFDS has no data set of this name") from error
         # Checked before data_source(), which would retry a download for minutes.

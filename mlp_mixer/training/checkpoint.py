@@ -19,6 +19,21 @@ log = logging.getLogger(__name__)
 FOLDER = "checkpoints"
 
 
+def all_steps(workdir: str | Path) -> list[int]:
+    """The steps of the run's complete checkpoints, oldest first."""
+    folder = Path(workdir).absolute() / FOLDER
+    return sorted(ocp.utils.checkpoint_steps(folder)) if folder.is_dir() else []
+
+
+def latest_step(workdir: str | Path) -> int | None:
+    """The newest complete checkpoint's step; None where there is none."""
+    return max(all_steps(workdir), default=None)
+
+
+class Misfit(ValueError):
+    """A checkpoint that is whole, but of another model."""
+
+
 class Checkpoints:
     """Saves and restores the states of one run."""
 
@@ -27,10 +42,6 @@ class Checkpoints:
         self._folder = Path(workdir).absolute() / FOLDER
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         self._manager = ocp.CheckpointManager(self._folder, options=options)
-
-    def latest_step(self) -> int | None:
-        """The newest complete checkpoint's step; None where there is none."""
-        return self._manager.latest_step()
 
     def save(self, step: int, state: TrainState) -> None:
         """Copies the state to the host and writes it in the background."""
@@ -56,10 +67,10 @@ class Checkpoints:
                 lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
             )
 
-        _check_shapes(
-            self._manager.item_metadata(step)["params"], like.params, self._folder / str(step)
-        )
         try:
+            with ocp.StandardCheckpointer() as checkpointer:
+                stored = checkpointer.metadata(self._folder / str(step) / "params").item_metadata
+            _check_shapes(stored.tree, like.params, self._folder / str(step))
             restored = self._manager.restore(
                 step,
                 args=ocp.args.Composite(
@@ -67,8 +78,10 @@ class Checkpoints:
                     opt_state=ocp.args.StandardRestore(target(like.opt_state)),
                 ),
             )
+        except Misfit:
+            raise
         except Exception as error:  # tensorstore raises bare Exception for missing or cut files
-            raise unreadable(self._folder, step, self._manager.all_steps(), error) from error
+            raise unreadable(self._folder.parent, step, error) from error
         return TrainState(jnp.asarray(step, jnp.int32), restored["params"], restored["opt_state"])
 
     def close(self) -> None:
@@ -84,11 +97,9 @@ def restore_params(workdir: str | Path) -> dict[str, Any]:
         FileNotFoundError: the workdir has no checkpoint.
         ValueError: the checkpoint is unreadable.
     """
-    folder = Path(workdir).absolute() / FOLDER
-    steps = ocp.utils.checkpoint_steps(folder) if folder.is_dir() else []
-    if not steps:
+    folder, step = Path(workdir).absolute() / FOLDER, latest_step(workdir)
+    if step is None:
         raise FileNotFoundError(f"{workdir} has neither model.npz nor a checkpoint")
-    step = max(steps)
     log.info("reading the parameters of step %d of %s", step, workdir)
     try:
         with ocp.StandardCheckpointer() as checkpointer:
@@ -100,17 +111,17 @@ def restore_params(workdir: str | Path) -> dict[str, Any]:
             )
             return jax.device_get(checkpointer.restore(item, like))
     except Exception as error:  # tensorstore raises bare Exception for missing or cut files
-        raise unreadable(folder, step, steps, error) from error
+        raise unreadable(workdir, step, error) from error
 
 
-def unreadable(folder: Path, step: int, steps: list[int], error: Exception) -> ValueError:
+def unreadable(workdir: str | Path, step: int, error: Exception) -> ValueError:
     """The error for a checkpoint that exists but cannot be read."""
-    earlier = [s for s in steps if s < step]
+    earlier = [s for s in all_steps(workdir) if s < step]
     fall_back = f"step {max(earlier)}" if earlier else "the start"
     reason = str(error).strip().splitlines()[0][:300] if str(error) else type(error).__name__
     return ValueError(
-        f"checkpoint {folder / str(step)} is unreadable ({reason}); delete this folder to go on "
-        f"from {fall_back}"
+        f"checkpoint {Path(workdir) / FOLDER / str(step)} is unreadable ({reason}); delete this "
+        f"folder to go on from {fall_back}"
     )
 
 
@@ -126,4 +137,4 @@ def _check_shapes(stored: Any, wanted: Any, where: Path) -> None:
         if have.get(name) != want.get(name)
     ]
     if differences:
-        raise ValueError(f"checkpoint {where} does not fit the model:\n" + "\n".join(differences))
+        raise Misfit(f"checkpoint {where} does not fit the model:\n" + "\n".join(differences))

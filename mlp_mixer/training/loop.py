@@ -12,7 +12,7 @@ from mlp_mixer.data import pipeline
 from mlp_mixer.evaluation.classification import Classification
 from mlp_mixer.training import metrics, optimizer, parallel, setup
 from mlp_mixer.training import workdir as run
-from mlp_mixer.training.checkpoint import Checkpoints
+from mlp_mixer.training.checkpoint import Checkpoints, latest_step
 from mlp_mixer.training.step import TrainState, make_train_step
 from mlp_mixer.weights.load import save
 
@@ -30,6 +30,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
         FloatingPointError: loss or gradient became infinite or not a number.
     """
     workdir = Path(workdir)
+    run.check(workdir, config)
     mesh = parallel.make_mesh()
     parallel.check_batch_size(config.batch_size, config.accum_steps, mesh)
     train_source, test_source = setup.open_data(config)
@@ -59,18 +60,25 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
         crop_fraction=config.eval_crop,
         loss=config.loss,
     )
+    # The first that there is: the workdir's last checkpoint, init_from, random.
+    start = latest_step(workdir) or 0
+    if start:
+        params = jax.eval_shape(lambda: setup.random_params(config, module))
+    else:
+        params = setup.initial_params(config, module)
+
     # Only now, with everything checked, is anything written.
     run.claim(workdir, config, train_source.class_names)
     checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
     everywhere = parallel.replicated(mesh)
 
-    # The first that there is: the workdir's last checkpoint, init_from, random.
-    start = checkpoints.latest_step() or 0
+    def new_state(params):
+        return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+
     if start:
-        like = jax.eval_shape(lambda: _new_state(setup.random_params(config, module), tx))
-        state = checkpoints.restore(start, like, everywhere)
+        state = checkpoints.restore(start, jax.eval_shape(new_state, params), everywhere)
     else:
-        state = jax.device_put(_new_state(setup.initial_params(config, module), tx), everywhere)
+        state = jax.jit(new_state, out_shardings=everywhere)(params)
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
     log.info(
         "%s: %d examples to train on, %d to test on, %d classes; %.2f M parameters; "
@@ -135,7 +143,3 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
     if jax.process_index() == 0:
         save(workdir / run.WEIGHTS_FILE, state.params)
     return result
-
-
-def _new_state(params, tx) -> TrainState:
-    return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))

@@ -82,7 +82,7 @@ def make_train_step(
             (value, accuracy), grads = jax.tree.map(lambda x: x / accum_steps, total)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": value, "accuracy": accuracy, "grad_norm": optax.global_norm(grads)}
+        metrics = {"loss": value, "accuracy": accuracy, "grad_norm": optax.tree.norm(grads)}
         return TrainState(state.step + 1, params, opt_state), metrics
 
     return train_step

@@ -15,32 +15,32 @@ import ml_collections
 CONFIG_FILE, CLASSES_FILE, WEIGHTS_FILE = "config.json", "classes.txt", "model.npz"
 
 
-def claim(workdir: Path, config: ml_collections.ConfigDict, class_names: tuple[str, ...]) -> None:
-    """Writes config and class names into a new workdir, or checks that it is this run's.
+def check(workdir: Path, config: ml_collections.ConfigDict) -> None:
+    """Raises ValueError, naming the fields that differ, if the workdir is of another config."""
+    if not (workdir / CONFIG_FILE).exists():
+        return
+    have, want = _flat(read_config(workdir)), _flat(json.loads(config.to_json()))
+    differing = [
+        f"  {key}: {have.get(key, 'absent')} there, {want.get(key, 'absent')} now"
+        for key in sorted(have.keys() | want.keys())
+        if have.get(key, "absent") != want.get(key, "absent")
+    ]
+    if differing:
+        raise ValueError(
+            f"{workdir} holds a run of another config; choose a new workdir, or go on with the "
+            "old config. They differ in\n" + "\n".join(differing)
+        )
 
-    Raises:
-        ValueError: the workdir holds a run of another config; names the fields that differ.
-    """
-    path = workdir / CONFIG_FILE
-    want = json.loads(config.to_json())
-    if path.exists():
-        have, want = _flat(read_config(workdir)), _flat(want)
-        differing = [
-            f"  {key}: {have.get(key, 'absent')} there, {want.get(key, 'absent')} now"
-            for key in sorted(have.keys() | want.keys())
-            if have.get(key, "absent") != want.get(key, "absent")
-        ]
-        if differing:
-            raise ValueError(
-                f"{workdir} holds a run of another config; choose a new workdir, or go on with the "
-                "old config. They differ in\n" + "\n".join(differing)
-            )
-    elif jax.process_index() == 0:
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / CLASSES_FILE).write_text("\n".join(class_names) + "\n")
-        temporary = path.with_suffix(".tmp")  # being killed here must not leave half a file
-        temporary.write_text(json.dumps(want, indent=2) + "\n")
-        temporary.replace(path)
+
+def claim(workdir: Path, config: ml_collections.ConfigDict, class_names: tuple[str, ...]) -> None:
+    """Writes config and class names into the workdir, as process 0 only."""
+    if jax.process_index() or (workdir / CONFIG_FILE).exists():
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / CLASSES_FILE).write_text("\n".join(class_names) + "\n")
+    temporary = workdir / f"{CONFIG_FILE}.tmp"  # being killed here must not leave half a file
+    temporary.write_text(json.dumps(json.loads(config.to_json()), indent=2) + "\n")
+    temporary.replace(workdir / CONFIG_FILE)
 
 
 def read_config(workdir: Path) -> dict[str, Any]:

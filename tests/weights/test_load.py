@@ -57,7 +57,7 @@ def test_shapes_are_those_that_the_module_makes(fields):
 
 
 def test_another_number_of_classes_gets_a_new_head_at_zero(saved):
-    module, params, path = saved
+    _, params, path = saved
     headless, body = mlp_mixer.load(path, num_classes=0)
     assert headless.num_classes == 0 and "head" not in body
     ten, with_head = mlp_mixer.load(path, num_classes=10)

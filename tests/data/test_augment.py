@@ -1,0 +1,77 @@
+"""What the random changes to training images may and may not do."""
+
+import numpy as np
+import pytest
+
+from mlp_mixer.data import augment
+from mlp_mixer.data.augment import Augment
+
+RNG = np.random.default_rng
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return RNG(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_without_any_change_images_stay_as_they_are():
+    batch = noise(5, 8, 8, 3)
+    np.testing.assert_array_equal(Augment((8, 8)).batch(batch, RNG(1)), batch)
+
+
+def test_pad_crop_cuts_each_image_out_of_its_reflection():
+    batch = noise(50, 6, 7, 2)
+    padded = np.pad(batch, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
+    places = set()
+    for image, whole in zip(augment.pad_crop(batch, RNG(1), 2), padded, strict=True):
+        found = [
+            (top, left)
+            for top in range(5)
+            for left in range(5)
+            if np.array_equal(image, whole[top : top + 6, left : left + 7])
+        ]
+        assert len(found) == 1
+        places.add(found[0])
+    assert len(places) > 15  # of 25
+
+
+def test_flip_mirrors_about_half_of_the_images():
+    batch = noise(400, 4, 4, 1)
+    flipped = Augment((4, 4), flip=True).batch(batch, RNG(1))
+    mirrored = [np.array_equal(a, b[:, ::-1]) for a, b in zip(flipped, batch, strict=True)]
+    same = [np.array_equal(a, b) for a, b in zip(flipped, batch, strict=True)]
+    assert sum(mirrored) + sum(same) == 400 and 160 < sum(mirrored) < 240
+
+
+def test_rotate_zoom_and_shift_stay_within_their_bounds():
+    batch = np.zeros((200, 21, 21, 1), np.uint8)
+    batch[:, 10, 10] = 255  # one bright pixel in the middle
+    moved = Augment((21, 21), shift=3.0).batch(batch, RNG(1))[..., 0].astype(float)
+    y, x = np.mgrid[:21, :21]
+    mass = moved.sum((1, 2))
+    down, right = (moved * y).sum((1, 2)) / mass - 10, (moved * x).sum((1, 2)) / mass - 10
+    assert 2 < np.abs(down).max() <= 3.1 and 2 < np.abs(right).max() <= 3.1
+    turned = Augment((21, 21), rotate=20.0, zoom=0.3).batch(batch, RNG(1))
+    assert (turned.argmax(1) == 10)[:, 10].all()  # about the middle, which stays
+
+
+@pytest.mark.parametrize(("h", "w"), [(375, 500), (64, 64), (500, 100)])
+def test_inception_crops_keep_area_and_aspect_within_bounds(h, w):
+    image = np.zeros((h, w, 1), np.uint8)
+    shapes = np.array([augment.inception_crop(image, RNG(i), 0.05).shape for i in range(2000)])
+    area, aspect = shapes[:, 0] * shapes[:, 1] / (h * w), shapes[:, 1] / shapes[:, 0]
+    assert 0.04 < area.min() < 0.1 and area.max() <= 1
+    assert 0.7 < aspect.min() < 0.8 and 1.25 < aspect.max() < 1.4
+
+
+def test_inception_crops_have_the_references_mean_and_median_area():
+    # TensorFlow's sample_distorted_bounding_box on 375 x 500: mean 0.341, median 0.30.
+    image = np.zeros((375, 500, 1), np.uint8)
+    shapes = np.array([augment.inception_crop(image, RNG(i), 0.05).shape for i in range(8000)])
+    area = shapes[:, 0] * shapes[:, 1] / (375 * 500)
+    assert abs(area.mean() - 0.341) < 0.01 and abs(np.median(area) - 0.30) < 0.012
+
+
+def test_one_image_of_any_size_becomes_one_of_the_final_size():
+    for crop in (0.0, 0.2):
+        one = Augment((10, 12), inception_crop=crop, flip=True).one(noise(30, 50, 3), RNG(0))
+        assert one.shape == (10, 12, 3) and one.dtype == np.uint8

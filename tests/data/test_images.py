@@ -1,0 +1,96 @@
+"""Decoding of every common kind of image, resizing and cropping."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlp_mixer.data import images
+
+
+def picture(h: int = 24, w: int = 40) -> Image.Image:
+    """Smooth colours, so that JPEG changes little."""
+    y, x = np.mgrid[:h, :w]
+    rgb = np.stack([255 * x / w, 255 * y / h, 255 * (1 - x / w)], -1)
+    return Image.fromarray(rgb.astype(np.uint8))
+
+
+def encode(image: Image.Image, kind: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "tolerance"),
+    [
+        ("RGB", "PNG", 0),
+        ("RGB", "BMP", 0),
+        ("RGBA", "PNG", 0),
+        ("RGB", "JPEG", 12),
+        ("CMYK", "JPEG", 16),
+        ("RGB", "WEBP", 16),
+        ("P", "GIF", 60),  # 256 colours of a fixed palette, dithered
+    ],
+)
+def test_every_kind_of_file_gives_its_pixels_as_rgb(mode, kind, tolerance):
+    options = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
+    decoded = images.decode(encode(picture().convert(mode), kind, **options))
+    assert decoded.dtype == np.uint8 and decoded.shape == (24, 40, 3)
+    difference = np.abs(decoded.astype(int) - np.asarray(picture()))
+    assert difference.max() <= tolerance
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_grey_and_colour_convert_to_each_other(mode, kind):
+    data = encode(picture().convert(mode), kind)
+    grey, colour = images.decode(data, 1), images.decode(data, 3)
+    assert grey.shape == (24, 40, 1) and colour.shape == (24, 40, 3)
+    expected = np.asarray(picture().convert("L"))[..., None]
+    assert np.abs(grey.astype(int) - expected).max() <= 8
+    if mode == "L":
+        assert np.abs(colour.astype(int) - grey).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_exif_rotation_is_applied(kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    turned = images.decode(encode(picture(), kind, exif=exif))
+    expected = np.rot90(np.asarray(picture()), k=-1)
+    assert turned.shape == expected.shape
+    assert np.abs(turned.astype(int) - expected).max() <= 12
+
+
+def test_transparent_is_laid_over_white_and_16_bit_grey_scaled():
+    clear = Image.new("RGBA", (5, 4), (10, 20, 30, 0))
+    assert (images.decode(encode(clear, "PNG")) == 255).all()
+    deep = np.linspace(0, 65535, 20).astype(np.uint16).reshape(4, 5)
+    decoded = images.decode(encode(Image.fromarray(deep), "PNG"), 1)[..., 0]
+    assert np.abs(decoded.astype(int) - deep // 257).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("damage", ["empty", "text", "cut"])
+def test_a_broken_file_is_named_with_its_folder(tmp_path, kind, damage):
+    data = encode(picture(), kind)
+    path = tmp_path / "cats" / f"tom.{kind.lower()}"
+    path.parent.mkdir()
+    path.write_bytes({"empty": b"", "text": b"not an image", "cut": data[: len(data) // 2]}[damage])
+    with pytest.raises(ValueError) as error:
+        images.decode_file(path)
+    assert path.name in str(error.value) and str(path.parent) in str(error.value)
+
+
+def test_the_evaluation_view_is_the_shorter_side_resized_and_the_middle_cut_out():
+    # A ramp along the width: after resizing 256/128 times, column x holds about x / 2 + 1/4.
+    ramp = np.tile(np.arange(200, dtype=np.uint8)[None, :, None], (128, 1, 3))
+    view = images.resize_and_crop(ramp, (224, 224), 0.875)
+    assert view.shape == (224, 224, 3)
+    left = (400 - 224) // 2
+    expected = (np.arange(left, left + 224) + 0.5) / 2 - 0.5
+    assert np.abs(view[100, :, 0] - expected).max() <= 1
+    same = images.resize_and_crop(ramp[:, :128], (128, 128), 1.0)
+    np.testing.assert_array_equal(same, ramp[:, :128])

@@ -1,0 +1,292 @@
+"""Whole runs: train.py as a user starts it, and the loop inside this process."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import ml_collections
+import numpy as np
+import pytest
+from PIL import Image
+
+import mlp_mixer
+from mlp_mixer.training import loop, metrics
+from mlp_mixer.training.checkpoint import restore_params
+
+from .conftest import ROOT, load_config, shrink
+
+TINY = [
+    "--config.model.num_blocks=2", "--config.model.hidden_dim=16", "--config.total_epochs=0",
+    "--config.model.tokens_mlp_dim=8", "--config.model.channels_mlp_dim=32",
+    "--config.model.stoch_depth=0.5", "--config.log_every_steps=1", "--config.batch_size=32",
+    "--config.eval_every_epochs=0", "--config.checkpoint_every_epochs=0", "--config.warmup_steps=5",
+]  # fmt: skip
+
+
+def start(workdir, *arguments, devices: int = 1, config: str = "configs/digits.py"):
+    """Starts train.py as a user does."""
+    command = [sys.executable, "train.py", f"--config={config}", f"--workdir={workdir}"]
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    return subprocess.Popen(
+        [*command, *arguments], cwd=ROOT, env=os.environ | {"XLA_FLAGS": flags},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def finish(process) -> str:
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out + err
+
+
+def scalars(workdir, name: str) -> list[float]:
+    return [line[name] for line in metrics.read(workdir) if name in line]
+
+
+def assert_same_weights(a, b):
+    jax.tree.map(np.testing.assert_array_equal, mlp_mixer.load(a)[1], mlp_mixer.load(b)[1])
+
+
+def test_one_device_and_eight_give_the_same_losses(tmp_path):
+    run = [
+        *TINY, "--config.total_steps=20", "--config.eval_every_steps=20",
+        "--config.checkpoint_every_steps=20", "--config.accum_steps=2", "--config.lr=0.001",
+    ]  # fmt: skip
+    processes = [start(tmp_path / str(n), *run, devices=n) for n in (1, 8)]
+    texts = [finish(process) for process in processes]
+    assert "1 cpu device" in texts[0] and "8 cpu device" in texts[1]
+    one, eight = (scalars(tmp_path / n, "train/loss") for n in ("1", "8"))
+    assert len(one) == 20
+    np.testing.assert_allclose(one, eight, atol=1e-5)
+    assert scalars(tmp_path / "1", "test/accuracy") == scalars(tmp_path / "8", "test/accuracy")
+
+
+def test_a_killed_run_continues_and_ends_bit_equal_to_an_uninterrupted_one(tmp_path):
+    run = [
+        *TINY, "--config.total_steps=60", "--config.eval_every_steps=20",
+        "--config.checkpoint_every_steps=10",
+    ]  # fmt: skip
+    straight = start(tmp_path / "straight", *run)
+    killed = start(tmp_path / "killed", *run)
+    checkpoints = tmp_path / "killed" / "checkpoints"
+    deadline = time.monotonic() + 240
+    while not any((checkpoints / str(step)).exists() for step in (10, 20, 30, 40)):
+        assert killed.poll() is None and time.monotonic() < deadline, killed.communicate()
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert not (tmp_path / "killed" / "model.npz").exists()
+    finish(straight)
+    assert "continuing after step" in finish(start(tmp_path / "killed", *run))
+    assert_same_weights(tmp_path / "straight" / "model.npz", tmp_path / "killed" / "model.npz")
+    for name in ("train/loss", "test/accuracy", "test/loss"):
+        assert scalars(tmp_path / "straight", name) == scalars(tmp_path / "killed", name)
+
+
+def test_a_run_leaves_weights_config_classes_and_metrics(tiny_config, tmp_path):
+    result = loop.train(tiny_config, tmp_path)
+    module, params = mlp_mixer.load(tmp_path / "model.npz")
+    jax.tree.map(np.testing.assert_array_equal, params, restore_params(tmp_path))
+    assert module.image_size == (8, 8) and module.num_classes == 10
+    assert mlp_mixer.load(tmp_path)[0] == module
+    assert json.loads((tmp_path / "config.json").read_text())["lr"] == tiny_config.lr
+    assert (tmp_path / "classes.txt").read_text().split() == list("0123456789")
+    assert [line["step"] for line in metrics.read(tmp_path) if "train/loss" in line] == [2, 4, 6]
+    assert scalars(tmp_path, "test/accuracy")[-1] == result["accuracy"]
+    assert {"train/lr", "train/images_per_second_per_device", "train/seconds_left"} <= set(
+        metrics.read(tmp_path)[0]
+    )
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+def test_a_finished_run_is_not_run_again(tiny_config, tmp_path, caplog):
+    first = loop.train(tiny_config, tmp_path)
+    before = (tmp_path / "metrics.jsonl").read_text()
+    with caplog.at_level("INFO"):
+        assert loop.train(tiny_config, tmp_path) == first
+    assert "finished already" in caplog.text
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+def test_six_steps_equal_three_and_a_resumed_three(tiny_config, tmp_path, monkeypatch):
+    loop.train(tiny_config, tmp_path / "six")
+
+    def stop_after_three(self, step, values):
+        if step == 4:
+            raise KeyboardInterrupt
+        return add(self, step, values)
+
+    add = metrics.Meter.add
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(metrics.Meter, "add", stop_after_three)
+        loop.train(tiny_config, tmp_path / "three")
+    loop.train(tiny_config, tmp_path / "three")
+    assert_same_weights(tmp_path / "six", tmp_path / "three")
+
+
+def test_a_workdir_of_another_config_is_refused_naming_the_fields(tiny_config, tmp_path):
+    loop.train(tiny_config, tmp_path)
+    tiny_config.lr = 0.25
+    tiny_config.model.hidden_dim = 12
+    with pytest.raises(ValueError, match=r"(?s)lr: 0\.005 there, 0\.25 now.*model\.hidden_dim"):
+        loop.train(tiny_config, tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
+    tiny_config, tmp_path
+):
+    tiny_config.optimizer, tiny_config.lr, tiny_config.grad_clip = "momentum", 1e6, 0.0
+    tiny_config.total_steps = tiny_config.eval_every_steps = 60
+    tiny_config.checkpoint_every_steps = 1
+    with pytest.raises(FloatingPointError, match=r"step (\d+) is not finite.*smaller lr") as error:
+        loop.train(tiny_config, tmp_path)
+    failed = int(str(error.value).split()[1])
+    kept = [int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
+    assert kept == [failed - 1]
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(restore_params(tmp_path)))
+    assert not (tmp_path / "model.npz").exists()
+
+
+def test_a_damaged_checkpoint_says_what_to_do(tiny_config, tmp_path):
+    loop.train(tiny_config, tmp_path)
+    (tmp_path / "model.npz").unlink()
+    for data in (tmp_path / "checkpoints" / "6" / "params").rglob("d/*"):
+        data.write_bytes(data.read_bytes()[:10])
+    for use in (lambda: loop.train(tiny_config, tmp_path), lambda: mlp_mixer.load(tmp_path)):
+        with pytest.raises(ValueError, match=r"checkpoints/6 is unreadable.*delete this folder"):
+            use()
+
+
+# --- transfer ---
+
+
+def test_transfer_takes_all_but_the_head_and_enlarges_the_input(tiny_config, tmp_path):
+    loop.train(tiny_config, tmp_path / "small")
+    config = load_config("transfer", "digits,place")
+    config.model, config.lr = tiny_config.model, 0.0  # a rate of 0 keeps what was loaded
+    config.init_from = str(tmp_path / "small")
+    config.total_steps = config.eval_every_steps = config.checkpoint_every_steps = 2
+    config.warmup_steps = 0
+    loop.train(config, tmp_path / "large")
+    module, params = mlp_mixer.load(tmp_path / "large")
+    assert module.image_size == (16, 16) and module.num_classes == 20
+    assert not params["head"]["kernel"].any()
+
+    # The paper's scheme, exactly: features of the large image are the mean of those of its parts.
+    images = np.random.default_rng(0).uniform(-1, 1, (4, 16, 16, 1)).astype(np.float32)
+    small, small_params = mlp_mixer.load(tmp_path / "small", num_classes=0)
+    headless, large_params = mlp_mixer.load(tmp_path / "large", num_classes=0)
+    parts = [
+        small.apply({"params": small_params}, images[:, a : a + 8, b : b + 8])
+        for a, b in itertools.product((0, 8), (0, 8))
+    ]
+    features = headless.apply({"params": large_params}, images)
+    np.testing.assert_allclose(features, np.mean(parts, axis=0), atol=1e-5)
+
+
+def test_weights_of_another_model_are_refused_by_name(tiny_config, tmp_path):
+    loop.train(tiny_config, tmp_path / "small")
+    config = load_config("transfer", "digits,place")
+    config.init_from = str(tmp_path / "small")
+    with pytest.raises(ValueError, match=r"(?s)small.*16x16.*has \(8,\), wanted \(64,\)"):
+        loop.train(config, tmp_path / "large")
+    assert not (tmp_path / "large").exists()  # so that the corrected command can use it
+
+
+# --- configs ---
+
+
+class Recorder(ml_collections.ConfigDict):
+    """A config that notes which of its fields are read."""
+
+    def __getattr__(self, name):
+        if not name.startswith("_"):
+            self.__dict__.setdefault("read", set()).add(name)
+        return super().__getattr__(name)
+
+    def __getitem__(self, name):
+        self.__dict__.setdefault("read", set()).add(name)
+        return super().__getitem__(name)
+
+    def get(self, name, default=None):
+        self.__dict__.setdefault("read", set()).add(name)
+        return super().get(name, default)
+
+
+def recorded(config):
+    recorder = Recorder()
+    for name, value in config.items():
+        recorder[name] = recorded(value) if isinstance(value, ml_collections.ConfigDict) else value
+    recorder.__dict__["read"] = set()
+    return recorder
+
+
+def unread(config, prefix=""):
+    for name in config.keys():  # noqa: SIM118 - iterating would read the fields
+        if name not in config.__dict__["read"]:
+            yield prefix + name
+        value = ml_collections.ConfigDict.__getitem__(config, name)
+        if isinstance(value, Recorder):
+            yield from unread(value, f"{prefix}{name}.")
+
+
+CONFIGS = [
+    ("digits", None),
+    ("cifar10", None),
+    *(("transfer", f"{model},{data}") for model, data in (
+        ("B/16", "imagenet"), ("S/32", "cifar10"), ("L/16", "cifar100"), ("B/16", "pets"),
+        ("B/16", "flowers"), ("B/32", "folder"), ("digits", "place"),
+    )),
+]  # fmt: skip
+
+
+def test_every_config_file_is_among_those_tested():
+    files = {path.stem for path in (ROOT / "configs").glob("*.py")}
+    assert files == {name for name, _ in CONFIGS}
+    tested = {argument.split(",")[1] for name, argument in CONFIGS if name == "transfer"}
+    import configs.transfer
+
+    assert tested == set(configs.transfer.DATASETS)
+
+
+@pytest.mark.parametrize(("name", "argument"), CONFIGS)
+def test_every_config_runs_end_to_end_and_every_key_of_it_is_read(name, argument, tmp_path):
+    config = shrink(load_config(name, argument))
+    if not config.data.source.startswith("digits"):  # data that is not here: two folders instead
+        for split, label, i in itertools.product(("train", "test"), ("a", "b"), range(10)):
+            path = tmp_path / "data" / split / label / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((40, 32, 3), 20 * i, np.uint8)).save(path)
+        config.data.source = f"folder:{tmp_path / 'data'}"
+        config.data.train_split, config.data.test_split = "train", "test"
+    config = recorded(config)
+    loop.train(config, tmp_path / "run")
+    assert list(unread(config)) == []
+
+
+# --- the command line ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--config.lrr=1"], ["lrr"]),
+        (["--config.total_steps=5"], ["total_steps=5", "total_epochs=", "exactly one"]),
+        (["--config.batch_size=7", "--config.accum_steps=2"], ["batch_size=7", "accum_steps=2"]),
+        (["--config.data.source=folder:nowhere"], ["nowhere"]),
+        (["--config.loss=hinge"], ["hinge", "softmax"]),
+        (["--config.image_size=(9,8)"], ["9x8", "2x2"]),
+        (["--config=configs/nothing.py"], ["nothing.py"]),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_clear_message(arguments, words, tmp_path):
+    process = start(tmp_path / "run", *arguments)
+    _, text = process.communicate(timeout=120)
+    assert process.returncode in (1, 2)
+    assert "Traceback" not in text and all(word in text for word in words), text
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,188 @@
+"""Losses, schedules, optimizers and the step against formulas and optax's own optimizers."""
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+import pytest
+
+import mlp_mixer
+from mlp_mixer.models import mixer
+from mlp_mixer.training import losses, optimizer
+from mlp_mixer.training.step import TrainState, make_train_step
+
+
+def config(**fields):
+    base = dict(optimizer="adam", weight_decay=0.0, grad_clip=0.0)
+    return ml_collections.ConfigDict(base | fields)
+
+
+# --- losses ---
+
+
+def test_the_losses_are_their_formulas():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(6, 4)).astype("f4"), np.array([0, 1, 2, 3, 1, 1])
+    targets = losses.targets(jnp.asarray(labels), 4)
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    expected = -np.log(p[np.arange(6), labels])
+    np.testing.assert_allclose(losses.get("softmax")(logits, targets), expected, rtol=1e-5)
+    q = 1 / (1 + np.exp(-logits))
+    one_hot = np.eye(4)[labels]
+    expected = -(one_hot * np.log(q) + (1 - one_hot) * np.log(1 - q)).sum(-1)
+    np.testing.assert_allclose(losses.get("sigmoid")(logits, targets), expected, rtol=1e-5)
+
+
+def test_label_smoothing_spreads_its_share_over_all_classes():
+    smooth = losses.targets(jnp.array([2]), 5, smoothing=0.1)
+    np.testing.assert_allclose(smooth, [[0.02, 0.02, 0.92, 0.02, 0.02]], rtol=1e-6)
+    multi_hot = jnp.array([[1, 0, 1]], jnp.uint8)
+    np.testing.assert_array_equal(losses.targets(multi_hot, 3), [[1.0, 0.0, 1.0]])
+
+
+def test_the_sigmoid_heads_bias_is_that_of_the_authors_code():
+    assert losses.head_bias("sigmoid", 1000) == pytest.approx(-6.9, abs=0.01)
+    assert losses.head_bias("sigmoid", 21843) == pytest.approx(-10, abs=0.01)
+    assert losses.head_bias("softmax", 1000) == 0
+    with pytest.raises(ValueError, match=r"hinge.*softmax, sigmoid"):
+        losses.get("hinge")
+
+
+# --- durations and schedules ---
+
+
+def test_durations_are_given_in_steps_or_epochs_but_not_both():
+    def steps(in_steps, in_epochs, **options):
+        given = ml_collections.ConfigDict({"total_steps": in_steps, "total_epochs": in_epochs})
+        return optimizer.steps(given, "total", 10.5, **options)
+
+    assert steps(7, 0.0) == 7
+    assert steps(0, 2.0) == 21
+    assert steps(0, 0.0, optional=True) == 0
+    for pair in ((7, 2.0), (0, 0.0), (-1, 0.0)):
+        with pytest.raises(ValueError, match=r"total_steps=.*total_epochs="):
+            steps(*pair)
+
+
+def test_the_rate_rises_linearly_and_falls_as_named():
+    linear = optimizer.make_schedule(2.0, "linear", 110, 10)
+    cosine = optimizer.make_schedule(2.0, "cosine", 110, 10)
+    for schedule in (linear, cosine):
+        np.testing.assert_allclose([schedule(0), schedule(5), schedule(10)], [0, 1, 2], atol=1e-6)
+        assert schedule(110) == pytest.approx(0, abs=1e-6)
+    assert linear(60) == pytest.approx(1.0) and linear(35) == pytest.approx(1.5)
+    assert cosine(60) == pytest.approx(1.0) and cosine(35) == pytest.approx(1 + np.sqrt(0.5))
+    with pytest.raises(ValueError, match=r"warm-up of 110 .* 110"):
+        optimizer.make_schedule(2.0, "linear", 110, 110)
+    with pytest.raises(ValueError, match=r"stairs.*linear, cosine"):
+        optimizer.make_schedule(2.0, "stairs", 110, 10)
+
+
+# --- optimizers ---
+
+
+def run(tx, params, gradients):
+    state = tx.init(params)
+    for gradient in gradients:
+        updates, state = tx.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+@pytest.mark.parametrize(
+    ("fields", "reference"),
+    [
+        (dict(), optax.adam(0.1)),
+        (dict(weight_decay=0.3), optax.adamw(0.1, weight_decay=0.3, mask=optimizer.kernels)),
+        (dict(optimizer="momentum"), optax.sgd(0.1, momentum=0.9)),
+        (dict(grad_clip=0.5), optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.1))),
+    ],
+)
+def test_optimizers_equal_those_of_optax(fields, reference):
+    rng = np.random.default_rng(0)
+    params = {"a": {"kernel": np.ones((3, 2), "f4"), "bias": np.ones(2, "f4")}}
+    gradients = [
+        jax.tree.map(lambda x: rng.normal(size=x.shape).astype("f4"), params) for _ in range(4)
+    ]
+    ours = optimizer.make_optimizer(config(**fields), lambda step: 0.1)
+    got, expected = run(ours, params, gradients), run(reference, params, gradients)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), got, expected)
+
+
+def test_decay_touches_kernels_only_and_is_multiplied_by_the_rate():
+    params = mixer.init(small_model())
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    tx = optimizer.make_optimizer(config(weight_decay=0.1), lambda step: 0.01)
+    decayed = run(tx, params, [zeros])
+    for path, before in jax.tree_util.tree_leaves_with_path(params):
+        after = decayed
+        for key in path:
+            after = after[key.key]
+        factor = 1 - 0.01 * 0.1 if path[-1].key == "kernel" else 1
+        np.testing.assert_allclose(after, before * factor, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"lion.*adam or momentum"):
+        optimizer.make_optimizer(config(optimizer="lion"), lambda step: 0.01)
+
+
+# --- the step ---
+
+
+def small_model(**fields):
+    sizes = dict(patch_size=4, num_blocks=2, hidden_dim=8, tokens_mlp_dim=6, channels_mlp_dim=16)
+    return mlp_mixer.create(num_classes=5, image_size=8, **sizes, **fields)
+
+
+def random_params(model, seed=1):
+    """Nowhere zero, the head included."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), mixer.init(model))
+
+
+def first_step(model, batch, **options):
+    tx = optax.sgd(1.0)
+    params = random_params(model)
+    state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+    return jax.jit(make_train_step(model, tx, loss="softmax", **options))(state, batch)
+
+
+def random_batch(n=12, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "image": rng.integers(0, 256, (n, 8, 8, 3), dtype=np.uint8),
+        "label": rng.integers(0, 5, n).astype(np.int32),
+    }
+
+
+@pytest.mark.parametrize("accum_steps", [3, 12])
+def test_accumulated_gradients_equal_those_of_the_large_batch(accum_steps):
+    model = small_model(stoch_depth=0.5, dropout_rate=0.2)
+    whole, metrics = first_step(model, random_batch())
+    parts, same = first_step(model, random_batch(), accum_steps=accum_steps)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), parts, whole)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), same, metrics)
+
+
+def test_the_step_follows_the_gradient_of_the_mean_loss():
+    model, batch = small_model(), random_batch()
+    params = random_params(model)
+
+    def mean_loss(params):
+        logits = model.apply({"params": params}, batch["image"] / np.float32(127.5) - 1)
+        one_hot = jax.nn.one_hot(batch["label"], 5)
+        return -(jax.nn.log_softmax(logits) * one_hot).sum(-1).mean()
+
+    value, gradient = jax.value_and_grad(mean_loss)(params)
+    state, metrics = first_step(model, batch)
+    assert metrics["loss"] == pytest.approx(float(value), rel=1e-5)
+    assert metrics["grad_norm"] == pytest.approx(float(optax.tree.norm(gradient)), rel=1e-4)
+    expected = jax.tree.map(lambda p, g: p - g, params, gradient)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state.params, expected)
+    assert int(state.step) == 1
+
+
+def test_randomness_follows_seed_and_step():
+    model, batch = small_model(stoch_depth=0.9), random_batch()
+    loss = first_step(model, batch, seed=0)[1]["loss"]
+    assert loss == first_step(model, batch, seed=0)[1]["loss"]
+    assert loss != first_step(model, batch, seed=1)[1]["loss"]
