@@ -82,13 +82,13 @@ def initial_params(config: Config, module: mixer.MlpMixer) -> dict[str, Any]:
     Raises:
         ValueError: the weights are of another model than the config's; names the differences.
     """
+    heads = {"new": 0, "keep": None}
+    if (head := config.get("init_head", "new")) not in heads:
+        raise ValueError(f"unknown init_head {head!r}; use {' or '.join(heads)}")
     params = random_params(config, module)
     init_from = config.get("init_from")
     if not init_from:
         return params
-    heads = {"new": 0, "keep": None}
-    if (head := config.get("init_head", "new")) not in heads:
-        raise ValueError(f"unknown init_head {head!r}; use {' or '.join(heads)}")
     loaded_module, loaded = load(
         init_from,
         num_classes=heads[head],
