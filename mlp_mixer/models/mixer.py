@@ -158,7 +158,8 @@ class MlpMixer(nn.Module):
             dtype=self.dtype,
             name="stem",
         )(images)
-        x = x.reshape(len(x), -1, self.hidden_dim)  # n h w c -> n (h w) c, in raster order
+        # n h w c -> n (h w) c, in raster order; n may be symbolic, see mlp_mixer.export.
+        x = x.reshape(x.shape[0], -1, self.hidden_dim)
         features["stem"] = x
         for i in range(self.num_blocks):
             x = MixerBlock(

@@ -41,9 +41,7 @@ class Converted(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="file, address, short name, hf:NAME, workdir")
     parser.add_argument("destination", metavar="DST", help="file ending in .npz or .safetensors")
-    parser.add_argument(
-        "--image-size", metavar="H or HxW", help="pixels; default: as in the source"
-    )
+    cli.add_size_arguments(parser)
     parser.add_argument("--layout", choices=layouts.LAYOUTS, help="names of the arrays")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--drop-head", action="store_true", help="leave the class head out")
@@ -54,7 +52,9 @@ def main(args: argparse.Namespace) -> None:
     module, changes, rows = convert(
         args.source,
         args.destination,
-        image_size=parse_size(args.image_size) if args.image_size else None,
+        image_size=args.image_size,
+        patch_size=args.patch_size,
+        resize=args.resize,
         layout=args.layout,
         dtype=args.dtype,
         drop_head=args.drop_head,
@@ -76,6 +76,8 @@ def convert(
     destination: str | Path,
     *,
     image_size: int | tuple[int, int] | None = None,
+    patch_size: int | tuple[int, int] | None = None,
+    resize: str = "auto",
     layout: str | None = None,
     dtype: str = "float32",
     drop_head: bool = False,
@@ -84,7 +86,7 @@ def convert(
     """Reads weights from a source of `load` and writes them to a file.
 
     Args:
-        source, image_size, gelu: as for `load`.
+        source, image_size, patch_size, resize, gelu: as for `load`.
         destination: ends in .npz or .safetensors.
         layout: one of layouts.LAYOUTS; None for "timm" in .safetensors and "linen" in .npz.
         dtype: "float32", "bfloat16" or "float16".
@@ -109,7 +111,9 @@ def convert(
             name: (entry.name, opened.arrays[entry.name]) for name, entry in before.entries.items()
         }
         digest, history = opened.sha256(), opened.settings.get("history", [])
-    module, params = load.load(source, 0 if drop_head else None, image_size, gelu=gelu)
+    module, params = load.load(
+        source, 0 if drop_head else None, image_size, patch_size, resize, gelu=gelu
+    )
     flat = {
         name: _cast(name, array, dtype)
         for name, array in traverse_util.flatten_dict(params, sep="/").items()
@@ -130,20 +134,6 @@ def default_layout(path: Path) -> str:
     if path.suffix not in FORMATS:
         raise ValueError(f"{path} should end in {' or '.join(FORMATS)}")
     return "timm" if path.suffix == ".safetensors" else "linen"
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """ "224" or "160x256" (height x width) as (height, width).
-
-    Raises:
-        ValueError: it is neither.
-    """
-    found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
-    if not found:
-        raise ValueError(
-            f"image size {text!r} should be H or HxW in pixels, such as 448 or 160x256"
-        )
-    return int(found[1]), int(found[2] or found[1])
 
 
 def _cast(name: str, array: np.ndarray, dtype: str) -> np.ndarray:

@@ -21,6 +21,8 @@ def load(
     source: str | Path,
     num_classes: int | None = None,
     image_size: int | tuple[int, int] | None = None,
+    patch_size: int | tuple[int, int] | None = None,
+    resize: str = "auto",
     *,
     gelu: str | None = None,
     like: mixer.MlpMixer | None = None,
@@ -41,9 +43,15 @@ def load(
             checkpoint), or the folder of one checkpoint, WORKDIR/checkpoints/STEP.
         num_classes: None keeps the head. 0 leaves it out; any other number that is not the file's
             puts a new head there, which starts at zero.
-        image_size: pixels, one number for square or (height, width). None keeps the file's. A whole
-            multiple of it enlarges the token-mixing weights by the paper's block-diagonal scheme.
-            Where the weights' own tokens form no square, this is the size they were made for.
+        image_size: pixels, one number for square or (height, width). None keeps the file's; any
+            other size that the patches tile is possible, see `resize`. Where the weights' own
+            tokens form no square, this is the size they were made for.
+        patch_size: pixels, likewise. Another one than the file's resizes the stem as FlexiViT does.
+        resize: how the token-mixing weights get to another grid of patches. "tile" is the paper's
+            block-diagonal scheme for whole multiples, which makes tokens_mlp_dim grow as the number
+            of patches does; "resample" resamples their filters over the grid, as is done with the
+            position embeddings of ViT, and changes no width. "auto" tiles where image_size is a
+            whole multiple of the file's and the patches stay, else resamples.
         gelu: "tanh" or "exact"; None for the right one: what the file says, else "exact" for timm's
             names and "tanh" for all others and for timm's conversions of the released weights.
         like: a module whose parameters the result must fit, head included.
@@ -67,9 +75,11 @@ def load(
     module = module.clone(gelu=gelu or opened.settings.get("gelu") or default_gelu(layout))
     if module.gelu not in mixer.GELUS:
         raise ValueError(f"unknown gelu {module.gelu!r}; use one of {', '.join(mixer.GELUS)}")
-    if wanted is not None:
-        params = resolution.tile_params(params, module, wanted)
-        module = resolution.tile_module(module, wanted)
+    trained = module
+    module = resolution.resize_module(trained, wanted, patch_size, resize)
+    params = resolution.resize_params(params, trained, wanted, patch_size, resize)
+    if changes := resolution.describe(trained, module):
+        log.info("%s: %s", source, changes)
     if num_classes and num_classes != module.num_classes:
         log.warning("%s: a new head for %d classes, all zero", source, num_classes)
         params["head"] = {

@@ -113,13 +113,6 @@ def test_a_write_that_does_not_read_back_equal_is_an_error(file, tmp_path, monke
     assert [p.name for p in tmp_path.iterdir()] == [file.name]
 
 
-@pytest.mark.parametrize(("text", "size"), [("448", (448, 448)), ("160x256", (160, 256))])
-def test_sizes_are_height_x_width(text, size):
-    assert convert.parse_size(text) == size
-    with pytest.raises(ValueError, match="H or HxW"):
-        convert.parse_size(text + "px")
-
-
 def test_inspect_says_what_the_file_is_and_flags_what_is_not_finite(file, flat, tmp_path):
     flat["head/bias"][0] = np.nan
     np.savez(tmp_path / "x.npz", **flat)
