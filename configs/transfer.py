@@ -8,8 +8,10 @@
 The argument is MODEL,DATASET. MODEL is a variant of the paper such as B/16, or `digits` for the
 small model of configs/digits.py. DATASET is a row of DATASETS below. Everything but the head comes
 from init_from, a published .npz or the workdir of another run; without it the run starts from
-scratch. At a whole multiple of the pretraining resolution (--config.image_size="(448,448)") the
-token-mixing weights are laid out by the paper's block-diagonal scheme.
+scratch. Any other image size than the pretraining's is possible: at a whole multiple
+(--config.image_size="(448,448)") the token-mixing weights are laid out by the paper's
+block-diagonal scheme, at any other (--config.image_size="(160,256)") they are resampled. See
+docs/input_size.md.
 
 SGD with momentum 0.9, batch 512, clipping at 1, cosine decay, no weight decay. The paper chooses
 the rate from 0.003, 0.01, 0.03 and 0.06 on held-out training images; the warm-up is from the
@@ -58,6 +60,9 @@ def get_config(argument: str = "B/16,cifar10") -> ml_collections.ConfigDict:
 
     config.init_from = placeholder(str)  # .npz file or workdir
     config.init_image_size = (224, 224)  # that the weights of init_from were trained at
+    config.init_patch_size = placeholder(tuple)  # likewise; the model's where it is not given
+    config.init_resize = "auto"  # to image_size: auto, tile or resample; see weights/resolution.py
+    config.init_head = "new"  # or keep, where the classes stay
     config.model = ml_collections.ConfigDict()
     config.model.variant = model
     config.model.stoch_depth = 0.0

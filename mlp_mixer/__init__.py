@@ -1,7 +1,7 @@
 """MLP-Mixer (arXiv 2105.01601) on JAX: pretrain, transfer, and use the published weights.
 
 module = mlp_mixer.create("B/16", num_classes=1000, image_size=224)
-module, params = mlp_mixer.load("Mixer-B_16.npz")
+module, params = mlp_mixer.load("imagenet21k/Mixer-B_16")  # or a file; see docs/weights.md
 logits = module.apply({"params": params}, images)  # float [n, 224, 224, 3] in [-1, 1]
 """
 

@@ -10,8 +10,11 @@ from mlp_mixer import cli
 COMMANDS = {
     "predict": ("mlp_mixer.evaluation.predict", "classes of image files, with probabilities"),
     "evaluate": ("mlp_mixer.evaluation.evaluate", "accuracy on a labelled data set"),
+    "export": ("mlp_mixer.export", "one file that runs with jax alone"),
     "curves": ("mlp_mixer.analysis.curves", "learning curves of runs, side by side"),
     "filters": ("mlp_mixer.analysis.filters", "token-mixing weights as images"),
+    "convert": ("mlp_mixer.weights.convert", "weights to another file, layout, size or dtype"),
+    "inspect": ("mlp_mixer.weights.inspect", "what a weight file is, and its statistics"),
 }
 
 

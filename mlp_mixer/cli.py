@@ -1,7 +1,9 @@
 """What the command lines share: errors in one line, and logging."""
 
+import argparse
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -26,6 +28,9 @@ def guard(main: Callable[..., None], *args) -> None:
     host_memory.keep()
     try:
         main(*args)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except USER_ERRORS as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             traceback.print_exc()
@@ -35,6 +40,35 @@ def guard(main: Callable[..., None], *args) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit("stopped; the same command continues from the last checkpoint")
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as lines with aligned columns; the first row is the heading."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def add_size_arguments(parser: argparse.ArgumentParser) -> None:
+    """--image-size, --patch-size and --resize, which mean what they mean to `mlp_mixer.load`."""
+    parser.add_argument(
+        "--image-size", type=size, metavar="H[xW]", help="pixels; default: as in the source"
+    )
+    parser.add_argument("--patch-size", type=size, metavar="H[xW]", help="likewise")
+    parser.add_argument(
+        "--resize",
+        default="auto",
+        choices=("auto", "tile", "resample"),
+        help="the way to another image size: the paper's for whole multiples, or resampling",
+    )
+
+
+def size(text: str) -> tuple[int, int]:
+    """ "224" or "160x256" as (height, width)."""
+    found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 224 or 160x256")
+    return int(found[1]), int(found[2] or found[1])
 
 
 def log_to_stderr() -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 import mlp_mixer
 from mlp_mixer.training import loop, metrics
-from mlp_mixer.training.checkpoint import restore_params
+from mlp_mixer.training.checkpoint import latest, restore_params
 
 from .conftest import ROOT, load_config, shrink
 
@@ -91,7 +91,7 @@ def test_a_killed_run_continues_and_ends_bit_equal_to_an_uninterrupted_one(tmp_p
 def test_a_run_leaves_weights_config_classes_and_metrics(tiny_config, tmp_path):
     result = loop.train(tiny_config, tmp_path)
     module, params = mlp_mixer.load(tmp_path / "model.npz")
-    jax.tree.map(np.testing.assert_array_equal, params, restore_params(tmp_path))
+    jax.tree.map(np.testing.assert_array_equal, params, restore_params(latest(tmp_path)))
     assert module.image_size == (8, 8) and module.num_classes == 10
     assert mlp_mixer.load(tmp_path)[0] == module
     assert json.loads((tmp_path / "config.json").read_text())["lr"] == tiny_config.lr
@@ -148,7 +148,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     failed = int(str(error.value).split()[1])
     kept = [int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
     assert kept == [failed - 1]
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(restore_params(tmp_path)))
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(restore_params(latest(tmp_path))))
     assert not (tmp_path / "model.npz").exists()
 
 

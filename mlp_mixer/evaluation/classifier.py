@@ -50,11 +50,17 @@ def to_probabilities(logits: jax.Array, loss: str) -> jax.Array:
     return jax.nn.sigmoid(logits) if loss == "sigmoid" else jax.nn.softmax(logits)
 
 
-def load_classifier(checkpoint: str | Path) -> Classifier:
+def load_classifier(
+    checkpoint: str | Path,
+    image_size: int | tuple[int, int] | None = None,
+    patch_size: int | tuple[int, int] | None = None,
+    resize: str = "auto",
+) -> Classifier:
     """Reads a run's workdir (or the model.npz in it), or any other weights that `load` reads.
 
-    What a file cannot say is taken to be as for the released files: the middle 7/8 of the image is
-    seen, and 1,000 classes are those of ImageNet.
+    Sizes and `resize` mean what they mean to `load`. What a file cannot say is taken to be as for
+    the released files: the middle 7/8 of the image is seen, and 1,000 classes are those of
+    ImageNet.
 
     Raises:
         FileNotFoundError: no such file or run.
@@ -63,7 +69,12 @@ def load_classifier(checkpoint: str | Path) -> Classifier:
     path = Path(checkpoint)
     if path.name == run.WEIGHTS_FILE and (path.parent / run.CONFIG_FILE).exists():
         path = path.parent
-    module, params = load(path if path.exists() else checkpoint)
+    module, params = load(
+        path if path.exists() else checkpoint,
+        image_size=image_size,
+        patch_size=patch_size,
+        resize=resize,
+    )
     if not module.num_classes:
         raise ValueError(f"{checkpoint} has no head, so it cannot tell classes")
     if (path / run.CONFIG_FILE).exists():

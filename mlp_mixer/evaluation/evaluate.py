@@ -9,6 +9,7 @@ The figure is a sheet of the data set's images with their predictions, the error
 import argparse
 from pathlib import Path
 
+from mlp_mixer import cli
 from mlp_mixer.data.sources import open_source
 from mlp_mixer.evaluation.classification import Classification
 from mlp_mixer.evaluation.classifier import Classifier, load_classifier
@@ -20,6 +21,7 @@ SHEET_TILES = 60
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, help="weights file, or workdir of a run")
+    cli.add_size_arguments(parser)
     parser.add_argument("--source", help="data source; by default the run's own")
     parser.add_argument("--split", help="of the data source; by default the run's, or test")
     parser.add_argument("--batch-size", type=int, default=64)
@@ -27,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    classifier = load_classifier(args.checkpoint)
+    classifier = load_classifier(args.checkpoint, args.image_size, args.patch_size, args.resize)
     source = _open(args, classifier)
     evaluation = Classification(
         classifier.module,

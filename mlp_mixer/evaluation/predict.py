@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mlp_mixer import cli
 from mlp_mixer.evaluation.classifier import load_classifier
 
 BATCH = 32  # images at a time, so that many files need little memory
@@ -18,6 +19,7 @@ BATCH = 32  # images at a time, so that many files need little memory
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, help="weights file, or workdir of a run")
+    cli.add_size_arguments(parser)
     parser.add_argument("images", nargs="+", metavar="IMAGE")
     parser.add_argument("--top", type=int, default=5, help="number of classes to show")
     parser.add_argument("--figure", help="draw the images with their predictions to this file")
@@ -26,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     if args.top < 1:
         raise ValueError(f"--top={args.top} must be at least 1")
-    classifier = load_classifier(args.checkpoint)
+    classifier = load_classifier(args.checkpoint, args.image_size, args.patch_size, args.resize)
     captions, pictures = [], []
     for first in range(0, len(args.images), BATCH):
         paths = args.images[first : first + BATCH]

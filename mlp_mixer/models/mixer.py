@@ -23,6 +23,8 @@ SIZES: dict[str, dict[str, int]] = {
 # The variants of Table 1, and S/8, which was released later. Any other patch size works too.
 VARIANTS = ("S/32", "S/16", "S/8", "B/32", "B/16", "L/32", "L/16", "H/14")
 
+GELUS = ("tanh", "exact")
+
 
 class MlpBlock(nn.Module):
     """Dense, GELU, Dense back to the input's width, over the last axis."""
@@ -30,12 +32,13 @@ class MlpBlock(nn.Module):
     mlp_dim: int
     dropout_rate: float = 0.0
     dtype: Any = jnp.float32
+    gelu: str = "tanh"
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         dropout = nn.Dropout(self.dropout_rate, deterministic=not train, name="dropout")
         y = nn.Dense(self.mlp_dim, dtype=self.dtype)(x)
-        y = dropout(nn.gelu(y))  # the tanh approximation, as the published weights were trained
+        y = dropout(nn.gelu(y, approximate=self.gelu == "tanh"))
         return dropout(nn.Dense(x.shape[-1], dtype=self.dtype)(y))
 
 
@@ -47,11 +50,12 @@ class MixerBlock(nn.Module):
     dropout_rate: float = 0.0
     drop_path: float = 0.0
     dtype: Any = jnp.float32
+    gelu: str = "tanh"
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         def mlp(dim: int, name: str) -> MlpBlock:
-            return MlpBlock(dim, self.dropout_rate, self.dtype, name=name)
+            return MlpBlock(dim, self.dropout_rate, self.dtype, self.gelu, name=name)
 
         # x: [n, s, c]. For TPU XLA compiles swapaxes + Dense best; an einsum is up to 6% slower.
         y = nn.LayerNorm(dtype=self.dtype)(x).swapaxes(1, 2)  # [n, c, s]
@@ -98,6 +102,8 @@ class MlpMixer(nn.Module):
         head_bias: initial value of the head's bias; see `losses.head_bias`.
         dtype: of the computation in the blocks. LayerNorm statistics, the pooling and the head
             are float32 always.
+        gelu: "tanh", the approximation that the released weights were trained with, or "exact",
+            the erf form that timm computes.
     """
 
     num_classes: int
@@ -112,6 +118,7 @@ class MlpMixer(nn.Module):
     stoch_depth: float = 0.0
     head_bias: float = 0.0
     dtype: Any = jnp.float32
+    gelu: str = "tanh"
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -151,7 +158,8 @@ class MlpMixer(nn.Module):
             dtype=self.dtype,
             name="stem",
         )(images)
-        x = x.reshape(len(x), -1, self.hidden_dim)  # n h w c -> n (h w) c, in raster order
+        # n h w c -> n (h w) c, in raster order; n may be symbolic, see mlp_mixer.export.
+        x = x.reshape(x.shape[0], -1, self.hidden_dim)
         features["stem"] = x
         for i in range(self.num_blocks):
             x = MixerBlock(
@@ -160,6 +168,7 @@ class MlpMixer(nn.Module):
                 dropout_rate=self.dropout_rate,
                 drop_path=self.stoch_depth * i / max(self.num_blocks - 1, 1),
                 dtype=self.dtype,
+                gelu=self.gelu,
                 name=f"MixerBlock_{i}",
             )(x, train=train)
             features[f"MixerBlock_{i}"] = x
@@ -240,8 +249,23 @@ def create(
     for name in ("image_size", "patch_size"):
         fields[name] = as_pair(fields[name])
     module = MlpMixer(**fields)
+    if module.gelu not in GELUS:
+        raise ValueError(f"unknown gelu {module.gelu!r}; use one of {', '.join(GELUS)}")
     module.grid  # noqa: B018 - raises where the patches do not tile the image
     return module
+
+
+def variant_of(module: MlpMixer) -> str | None:
+    """The name of the variant whose widths the module has, such as "B/16"; None if there is none.
+
+    A token-mixing width that the paper's block-diagonal scheme has multiplied is another width.
+    """
+    patch = module.patch_size[0]
+    for size, widths in SIZES.items():
+        same = all(getattr(module, name) == width for name, width in widths.items())
+        if same and module.patch_size == (patch, patch):
+            return f"{size}/{patch}"
+    return None
 
 
 def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:

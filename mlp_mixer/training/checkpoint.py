@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+import tensorstore
 
 from mlp_mixer.training.step import TrainState
 
@@ -81,7 +82,7 @@ class Checkpoints:
         except Misfit:
             raise
         except Exception as error:  # tensorstore raises bare Exception for missing or cut files
-            raise unreadable(self._folder.parent, step, error) from error
+            raise unreadable(self._folder / str(step), error) from error
         return TrainState(jnp.asarray(step, jnp.int32), restored["params"], restored["opt_state"])
 
     def close(self) -> None:
@@ -90,20 +91,29 @@ class Checkpoints:
         self._manager.close()
 
 
-def restore_params(workdir: str | Path) -> dict[str, Any]:
-    """The newest checkpoint's parameters as NumPy arrays, for use outside the run.
+def latest(workdir: str | Path) -> Path:
+    """The folder of the newest complete checkpoint.
 
     Raises:
         FileNotFoundError: the workdir has no checkpoint.
-        ValueError: the checkpoint is unreadable.
     """
     folder, step = Path(workdir).absolute() / FOLDER, latest_step(workdir)
     if step is None:
         raise FileNotFoundError(f"{workdir} has neither model.npz nor a checkpoint")
-    log.info("reading the parameters of step %d of %s", step, workdir)
+    return folder / str(step)
+
+
+def restore_params(step_folder: Path) -> dict[str, Any]:
+    """The parameters of one checkpoint as NumPy arrays, for use outside the run.
+
+    Raises:
+        ValueError: the checkpoint is unreadable.
+    """
+    log.info("reading the parameters in %s", step_folder)
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            item = folder / str(step) / "params"
+            item = step_folder.absolute() / "params"
+            _read_once(item)
             cpu = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
             like = jax.tree.map(
                 lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=cpu),
@@ -111,17 +121,29 @@ def restore_params(workdir: str | Path) -> dict[str, Any]:
             )
             return jax.device_get(checkpointer.restore(item, like))
     except Exception as error:  # tensorstore raises bare Exception for missing or cut files
-        raise unreadable(workdir, step, error) from error
+        raise unreadable(step_folder.absolute(), error) from error
 
 
-def unreadable(workdir: str | Path, step: int, error: Exception) -> ValueError:
+def _read_once(item: Path) -> None:
+    """Reads the stored bytes one after another; raises at the first that cannot be read.
+
+    Orbax reads all arrays at once, and when one fails it leaves the others to threads, which then
+    print pages of errors or crash the process.
+    """
+    if (item / "manifest.ocdbt").exists():
+        store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{item}/"}).result()
+        for key in store.list().result():
+            store.read(key).result()
+
+
+def unreadable(step_folder: Path, error: Exception) -> ValueError:
     """The error for a checkpoint that exists but cannot be read."""
-    earlier = [s for s in all_steps(workdir) if s < step]
+    earlier = [s for s in all_steps(step_folder.parent.parent) if s < int(step_folder.name)]
     fall_back = f"step {max(earlier)}" if earlier else "the start"
     reason = str(error).strip().splitlines()[0][:300] if str(error) else type(error).__name__
     return ValueError(
-        f"checkpoint {Path(workdir) / FOLDER / str(step)} is unreadable ({reason}); delete this "
-        f"folder to go on from {fall_back}"
+        f"checkpoint {step_folder} is unreadable ({reason}); delete this folder to go on from "
+        f"{fall_back}"
     )
 
 

@@ -141,5 +141,5 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
         log.info("the run in %s was finished already", workdir)
         result = evaluation.run(state.params)
     if jax.process_index() == 0:
-        save(workdir / run.WEIGHTS_FILE, state.params)
+        save(workdir / run.WEIGHTS_FILE, state.params, module)
     return result

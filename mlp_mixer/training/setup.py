@@ -45,18 +45,25 @@ def make_augment(config: Config) -> Augment:
 def make_model(config: Config, num_classes: int) -> mixer.MlpMixer:
     """The model, at the size that it is trained at.
 
-    `init_image_size` is the size at which the weights of init_from were trained; the model is then
-    the one that the paper's block-diagonal scheme makes of it.
+    `init_image_size` and `init_patch_size` are the sizes that the weights of init_from were trained
+    at, `init_resize` is the way from there to the config's own; see `weights.resolution`. They are
+    fields of the config because the widths of the model depend on them.
     """
     module = mixer.create(
         num_classes=num_classes,
-        image_size=tuple(config.get("init_image_size", config.image_size)),
+        image_size=config.image_size,
         image_channels=config.image_channels,
         head_bias=losses.head_bias(config.loss, num_classes),
         dtype=compute_dtype(config.dtype),
         **config.model,
     )
-    return resolution.tile_module(module, tuple(config.image_size))
+    init = module.clone(
+        image_size=mixer.as_pair(config.get("init_image_size") or module.image_size),
+        patch_size=mixer.as_pair(config.get("init_patch_size") or module.patch_size),
+    )
+    return resolution.resize_module(
+        init, module.image_size, module.patch_size, _init_resize(config)
+    )
 
 
 def compute_dtype(name: str) -> Any:
@@ -70,24 +77,38 @@ def compute_dtype(name: str) -> Any:
 
 
 def initial_params(config: Config, module: mixer.MlpMixer) -> dict[str, Any]:
-    """Random parameters, or those of `init_from` with a new head.
+    """Random parameters, or those of `init_from`, with a new head unless `init_head` is "keep".
 
     Raises:
         ValueError: the weights are of another model than the config's; names the differences.
     """
+    heads = {"new": 0, "keep": None}
+    if (head := config.get("init_head", "new")) not in heads:
+        raise ValueError(f"unknown init_head {head!r}; use {' or '.join(heads)}")
     params = random_params(config, module)
     init_from = config.get("init_from")
     if not init_from:
         return params
-    loaded_module, loaded = load(init_from, num_classes=0, image_size=module.image_size)
-    want, have = layouts.shapes(module.clone(num_classes=0)), layouts.shapes(loaded_module)
+    loaded_module, loaded = load(
+        init_from,
+        num_classes=heads[head],
+        image_size=module.image_size,
+        patch_size=module.patch_size,
+        resize=_init_resize(config),
+    )
+    body = module if head == "keep" else module.clone(num_classes=0)
+    want, have = layouts.shapes(body), layouts.shapes(loaded_module)
     if differences := layouts.differences(have, want):
         raise ValueError(
             f"{init_from} (as a Mixer for {module.image_size[0]}x{module.image_size[1]} pixels) "
             "does not fit the config's model and init_image_size:\n" + "\n".join(differences)
         )
-    log.info("initialised all but the head from %s", init_from)
+    log.info("initialised %s from %s", "all" if head == "keep" else "all but the head", init_from)
     return params | loaded
+
+
+def _init_resize(config: Config) -> str:
+    return config.get("init_resize", "auto")
 
 
 def random_params(config: Config, module: mixer.MlpMixer) -> dict[str, Any]:

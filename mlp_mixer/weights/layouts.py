@@ -2,14 +2,99 @@
 
 import math
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
-from flax import traverse_util
 
 from mlp_mixer.models import mixer
+from mlp_mixer.weights import pre_linen, timm
+from mlp_mixer.weights.npz import Arrays
 
-Arrays = dict[str, np.ndarray]
+LAYOUTS = ("linen", "pre-linen", "timm")
+_MODULES = {"pre-linen": pre_linen, "timm": timm}  # Linen names are the published ones
+NAME_LIMIT = 500  # a Mixer's longest is about 60
+
+# What other models' parameters are called, for those who took the wrong file.
+_OTHERS = (
+    (
+        r"Transformer/encoderblock|encoderblock_\d+/MultiHeadDotProduct",
+        "a Vision Transformer (ViT)",
+    ),
+    (r"blocks\.\d+\.attn\.|encoder\.layer\.\d+\.attention", "a PyTorch Vision Transformer (ViT)"),
+    (r"blocks\.\d+\.linear_tokens", "a ResMLP of timm"),
+    (r"blocks\.\d+\.mlp_channels\.gate", "a gMLP of timm"),
+    (r"standardized_conv2d", "a ResNet of Big Transfer (BiT)"),
+    (r"layer[1-4]\.\d+\.(conv|bn)\d|BottleneckResNetBlock", "a ResNet"),
+    (r"^(img|txt)/", "a two-tower model such as LiT or SigLIP"),
+    (r"(^|/)(opt|opt_state|state)/", "an optimizer's state"),
+)
+
+
+class Entry(NamedTuple):
+    """Where a parameter is in a file."""
+
+    name: str  # of the array in the file
+    arrange: Callable[[np.ndarray], np.ndarray]  # from its axes there to the published ones
+
+
+class Recognised(NamedTuple):
+    """What the headers of a file say."""
+
+    module: mixer.MlpMixer
+    layout: str
+    entries: dict[str, Entry]  # by the published name, for every parameter of the module
+
+
+def recognise(
+    arrays: Arrays,
+    where: str,
+    made_for: tuple[int, int] | None = None,
+    otherwise: tuple[int, int] | None = None,
+) -> Recognised:
+    """The module that arrays fit, and where its parameters are.
+
+    Args:
+        arrays: by their name in the file, in any of LAYOUTS. Only shapes and dtypes are looked at.
+        where: what to call the file in an error.
+        made_for: the (height, width) that the weights were made for. By default the tokens form a
+            square, as the arrays cannot say otherwise.
+        otherwise: the size to assume where that is not possible.
+
+    Raises:
+        ValueError: the arrays are not those of a Mixer; names the ones that are missing, extra,
+            misshapen or not floating-point numbers.
+    """
+    if max(map(len, arrays), default=0) > NAME_LIMIT:
+        raise ValueError(f"{where} is not a Mixer: it has names of more than {NAME_LIMIT} letters")
+    arrays, prefix = _without_prefix(arrays)
+    layout = next(
+        (name for name, m in _MODULES.items() if any(a.startswith(m.PREFIX) for a in arrays)),
+        "linen",
+    )
+    if layout == "linen":
+        entries = {name: Entry(prefix + name, lambda array: array) for name in arrays}
+    else:
+        entries = _entries(arrays, prefix, layout, where)
+        arrays = {name: entry.arrange(arrays[entry.name.removeprefix(prefix)])
+                  for name, entry in entries.items()}  # fmt: skip
+    module = _architecture(arrays, where, made_for, otherwise)
+    expected = shapes(module)
+    if problems := differences({name: array.shape for name, array in arrays.items()}, expected):
+        raise ValueError(f"{where} is not a whole Mixer:\n" + "\n".join(problems))
+    if others := [name for name, array in arrays.items() if not _is_float(array.dtype)]:
+        raise ValueError(
+            f"{where}: {others[0]} holds {arrays[others[0]].dtype}, not floating-point numbers"
+        )
+    return Recognised(module, layout, {name: entries[name] for name in expected})
+
+
+def to_layout(params: Arrays, layout: str) -> Arrays:
+    """Parameters by their published names, to the names and axes of a file's layout (views)."""
+    if layout == "linen":
+        return params
+    module = _MODULES[layout]
+    return {module.file_name(name): module.rearrange(name, array) for name, array in params.items()}
 
 
 def shapes(module: mixer.MlpMixer) -> dict[str, tuple[int, ...]]:
@@ -37,50 +122,13 @@ def _dense(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
     return {f"{name}/kernel": (inputs, outputs), f"{name}/bias": (outputs,)}
 
 
-def to_tree(
-    arrays: Arrays,
-    where: str,
-    made_for: tuple[int, int] | None = None,
-    otherwise: tuple[int, int] | None = None,
-) -> tuple[mixer.MlpMixer, dict[str, Any]]:
-    """Arrays of a file to the module they fit and its parameter tree.
-
-    Args:
-        arrays: by their name in the file; Linen or pre-Linen names, float of any width.
-        where: what to call the file in an error.
-        made_for: the (height, width) that the weights were made for. By default the tokens form a
-            square, as the arrays cannot say otherwise.
-        otherwise: the size to assume where that is not possible.
-
-    Returns:
-        (module, params): an MlpMixer, and its parameters as a nested dict of float32 arrays.
-
-    Raises:
-        ValueError: the arrays are not those of a Mixer; names the ones that are missing, extra or
-            misshapen.
-    """
-    arrays = _without_prefix(arrays)
-    if any(name.startswith("Mixer/") for name in arrays):
-        arrays = _from_pre_linen(arrays)
-    module = _architecture(arrays, where, made_for, otherwise)
-    expected = shapes(module)
-    if problems := differences({name: array.shape for name, array in arrays.items()}, expected):
-        raise ValueError(f"{where} is not a whole Mixer:\n" + "\n".join(problems))
-    for name, array in arrays.items():
-        if not np.issubdtype(array.dtype, np.floating):
-            raise ValueError(f"{where}: {name} holds {array.dtype}, not floating-point numbers")
-    return module, traverse_util.unflatten_dict(
-        {name: arrays[name].astype(np.float32, copy=False) for name in expected}, sep="/"
-    )
-
-
 def differences(
     have: dict[str, tuple[int, ...]], want: dict[str, tuple[int, ...]], limit: int = 12
 ) -> list[str]:
     """Lines about the parameters that are missing, extra, or of another shape than wanted."""
     lines = [
         f"  {name}: has {have.get(name, 'nothing')}, wanted {want.get(name, 'nothing')}"
-        for name in sorted(have.keys() | want.keys(), key=_natural)
+        for name in sorted(have.keys() | want.keys(), key=natural)
         if have.get(name) != want.get(name)
     ]
     more = len(lines) - limit
@@ -97,10 +145,8 @@ def _architecture(
 
     def shape(name: str, ndim: int) -> tuple[int, ...]:
         if name not in arrays or arrays[name].ndim != ndim or 0 in arrays[name].shape:
-            some = ", ".join(sorted(arrays, key=_natural)[:4]) or "no arrays"
-            raise ValueError(
-                f"{where} is not a Mixer: {name} is {_shape(arrays, name)}; the file has {some}"
-            )
+            have = arrays[name].shape if name in arrays else "missing"
+            raise ValueError(f"{where} is not a Mixer: {name} is {have}; it {_looks_like(arrays)}")
         return arrays[name].shape
 
     ph, pw, image_channels, hidden_dim = shape("stem/kernel", 4)
@@ -128,59 +174,38 @@ def _architecture(
     )
 
 
-def _without_prefix(arrays: Arrays) -> Arrays:
-    """Training code of the authors saves the tree under one of these."""
+def _without_prefix(arrays: Arrays) -> tuple[Arrays, str]:
+    """Training code of the authors saves the tree under one of these, beside the optimizer's."""
     for prefix in ("params/", "opt/target/"):
         if any(name.startswith(prefix) for name in arrays):
-            return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-    return arrays
+            inside = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+            return inside, prefix
+    return arrays, ""
 
 
-def _from_pre_linen(arrays: Arrays) -> Arrays:
-    """Names and shapes of the layout that older files of the authors use, to those of Linen."""
-    norms: dict[str, list[str]] = {}  # the normalisations of each block; numbered with gaps
-    for name in sorted(arrays, key=_natural):
-        if m := re.match(r"Mixer/encoderblock_(\d+)/(LayerNorm_\d+)/scale$", name):
-            norms.setdefault(m[1], []).append(m[2])
-
-    def mlp(m: re.Match) -> str:
-        return f"MixerBlock_{m[1]}/{m[2]}_mixing/Dense_{int(m[4]) - 1}/{m[3]}"
-
-    def norm(m: re.Match) -> str:
-        of_block = norms.get(m[1], [])
-        number = of_block.index(m[2]) if m[2] in of_block else m[2]
-        return f"MixerBlock_{m[1]}/LayerNorm_{number}/"
-
-    block = r"^Mixer/encoderblock_(\d+)/"
-    rules = (
-        (block + r"(token|channel)_mixing_phase_\d+/(kernel|bias)([12])$", mlp),
-        (block + r"(LayerNorm_\d+)/", norm),
-        (r"^Mixer/encoder_norm/", "pre_head_layer_norm/"),
-        (r"^embedding/", "stem/"),
-    )
-    renamed = {}
-    for name, array in arrays.items():
-        new = name
-        for pattern, replacement in rules:
-            new = re.sub(pattern, replacement, new)
-        if "_mixing/" in new:
-            renamed[new] = _squeeze(array, 2 if new.endswith("kernel") else 1)
-        else:
-            renamed[new] = array
-    return renamed
+def _entries(arrays: Arrays, prefix: str, layout: str, where: str) -> dict[str, Entry]:
+    module, entries = _MODULES[layout], {}
+    for name, published in module.published_names(arrays).items():
+        if published in entries:
+            raise ValueError(f"{where}: {entries[published].name} and {name} are both {published}")
+        entries[published] = Entry(
+            prefix + name, lambda array, published=published: module.arrange(published, array)
+        )
+    return entries
 
 
-def _squeeze(array: np.ndarray, ndim: int) -> np.ndarray:
-    """Drops singleton axes, first ones first, until `ndim` are left."""
-    while array.ndim > ndim and 1 in array.shape:
-        array = np.squeeze(array, axis=array.shape.index(1))
-    return array
+def _is_float(dtype: np.dtype) -> bool:
+    return np.issubdtype(dtype, np.floating) or dtype.name == "bfloat16"
 
 
-def _shape(arrays: Arrays, name: str) -> Any:
-    return arrays[name].shape if name in arrays else "missing"
+def _looks_like(arrays: Arrays) -> str:
+    for pattern, what in _OTHERS:
+        if any(re.search(pattern, name) for name in arrays):
+            return f"looks like {what}"
+    some = sorted(arrays, key=natural)[:4]
+    return f"has {', '.join(some)}" if some else "has no arrays"
 
 
-def _natural(name: str) -> list[Any]:
+def natural(name: str) -> list[int | str]:
     """Sorts MixerBlock_2 before MixerBlock_10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

@@ -1,51 +1,232 @@
-"""Published-style `.npz` files: one array for each parameter, under its path in the tree."""
+"""Published-style `.npz` files: a zip archive with one `.npy` member for each parameter.
 
+The table of contents and the headers of all arrays are read first, and nothing else, so that a
+file which is not a Mixer, or claims more than it holds, fails before it can take time or memory.
+"""
+
+import io
+import math
 import os
+import struct
 import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import ml_dtypes
 import numpy as np
-from flax import traverse_util
+
+from mlp_mixer.weights import metadata
+
+Arrays = dict[str, np.ndarray]
+
+# zipfile keeps the table of contents in memory, about 500 bytes for each 50 to 100 of the file.
+# The largest Mixer with an optimizer's state has about 1,500 arrays.
+DIRECTORY_LIMIT = 1 << 20
+# Compressed archives may not grow to more than this. Trained weights compress to nine tenths of
+# their size; what grows a hundred times is no trained model.
+INFLATION_LIMIT = 20
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+HEADER_LIMIT = 10_000  # bytes of an array's header; numpy's own limit
+END_OF_ARCHIVE, END_LENGTH = b"PK\x05\x06", 22
+ZIP64_LOCATOR, ZIP64_LENGTH = b"PK\x06\x07", 20 + 56
 
 
-def read(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz` file by name. Nothing is ever unpickled.
+class Reader:
+    """An open `.npz` file.
 
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not an `.npz` file, or a damaged one; names the file and the array.
+    Attributes:
+        arrays: by name, stand-ins: arrays of the file's shapes and dtypes that take no memory.
+        settings: see `metadata`.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"no file {path}")
-    with path.open("rb") as file:
-        begin = file.read(64)
-    if begin[:2] != b"PK":
-        found = f"begins with {begin[:32]!r}" if begin else "is empty"
-        raise ValueError(f"{path} is not an .npz file: it {found}")
-    arrays = {}
-    name = "its table of contents"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            for name in file.files:
-                arrays[name] = file[name]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise ValueError(f"{path} is damaged: cannot read {name} ({error})") from error
-    return arrays
+
+    format = "npz"
+
+    def __init__(self, path: Path):
+        """Reads the headers.
+
+        Raises:
+            ValueError: not an `.npz` file, or a damaged one; names the file and the array.
+        """
+        self.path = path
+        self._file = path.open("rb")
+        try:
+            self._members = self._open_members()
+            self._headers: dict[str, tuple[int, tuple[int, ...], bool, np.dtype]] = {}
+            self.arrays = {name: self._stand_in(name) for name in self._members}
+            self.settings = metadata.decode(self._zip.comment.decode("latin-1"), str(path))
+        except BaseException:
+            self._file.close()
+            raise
+
+    def read(self, name: str) -> np.ndarray:
+        """One array; its checksum is compared.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        try:
+            if self._members[name].compress_type == zipfile.ZIP_STORED:
+                return _as_bfloat16(self._read_stored(name))
+            with self._zip.open(self._members[name]) as member:
+                array = np.lib.format.read_array(member, allow_pickle=False)
+                if member.read(1):  # at its end zipfile compares the checksum
+                    raise ValueError("it goes on after its last number")
+        except Exception as error:  # over damaged bytes zipfile raises errors of a dozen types
+            raise self._damaged(name, error) from error
+        return _as_bfloat16(array)
+
+    def _read_stored(self, name: str) -> np.ndarray:
+        """Reads straight into the array; zipfile would copy every byte twice."""
+        member, (length, shape, fortran, dtype) = self._members[name], self._headers[name]
+        self._file.seek(member.header_offset)
+        after = sum(struct.unpack("<26xHH", self._file.read(30)))  # the name and an extra field
+        self._file.seek(after, io.SEEK_CUR)
+        checksum = zlib.crc32(self._file.read(length))
+        array = np.empty(shape, dtype, order="F" if fortran else "C")
+        memory = array.ravel(order="K").view(np.uint8)
+        if self._file.readinto(memory) != array.nbytes:
+            raise ValueError("it is cut off")
+        if zlib.crc32(memory, checksum) != member.CRC:
+            raise ValueError("its checksum is wrong")
+        return array
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _open_members(self) -> dict[str, zipfile.ZipInfo]:
+        try:
+            size, count = _check_end(self._file)
+            self._zip = zipfile.ZipFile(self._file)
+            found = self._zip.infolist()
+            if min(len(found), 0xFFFF) != count:
+                raise ValueError(f"it has {len(found)} entries, but should have {count}")
+        except Exception as error:
+            raise self._damaged("its table of contents", error) from error
+        names = [member.filename for member in found]
+        if any(name.endswith("data.pkl") for name in names):
+            raise ValueError(torch_pickle(self.path))
+        problem = None
+        if others := [name for name in names if not name.endswith(".npy")]:
+            problem = f"is not an .npz file: it is a zip archive with {_some(others)}"
+        elif twice := [name for name, count in Counter(names).items() if count > 1]:
+            problem = f"is damaged: it holds {_some(twice)} more than once"
+        elif any(member.compress_type not in COMPRESSIONS for member in found):
+            problem = "is compressed in a way that numpy does not write"
+        elif sum(member.compress_size for member in found) > size or any(
+            member.compress_type == zipfile.ZIP_STORED and member.compress_size != member.file_size
+            for member in found
+        ):
+            problem = "is damaged: its table of contents promises more bytes than it has"
+        elif sum(member.file_size for member in found) > INFLATION_LIMIT * size:
+            problem = (
+                f"would grow to more than {INFLATION_LIMIT} times its {size} bytes; that is a zip "
+                "bomb, not trained weights"
+            )
+        if problem:
+            raise ValueError(f"{self.path} {problem}")
+        return {member.filename.removesuffix(".npy"): member for member in found}
+
+    def _stand_in(self, name: str) -> np.ndarray:
+        member = self._members[name]
+        parse: dict[tuple[int, int], Callable[[BinaryIO], Any]] = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        try:
+            with self._zip.open(member) as file:
+                header = io.BytesIO(file.read(HEADER_LIMIT))
+            version = np.lib.format.read_magic(header)
+            if version not in parse:
+                raise ValueError(f"header version {version} is unknown")
+            shape, fortran, dtype = parse[version](header)
+            if dtype.hasobject:
+                raise ValueError("it holds Python objects; reading them could run code")
+            promised = header.tell() + math.prod(shape) * dtype.itemsize
+            if promised != member.file_size or any(side < 0 for side in shape):
+                raise ValueError(
+                    f"shape {shape} of {dtype} needs {promised} bytes, it has {member.file_size}"
+                )
+            self._headers[name] = (header.tell(), shape, fortran, dtype)
+            return _as_bfloat16(np.broadcast_to(np.empty((), dtype), shape))
+        except Exception as error:
+            raise self._damaged(name, error) from error
+
+    def _damaged(self, name: str, error: Exception) -> ValueError:
+        return ValueError(f"{self.path} is damaged: cannot read {name} ({error})")
 
 
-def write(path: str | Path, params: dict[str, Any]) -> None:
-    """Writes a parameter tree, uncompressed, in the layout of the published files.
+def write(path: Path, arrays: Arrays, settings: dict[str, Any] | None = None) -> None:
+    """Writes arrays by name, uncompressed, as `np.savez` does; bfloat16 as two bytes of no type.
 
     The file appears complete or not at all.
     """
-    path = Path(path)
-    flat = traverse_util.flatten_dict(params, sep="/")
+
+    def fill(file: BinaryIO) -> None:
+        np.savez(file, **{name: np.asarray(array) for name, array in arrays.items()})
+        with zipfile.ZipFile(file, "a") as archive:
+            archive.comment = metadata.encode(settings or {}).encode() if settings else b""
+
+    write_whole(path, fill)
+
+
+def write_whole(path: Path, fill: Callable[[BinaryIO], None]) -> None:
+    """Calls `fill` with a new file, which then takes the place of `path`, if all went well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            np.savez(file, **{name: np.asarray(array) for name, array in flat.items()})
+        with temporary.open("w+b") as file:
+            fill(file)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def torch_pickle(path: Path) -> str:
+    """The message for a pickle of PyTorch, and how to convert it."""
+    return (
+        f"{path} is a PyTorch pickle. Reading one can run code, so it is not read here. Convert it "
+        'where you trust it, with torch and safetensors installed: python -c "import torch; from '
+        "safetensors.torch import save_file; save_file(torch.load("
+        f"'{path.name}', map_location='cpu', weights_only=True), '{path.stem}.safetensors')\""
+    )
+
+
+def _check_end(file: BinaryIO) -> tuple[int, int]:
+    """The file's size, and how many entries the end of the archive promises (at most 65,535).
+
+    zipfile looks at neither this number, without which entries can be lost, nor at how much it
+    reads as the table of contents.
+
+    Raises:
+        ValueError: the end is damaged, or the table of contents too long.
+    """
+    size = file.seek(0, io.SEEK_END)
+    start = file.seek(max(0, size - END_LENGTH - ZIP64_LENGTH - metadata.LIMIT))
+    tail = file.read()
+    end = tail.rfind(END_OF_ARCHIVE)
+    if end < 0 or len(tail) - end < END_LENGTH:
+        raise ValueError("its end is missing; was it cut off?")
+    *_, count, length, _, comment = struct.unpack("<4s4HIIH", tail[end : end + END_LENGTH])
+    if end + END_LENGTH + comment != len(tail):
+        raise ValueError("its end is not where it should be")
+    if tail[max(0, end - 20) : end].startswith(ZIP64_LOCATOR):
+        record = tail[max(0, end - ZIP64_LENGTH) : end - 20]
+        if len(record) < 56:
+            raise ValueError("its end is not where it should be")
+        length = struct.unpack("<Q", record[40:48])[0]
+    if length > min(DIRECTORY_LIMIT, start + end):
+        raise ValueError(f"{length} bytes of it are more than any Mixer needs")
+    file.seek(0)
+    return size, count
+
+
+def _as_bfloat16(array: np.ndarray) -> np.ndarray:
+    """`np.savez` writes bfloat16, which it does not know, as two bytes of no type."""
+    return array.view(ml_dtypes.bfloat16) if array.dtype == np.dtype("V2") else array
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

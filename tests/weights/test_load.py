@@ -80,7 +80,11 @@ def test_tokens_that_form_no_square_need_the_image_size(tmp_path):
 
 def test_a_square_is_never_taken_for_another_shape_of_as_many_tokens(saved):
     with pytest.raises(ValueError, match="8x32"):
-        mlp_mixer.load(saved[2], image_size=(8, 32))
+        mlp_mixer.load(saved[2], image_size=(8, 32), resize="tile")
+    _, params = mlp_mixer.load(saved[2], image_size=(8, 32))
+    resampled = params["MixerBlock_0"]["token_mixing"]["Dense_0"]["kernel"]
+    square = saved[1]["MixerBlock_0"]["token_mixing"]["Dense_0"]["kernel"]
+    assert resampled.shape == square.shape and not np.allclose(resampled, square)
 
 
 def test_a_missing_file_is_a_file_not_found_error(tmp_path):

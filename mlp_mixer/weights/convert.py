@@ -1,0 +1,208 @@
+"""Writes weights as another file: layout, image size, dtype, with or without the head.
+
+    python -m mlp_mixer convert imagenet21k/Mixer-B_16 b16-448.npz --image-size 448 --drop-head
+    python -m mlp_mixer convert runs/mine mine.safetensors
+
+SRC is anything that mlp_mixer.load reads. A .npz file gets the published names (or those from
+before Linen), a .safetensors file timm's. The result is read back and compared before it gets its
+name, and carries where it came from.
+"""
+
+import argparse
+import re
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import ml_dtypes
+import numpy as np
+from flax import traverse_util
+
+from mlp_mixer import cli
+from mlp_mixer.models import mixer
+from mlp_mixer.weights import layouts, load, npz, safetensors
+from mlp_mixer.weights.npz import Arrays
+from mlp_mixer.weights.sources import open_source
+
+DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
+FORMATS = {".npz": npz, ".safetensors": safetensors}
+
+
+class Converted(NamedTuple):
+    """What `convert` did."""
+
+    module: mixer.MlpMixer  # that the result is for
+    changes: list[str]  # in words; the result's provenance has them as well
+    rows: list[
+        tuple[str, str, str]
+    ]  # arrays in words: how many alike, in the source, in the result
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SRC", help="file, address, short name, hf:NAME, workdir")
+    parser.add_argument("destination", metavar="DST", help="file ending in .npz or .safetensors")
+    cli.add_size_arguments(parser)
+    parser.add_argument("--layout", choices=layouts.LAYOUTS, help="names of the arrays")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--drop-head", action="store_true", help="leave the class head out")
+    parser.add_argument("--gelu", choices=mixer.GELUS, help="where the source's is not known")
+
+
+def main(args: argparse.Namespace) -> None:
+    module, changes, rows = convert(
+        args.source,
+        args.destination,
+        image_size=args.image_size,
+        patch_size=args.patch_size,
+        resize=args.resize,
+        layout=args.layout,
+        dtype=args.dtype,
+        drop_head=args.drop_head,
+        gelu=args.gelu,
+    )
+    if rows:
+        print(cli.table([("arrays", "in the source", "in the result"), *rows]) + "\n")
+    print(f"{args.destination} is written, read back and equal: {'; '.join(changes)}")
+    timm = (args.layout or default_layout(Path(args.destination))) == "timm"
+    if timm and module.gelu == "tanh":
+        print("timm computes the exact GELU by default; for these weights give its create_model "
+              "act_layer=functools.partial(torch.nn.GELU, approximate='tanh')")  # fmt: skip
+    elif not timm and module.gelu == "exact":
+        print("other readers of .npz files compute the tanh GELU; these weights use the exact one")
+
+
+def convert(
+    source: str | Path,
+    destination: str | Path,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    patch_size: int | tuple[int, int] | None = None,
+    resize: str = "auto",
+    layout: str | None = None,
+    dtype: str = "float32",
+    drop_head: bool = False,
+    gelu: str | None = None,
+) -> Converted:
+    """Reads weights from a source of `load` and writes them to a file.
+
+    Args:
+        source, image_size, patch_size, resize, gelu: as for `load`.
+        destination: ends in .npz or .safetensors.
+        layout: one of layouts.LAYOUTS; None for "timm" in .safetensors and "linen" in .npz.
+        dtype: "float32", "bfloat16" or "float16".
+        drop_head: whether to leave the head out.
+
+    Raises:
+        FileNotFoundError, ValueError, OSError: as `load`; or the numbers do not fit into the dtype,
+            the layout not into the file, or the file read back is not what was written.
+    """
+    destination = Path(destination)
+    layout = layout or default_layout(destination)
+    if (layout == "timm") != (default_layout(destination) == "timm"):
+        raise ValueError(
+            f"layout {layout} does not go into {destination}; timm's is for .safetensors files, "
+            "the others for .npz files"
+        )
+    if destination.exists() and Path(source).exists() and destination.samefile(source):
+        raise ValueError(f"{destination} would overwrite its source; choose another name")
+    with open_source(source) as opened:
+        before = load.recognise(opened, mixer.as_pair(image_size) if image_size else None)
+        in_source = {
+            name: (entry.name, opened.arrays[entry.name]) for name, entry in before.entries.items()
+        }
+        digest, history = opened.sha256(), opened.settings.get("history", [])
+    module, params = load.load(
+        source, 0 if drop_head else None, image_size, patch_size, resize, gelu=gelu
+    )
+    flat = {
+        name: _cast(name, array, dtype)
+        for name, array in traverse_util.flatten_dict(params, sep="/").items()
+    }
+    changes = _changes(before, module, layout, in_source, dtype)
+    history = [*history, {"source": str(source), "sha256": digest, "changes": changes}]
+    settings = load.settings_of(module) | {"history": history}
+    _write_checked(destination, module, flat, layout, settings)
+    return Converted(module, changes, _rows(in_source, flat, layout))
+
+
+def default_layout(path: Path) -> str:
+    """The layout that a file of this name has unless another is asked for.
+
+    Raises:
+        ValueError: the name ends in neither .npz nor .safetensors.
+    """
+    if path.suffix not in FORMATS:
+        raise ValueError(f"{path} should end in {' or '.join(FORMATS)}")
+    return "timm" if path.suffix == ".safetensors" else "linen"
+
+
+def _cast(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        cast = np.asarray(array).astype(DTYPES[dtype], copy=False)
+    if load.not_finite(cast):
+        largest = float(np.abs(array).max())
+        raise ValueError(f"{name} has numbers up to {largest:.4g}, which {dtype} cannot hold")
+    return cast
+
+
+def _changes(
+    before: layouts.Recognised,
+    module: mixer.MlpMixer,
+    layout: str,
+    in_source: dict[str, tuple[str, np.ndarray]],
+    dtype: str,
+) -> list[str]:
+    """What is different in the result, in words."""
+    old = before.module
+    dtypes = "/".join(sorted({array.dtype.name for _, array in in_source.values()}))
+    pairs = (
+        ("layout", before.layout, layout),
+        ("dtype", dtypes, dtype),
+        ("image size", "{}x{}".format(*old.image_size), "{}x{}".format(*module.image_size)),
+        ("patch size", "{}x{}".format(*old.patch_size), "{}x{}".format(*module.patch_size)),
+        ("token-mixing width", old.tokens_mlp_dim, module.tokens_mlp_dim),
+    )
+    changes = [f"{what} {a} -> {b}" for what, a, b in pairs if a != b]
+    if old.num_classes != module.num_classes:
+        changes.append(f"head of {old.num_classes} classes dropped")
+    return changes or ["nothing changed but the file"]
+
+
+def _rows(
+    in_source: dict[str, tuple[str, np.ndarray]], flat: Arrays, layout: str
+) -> list[tuple[str, str, str]]:
+    """Arrays whose name, shape or dtype changed; those of all blocks that changed alike as one."""
+
+    def describe(name: str, array: np.ndarray) -> str:
+        name = re.sub(r"(MixerBlock_|encoderblock_|blocks\.)\d+", r"\1*", name)
+        return f"{name} {array.dtype.name} {'x'.join(map(str, array.shape))}"
+
+    results = {
+        name: describe(*next(iter(layouts.to_layout({name: array}, layout).items())))
+        for name, array in flat.items()
+    }
+    pairs = [(describe(*old), results.get(name, "-")) for name, old in in_source.items()]
+    return [(str(n), *pair) for pair, n in Counter(pairs).items() if pair[0] != pair[1]]
+
+
+def _write_checked(
+    path: Path, module: mixer.MlpMixer, flat: Arrays, layout: str, settings: dict
+) -> None:
+    """Writes, reads back, compares, and only then lets the file have its name."""
+    unchecked = path.with_name(f".unchecked-{path.name}")
+    try:
+        FORMATS[path.suffix].write(unchecked, layouts.to_layout(flat, layout), settings)
+        module_back, params_back = load.load(unchecked)
+        load.check_fits(module_back, module, str(unchecked))
+        back = traverse_util.flatten_dict(params_back, sep="/")
+        differing = [
+            n for n, a in flat.items() if not np.array_equal(a.astype(np.float32), back[n])
+        ]
+        if differing or load.settings_of(module_back) != load.settings_of(module):
+            raise ValueError(
+                f"{path}: what was read back differs from what was written, in "
+                f"{', '.join(differing[:4]) or 'its settings'}; is the disk in order?"
+            )
+        unchecked.replace(path)
+    finally:
+        unchecked.unlink(missing_ok=True)

@@ -1,0 +1,96 @@
+"""Says what a weight file is: variant, sizes, parameters, origin, and statistics of each array.
+
+    python -m mlp_mixer inspect SRC
+
+SRC is anything that mlp_mixer.load reads. Numbers that are not finite are counted here, where
+loading refuses them.
+"""
+
+import argparse
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mlp_mixer import cli
+from mlp_mixer.models import mixer
+from mlp_mixer.weights import layouts, load
+from mlp_mixer.weights.sources import Source, open_source
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SRC", help="file, address, short name, hf:NAME, workdir")
+
+
+def main(args: argparse.Namespace) -> None:
+    for line in describe(args.source):
+        print(line)
+
+
+def describe(source: str | Path) -> Iterator[str]:
+    """Lines about the weights of a source of `load`.
+
+    Raises:
+        FileNotFoundError, ValueError, OSError: as `load`, but for numbers that are not finite.
+    """
+    with open_source(source) as opened:
+        found = load.recognise(opened)
+        for key, value in _facts(opened, found):
+            yield f"{key:<14}{value}"
+        yield from _history(opened)
+        rows, bad = [("array", "shape", "mean", "std", "smallest", "largest", "not finite")], []
+        for name, entry in found.entries.items():
+            array = opened.read(entry.name)
+            rows.append((name, "x".join(map(str, entry.arrange(array).shape)), *_statistics(array)))
+            if rows[-1][-1]:
+                bad.append(name)
+        yield "\n" + cli.table(rows)
+        if bad:
+            some = ", ".join(bad[:4]) + (" and others" if len(bad) > 4 else "")
+            yield f"\nNOT FINITE: {len(bad)} of {len(rows) - 1} arrays: {some}; load refuses these"
+
+
+def _facts(source: Source, found: layouts.Recognised) -> Iterator[tuple[str, str]]:
+    module = found.module
+    variant = mixer.variant_of(module)
+    dtypes = sorted({source.arrays[entry.name].dtype.name for entry in found.entries.values()})
+    count = sum(math.prod(shape) for shape in layouts.shapes(module).values())
+    known = "" if "image_size" in source.settings else " (taken to be square)"
+    gelu, stated = source.settings.get("gelu"), "as the source says"
+    yield "source", source.name
+    if str(source.where) != source.name:
+        yield "file", str(source.where)
+    if source.where.is_file():
+        yield "bytes", f"{source.where.stat().st_size:,}"
+    yield "sha256", source.sha256()
+    yield "format", f"{source.format}, {found.layout} names, {', '.join(dtypes)}"
+    yield "variant", f"Mixer-{variant}" if variant else "none of the published ones"
+    yield (
+        "image",
+        "{}x{} pixels, {} channels{}".format(*module.image_size, module.image_channels, known),
+    )
+    yield "patches", "{}x{} pixels, {}x{} of them".format(*module.patch_size, *module.grid)
+    yield "classes", f"{module.num_classes:,}" if module.num_classes else "no head"
+    yield "blocks", f"{module.num_blocks}, of width {module.hidden_dim}"
+    yield "MLP widths", f"tokens {module.tokens_mlp_dim}, channels {module.channels_mlp_dim}"
+    yield "parameters", f"{count:,}"
+    yield "GELU", f"{gelu or load.default_gelu(found.layout)} ({stated if gelu else 'by default'})"
+
+
+def _history(source: Source) -> Iterator[str]:
+    for step in source.settings.get("history", []):
+        yield f"{'made from':<14}{step['source']} (sha256 {step['sha256'][:16]}...)"
+        yield f"{'':<14}{'; '.join(step['changes'])}"
+
+
+def _statistics(array: np.ndarray) -> tuple[str, ...]:
+    """Mean, standard deviation and range of the finite numbers; how many are not, if any."""
+    numbers = array.astype(np.float32, copy=False)
+    if count := load.not_finite(numbers):
+        numbers = numbers[np.isfinite(numbers)]
+    if not numbers.size:
+        return ("-", "-", "-", "-", f"{count:,}")
+    values = (numbers.mean(dtype=np.float64), numbers.std(dtype=np.float64),
+              numbers.min(), numbers.max())  # fmt: skip
+    return (*(f"{value:.4g}" for value in values), f"{count:,}" if count else "")

@@ -1,0 +1,80 @@
+"""A run that starts from weights of another size: the config alone says which model it trains."""
+
+import jax
+import ml_collections
+import numpy as np
+import pytest
+
+import mlp_mixer
+from configs import digits
+from mlp_mixer.models import mixer
+from mlp_mixer.training import setup
+from mlp_mixer.weights import resolution
+
+
+def config(**fields) -> ml_collections.ConfigDict:
+    config = digits.get_config()
+    config.model.update(num_blocks=1, hidden_dim=8, tokens_mlp_dim=6, channels_mlp_dim=8)
+    config.update(fields)
+    return config
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Weights for 8x8 pixels in patches of 2x2, as some earlier run has left them."""
+    module = setup.make_model(config(), num_classes=10)
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), mixer.init(module))
+    path = tmp_path_factory.mktemp("trained") / "model.npz"
+    mlp_mixer.save(path, params)
+    return path, module, params
+
+
+@pytest.mark.parametrize(
+    ("fields", "patch_size", "tokens_mlp_dim"),
+    [
+        (dict(image_size=(16, 16), init_image_size=(8, 8)), (2, 2), 24),
+        (dict(image_size=(16, 16), init_image_size=(8, 8), init_resize="resample"), (2, 2), 6),
+        (dict(image_size=(12, 10), init_image_size=(8, 8)), (2, 2), 6),
+        (dict(init_patch_size=(2, 2)), (4, 4), 6),
+    ],
+)
+def test_run_starts_from_the_weights_at_the_size_of_the_config(
+    trained, fields, patch_size, tokens_mlp_dim
+):
+    path, trained_module, trained_params = trained
+    run = config(init_from=str(path), **fields)
+    run.model.patch_size = patch_size
+    module = setup.make_model(run, num_classes=10)
+    params = setup.initial_params(run, module)
+    assert module.tokens_mlp_dim == tokens_mlp_dim
+    want = resolution.resize_params(
+        trained_params,
+        trained_module,
+        module.image_size,
+        module.patch_size,
+        run.get("init_resize", "auto"),
+    )
+    for name in ("stem", "MixerBlock_0"):
+        jax.tree.map(np.testing.assert_array_equal, params[name], want[name])
+
+
+def test_head_is_new_unless_it_is_kept(trained):
+    path, module, trained_params = trained
+    new = setup.initial_params(config(init_from=str(path)), module)
+    assert not np.any(new["head"]["kernel"])
+    kept = setup.initial_params(config(init_from=str(path), init_head="keep"), module)
+    np.testing.assert_array_equal(kept["head"]["kernel"], trained_params["head"]["kernel"])
+
+
+def test_head_of_another_size_cannot_be_kept(trained):
+    run = config(init_from=str(trained[0]), init_head="keep")
+    with pytest.raises(ValueError, match="head"):
+        setup.initial_params(run, setup.make_model(run, num_classes=3))
+
+
+def test_weights_that_do_not_fit_the_config_are_refused_by_name(trained):
+    # Without init_image_size the config's model is as wide as the trained one; the tiled is wider.
+    run = config(init_from=str(trained[0]), image_size=(16, 16))
+    with pytest.raises(ValueError, match="init_image_size"):
+        setup.initial_params(run, setup.make_model(run, num_classes=10))

@@ -1,0 +1,72 @@
+"""Every layout of the published files gives the same module and the same numbers."""
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+
+import mlp_mixer
+from mlp_mixer.weights import layouts, pre_linen
+
+
+@pytest.mark.parametrize("layout", ["linen", "pre-linen"])
+def test_logits_equal_the_independent_implementations(layout, published, golden, tmp_path):
+    published.write(tmp_path / "s32.npz", "S/32", layout=layout)
+    module, params = mlp_mixer.load(tmp_path / "s32.npz")
+    assert (module.num_classes, module.image_size, module.gelu) == (1000, (224, 224), "tanh")
+    with jax.default_matmul_precision("highest"):
+        logits = module.apply({"params": params}, published.image_batch())
+    expected = golden["S/32@1000"]
+    np.testing.assert_allclose(logits[:, :8], expected["logits_first_8"], atol=1e-4, rtol=0)
+    assert logits.argmax(-1).tolist() == expected["argmax"]
+
+
+@pytest.mark.parametrize("prefix", ["params/", "opt/target/"])
+@pytest.mark.parametrize("layout", ["linen", "pre-linen"])
+def test_prefix_is_found_and_the_optimizer_left_alone(prefix, layout, flat, tmp_path, equal):
+    arrays = {prefix + n: a for n, a in layouts.to_layout(flat, layout).items()}
+    np.savez(tmp_path / "x.npz", **arrays, **{"opt/state/step": np.int32(7)})
+    equal(mlp_mixer.load(tmp_path / "x.npz")[1], flat)
+
+
+def test_pre_linen_children_are_renumbered_in_their_order(flat, tmp_path, equal):
+    def gap(name):  # numbers as they were counted over all modules: 3 and 12 for 0 and 1, and so on
+        name = name.replace("encoderblock_1/", "encoderblock_12/")
+        name = name.replace("encoderblock_0/", "encoderblock_3/")
+        name = name.replace("LayerNorm_1/", "LayerNorm_10/").replace("LayerNorm_0/", "LayerNorm_2/")
+        return name.replace("channel_mixing_phase_0", "channel_mixing_phase_3")
+
+    arrays = {gap(n): a for n, a in layouts.to_layout(flat, "pre-linen").items()}
+    np.savez(tmp_path / "x.npz", **arrays)
+    equal(mlp_mixer.load(tmp_path / "x.npz")[1], flat)
+
+
+def test_singleton_axes_may_be_anywhere(flat):
+    for name, array in flat.items():
+        if "_mixing/" in name:
+            for axis in range(array.ndim + 1):
+                spread = np.expand_dims(array, axis)
+                np.testing.assert_array_equal(pre_linen.arrange(name, spread), array)
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16, np.float64])
+def test_other_float_dtypes_become_float32_exactly(dtype, flat, tmp_path, equal):
+    arrays = {n: a.astype(dtype) for n, a in flat.items()}
+    np.savez(tmp_path / "x.npz", **arrays)  # bfloat16 arrives as two bytes of no type
+    equal(mlp_mixer.load(tmp_path / "x.npz")[1], {n: a.astype("f4") for n, a in arrays.items()})
+
+
+def test_fortran_order_and_compression_change_nothing(flat, tmp_path, equal):
+    np.savez_compressed(tmp_path / "x.npz", **{n: np.asfortranarray(a) for n, a in flat.items()})
+    equal(mlp_mixer.load(tmp_path / "x.npz")[1], flat)
+    np.savez(tmp_path / "y.npz", **{n: np.asfortranarray(a) for n, a in flat.items()})
+    equal(mlp_mixer.load(tmp_path / "y.npz")[1], flat)
+
+
+def test_saved_file_says_what_arrays_cannot(module, params, flat, tmp_path, equal):
+    wide = module.clone(image_size=(2, 8), gelu="exact")  # as many tokens, not square
+    mlp_mixer.save(tmp_path / "x.npz", params, wide)
+    assert mlp_mixer.load(tmp_path / "x.npz")[0] == wide
+    with np.load(tmp_path / "x.npz", allow_pickle=False) as numpy_reads:
+        equal(mlp_mixer.load(tmp_path / "x.npz")[1], dict(numpy_reads))
+        assert set(numpy_reads.files) == set(flat)
