@@ -1,17 +1,16 @@
 """Fine-tuning a pretrained Mixer, with the protocol of the paper (section 3 and appendix C).
 
     python train.py --config=configs/transfer.py:B/16,cifar10 --workdir=runs/cifar10 \\
-        --config.init_from=imagenet21k-Mixer-B_16.npz
+        --config.init_from=imagenet21k/Mixer-B_16
     python train.py --config=configs/transfer.py:B/16,folder --workdir=runs/mine \\
-        --config.init_from=imagenet21k-Mixer-B_16.npz --config.data.source=folder:PATH
+        --config.init_from=imagenet21k/Mixer-B_16 --config.data.source=folder:PATH
 
 The argument is MODEL,DATASET. MODEL is a variant of the paper such as B/16, or `digits` for the
 small model of configs/digits.py. DATASET is a row of DATASETS below. Everything but the head comes
-from init_from, a published .npz or the workdir of another run; without it the run starts from
-scratch. Any other image size than the pretraining's is possible: at a whole multiple
-(--config.image_size="(448,448)") the token-mixing weights are laid out by the paper's
-block-diagonal scheme, at any other (--config.image_size="(160,256)") they are resampled. See
-docs/input_size.md.
+from init_from: a released file's name, a file, or the workdir of another run (docs/weights.md);
+without it the run starts from scratch. Any other image size than the pretraining's is possible: at
+a whole multiple (--config.image_size="(448,448)") the token-mixing weights are laid out by the
+paper's block-diagonal scheme, at any other ("(160,256)") they are resampled (docs/input_size.md).
 
 SGD with momentum 0.9, batch 512, clipping at 1, cosine decay, no weight decay. The paper chooses
 the rate from 0.003, 0.01, 0.03 and 0.06 on held-out training images; the warm-up is from the
@@ -66,6 +65,7 @@ def get_config(argument: str = "B/16,cifar10") -> ml_collections.ConfigDict:
     config.model = ml_collections.ConfigDict()
     config.model.variant = model
     config.model.stoch_depth = 0.0
+    config.model.gelu = "tanh"  # or exact, for weights that were trained in timm
     config.dtype = "auto"  # float32 on CPU, bfloat16 on TPU and GPU
 
     # Of each pair of durations exactly one is not 0 (of the warm-up's at most one).

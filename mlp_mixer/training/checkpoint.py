@@ -69,6 +69,8 @@ class Checkpoints:
             )
 
         try:
+            for item in ("params", "opt_state"):
+                _read_once(self._folder / str(step) / item)
             with ocp.StandardCheckpointer() as checkpointer:
                 stored = checkpointer.metadata(self._folder / str(step) / "params").item_metadata
             _check_shapes(stored.tree, like.params, self._folder / str(step))

@@ -103,6 +103,11 @@ def initial_params(config: Config, module: mixer.MlpMixer) -> dict[str, Any]:
             f"{init_from} (as a Mixer for {module.image_size[0]}x{module.image_size[1]} pixels) "
             "does not fit the config's model and init_image_size:\n" + "\n".join(differences)
         )
+    if loaded_module.gelu != module.gelu:
+        raise ValueError(
+            f"{init_from} was trained with the {loaded_module.gelu} GELU, the config's model "
+            f"computes {module.gelu}; add --config.model.gelu={loaded_module.gelu}"
+        )
     log.info("initialised %s from %s", "all" if head == "keep" else "all but the head", init_from)
     return params | loaded
 

@@ -78,3 +78,14 @@ def test_weights_that_do_not_fit_the_config_are_refused_by_name(trained):
     run = config(init_from=str(trained[0]), image_size=(16, 16))
     with pytest.raises(ValueError, match="init_image_size"):
         setup.initial_params(run, setup.make_model(run, num_classes=10))
+
+
+def test_weights_of_the_other_gelu_are_refused_with_the_field_to_set(trained, tmp_path):
+    _, module, params = trained
+    path = tmp_path / "exact.npz"
+    mlp_mixer.save(path, params, module.clone(gelu="exact"))
+    run = config(init_from=str(path))
+    with pytest.raises(ValueError, match=r"--config\.model\.gelu=exact"):
+        setup.initial_params(run, module)
+    run.model.gelu = "exact"
+    setup.initial_params(run, setup.make_model(run, num_classes=10))
