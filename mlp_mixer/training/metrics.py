@@ -1,11 +1,13 @@
 """What a run tells: log lines, a progress bar, TensorBoard events and WORKDIR/metrics.jsonl."""
 
+import contextlib
 import json
 import logging
 import math
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -141,15 +143,20 @@ class Meter:
         }
 
 
-def progress(start: int, total: int) -> tqdm:
-    """A progress bar, where a person watches; log lines then appear above it."""
-    return tqdm(
-        total=total, initial=start, unit="step", dynamic_ncols=True, leave=False,
-        disable=not sys.stderr.isatty() or jax.process_index() > 0,
-    )  # fmt: skip
-
-
-log_above_bar = logging_redirect_tqdm
+@contextlib.contextmanager
+def progress(start: int, total: int) -> Iterator[tqdm]:
+    """A progress bar where a person watches; log lines then appear above it."""
+    watched = sys.stderr.isatty() and jax.process_index() == 0
+    with (
+        tqdm(
+            total=total, initial=start, unit="step", dynamic_ncols=True, leave=False,
+            disable=not watched,
+        ) as bar,
+        logging_redirect_tqdm([logging.getLogger("mlp_mixer")])
+        if watched
+        else contextlib.nullcontext(),
+    ):  # fmt: skip
+        yield bar
 
 
 def log_line(step: int, total: int, values: dict[str, float]) -> str:

@@ -1,0 +1,123 @@
+"""The commands, as a user calls them: python -m mlp_mixer COMMAND."""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import mlp_mixer
+from mlp_mixer import __main__ as command_line
+from mlp_mixer.evaluation.classifier import load_classifier
+from mlp_mixer.models import mixer
+from mlp_mixer.training import loop
+
+from ..conftest import ROOT, load_config, shrink
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A short run on the digits."""
+    path = tmp_path_factory.mktemp("runs") / "digits"
+    loop.train(shrink(load_config("digits")), path)
+    return path
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Calls a command in this process; returns what it prints."""
+
+    def call(*arguments) -> str:
+        monkeypatch.setattr(sys, "argv", ["mlp_mixer", *map(str, arguments)])
+        command_line.main()
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def published_like(tmp_path):
+    """A file without a run around it: 1,000 classes, RGB."""
+    module = mlp_mixer.create(
+        num_classes=1000, image_size=32, patch_size=16, num_blocks=1, hidden_dim=8,
+        tokens_mlp_dim=4, channels_mlp_dim=16,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype("f4"), mixer.init(module))
+    mlp_mixer.save(tmp_path / "published.npz", params)
+    return tmp_path / "published.npz", module, params
+
+
+def test_predict_takes_images_of_any_size_and_kind(run, published_like, tmp_path):
+    files = []
+    for mode, name, size in (
+        ("L", "grey.png", (50, 20)), ("RGBA", "clear.png", (33, 32)),
+        ("CMYK", "print.jpg", (9, 90)), ("P", "moving.gif", (64, 64)), ("RGB", "web.webp", (200, 100)),
+        ("1", "tiny.png", (1, 1)),
+    ):  # fmt: skip
+        files.append(tmp_path / name)
+        Image.new(mode, size).save(files[-1])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    files.append(tmp_path / "turned.jpg")
+    Image.new("RGB", (40, 30)).save(files[-1], exif=exif)
+    figure = tmp_path / "figures" / "out.png"
+    out = run("predict", "--checkpoint", published_like[0], *files, "--figure", figure)
+    assert all(str(path) in out for path in files) and out.count("%") == 5 * len(files)
+    with Image.open(figure) as drawn:
+        assert min(drawn.size) > 300
+
+
+def test_predictions_are_those_of_the_model_with_imagenets_names(run, published_like, tmp_path):
+    path, module, params = published_like
+    pixels = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((37, 37), Image.NEAREST).save(tmp_path / "x.png")
+    classifier = load_classifier(path)
+    assert (
+        classifier.class_names[:2] == ("tench", "goldfish") and len(classifier.class_names) == 1000
+    )
+    seen = classifier.prepare(tmp_path / "x.png")
+    logits = module.apply({"params": params}, seen[None] / np.float32(127.5) - 1)[0]
+    best = np.argsort(-logits)[:3]
+    lines = run("predict", "--checkpoint", path, "--top", 3, tmp_path / "x.png").splitlines()[1:]
+    for line, i in zip(lines, best, strict=True):
+        share, name = line.split(maxsplit=1)
+        assert name == classifier.class_names[i]
+        assert float(share[:-1]) == pytest.approx(100 * jax.nn.softmax(logits)[i], abs=0.06)
+
+
+def test_evaluate_repeats_the_runs_last_evaluation_and_draws_a_sheet(run, workdir, tmp_path):
+    expected = loop.train(shrink(load_config("digits")), workdir)  # finished: evaluates only
+    out = run("evaluate", "--checkpoint", workdir, "--figure", tmp_path / "sheet.png")
+    assert f"accuracy {expected['accuracy']:.2%}" in out and "on 360 images" in out
+    assert (tmp_path / "sheet.png").stat().st_size > 10_000
+    weights = run("evaluate", "--checkpoint", workdir / "model.npz", "--source", "digits")
+    assert f"accuracy {expected['accuracy']:.2%}" in weights
+
+
+def test_curves_and_filters_draw_pictures(run, workdir, tmp_path):
+    out = run("curves", workdir, workdir, "--out", tmp_path / "curves.png")
+    assert "test accuracy" in out and (tmp_path / "curves.png").stat().st_size > 10_000
+    run("filters", "--checkpoint", workdir, "--block", 1, "--out", tmp_path / "filters.png")
+    assert (tmp_path / "filters.png").stat().st_size > 3_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["predict", "--checkpoint=nothing.npz", "x.png"], ["nothing.npz"]),
+        (["evaluate", "--checkpoint={workdir}", "--source=folder:nowhere"], ["nowhere"]),
+        (["evaluate", "--checkpoint={workdir}", "--source=digits:place"], ["10 classes", "20"]),
+        (["filters", "--checkpoint={workdir}", "--block=7"], ["--block=7", "0 to 1"]),
+        (["curves", "nowhere"], ["nowhere", "metrics.jsonl"]),
+    ],
+)
+def test_a_mistake_is_one_clear_message(arguments, words, workdir):
+    command = [sys.executable, "-m", "mlp_mixer", *(a.format(workdir=workdir) for a in arguments)]
+    done = subprocess.run(
+        command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert all(word in done.stderr for word in words), done.stderr
