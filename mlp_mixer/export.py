@@ -18,7 +18,6 @@ It runs on CPU, NVIDIA GPU and TPU. See docs/export.md.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import zipfile
@@ -32,8 +31,8 @@ from jax import export as jax_export
 from mlp_mixer import cli
 from mlp_mixer.evaluation.classifier import load_classifier, to_probabilities
 from mlp_mixer.models.mixer import MlpMixer
-from mlp_mixer.training import workdir as run
 from mlp_mixer.training.step import normalise
+from mlp_mixer.weights.sources import open_source
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 LIMIT = 2**31 - 2**24  # bytes of weights: FlatBuffers end at 2 GiB, and the program takes some
@@ -56,12 +55,14 @@ def main(args: argparse.Namespace) -> None:
     module = classifier.module
     activation = args.activation or classifier.loss
     size = ["n", *module.image_size, module.image_channels]
+    with open_source(args.source) as opened:
+        made_from = {"source": str(args.source), "sha256": opened.sha256()}
     about = {
         # Images are to be resized until they cover size / crop_fraction; their middle is cut out.
         "input": {"dtype": "uint8", "shape": size, "crop_fraction": classifier.crop_fraction},
         "output": {"activation": activation, "shape": ["n", module.num_classes]},
         "class_names": classifier.class_names,
-        "made_from": {"source": str(args.source), "sha256": _digest(Path(args.source))},
+        "made_from": made_from,
         "made_with": f"jax {jax.__version__}",
         "platforms": PLATFORMS,
     }
@@ -114,12 +115,3 @@ def write(path: str | Path, program: bytes, about: dict[str, Any]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _digest(source: Path) -> str | None:
-    """SHA-256 of the weights file, in hexadecimal; None where a checkpoint has no single file."""
-    path = source / run.WEIGHTS_FILE if source.is_dir() else source
-    if not path.exists():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

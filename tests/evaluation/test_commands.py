@@ -54,8 +54,8 @@ def test_predict_takes_images_of_any_size_and_kind(run, published_like, tmp_path
     files = []
     for mode, name, size in (
         ("L", "grey.png", (50, 20)), ("RGBA", "clear.png", (33, 32)),
-        ("CMYK", "print.jpg", (9, 90)), ("P", "moving.gif", (64, 64)), ("RGB", "web.webp", (200, 100)),
-        ("1", "tiny.png", (1, 1)),
+        ("CMYK", "print.jpg", (9, 90)), ("P", "moving.gif", (64, 64)),
+        ("RGB", "web.webp", (200, 100)), ("1", "tiny.png", (1, 1)),
     ):  # fmt: skip
         files.append(tmp_path / name)
         Image.new(mode, size).save(files[-1])
