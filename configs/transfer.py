@@ -103,4 +103,5 @@ def get_config(argument: str = "B/16,cifar10") -> ml_collections.ConfigDict:
         config.eval_crop = 1.0
         config.batch_size = 100  # all there are
         config.lr = 0.1
+        config.log_every_steps = 5
     return config
