@@ -79,13 +79,13 @@ def test_predictions_are_those_of_the_model_with_imagenets_names(run, published_
         classifier.class_names[:2] == ("tench", "goldfish") and len(classifier.class_names) == 1000
     )
     seen = classifier.prepare(tmp_path / "x.png")
-    logits = module.apply({"params": params}, seen[None] / np.float32(127.5) - 1)[0]
+    logits = np.asarray(module.apply({"params": params}, seen[None] / np.float32(127.5) - 1))[0]
     best = np.argsort(-logits)[:3]
     lines = run("predict", "--checkpoint", path, "--top", 3, tmp_path / "x.png").splitlines()[1:]
     for line, i in zip(lines, best, strict=True):
         share, name = line.split(maxsplit=1)
         assert name == classifier.class_names[i]
-        assert float(share[:-1]) == pytest.approx(100 * jax.nn.softmax(logits)[i], abs=0.06)
+        assert float(share[:-1]) == pytest.approx(100 * float(jax.nn.softmax(logits)[i]), abs=0.06)
 
 
 def test_evaluate_repeats_the_runs_last_evaluation_and_draws_a_sheet(run, workdir, tmp_path):
