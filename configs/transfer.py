@@ -30,7 +30,7 @@ DATASETS = {
     "pets": ("tfds:oxford_iiit_pet", "train", "test", 500, 100),
     "flowers": ("tfds:oxford_flowers102", "train", "test", 500, 100),
     "folder": ("folder:images", "train", "test", 500, 100),  # your own: --config.data.source
-    "place": ("digits:place", "train", "test", 100, 10),  # the demo's: see data/sources.py
+    "place": ("digits:place", "train", "test", 100, 10),  # the demo's: see data/digits.py
 }
 
 

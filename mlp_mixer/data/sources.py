@@ -5,7 +5,6 @@ A source is one split of a data set with random access: `source[i]` is a uint8 i
 batch k a pure function of (seed, k).
 """
 
-import functools
 import os
 import re
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from mlp_mixer.data import images
+from mlp_mixer.data.digits import DigitsSource
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 
@@ -38,7 +38,7 @@ def open_source(spec: str, split: str, channels: int = 3) -> Source:
     """Opens one split of a data set.
 
     Args:
-        spec: "digits" or "digits:TASK" (see DIGITS_TASKS), "folder:PATH" or "tfds:NAME".
+        spec: "digits" or "digits:TASK" (see `data.digits`), "folder:PATH" or "tfds:NAME".
         split: "train" or "test", or another that the data set has; with a part of it in brackets
             as TFDS writes it, such as "train[:98%]" or "train[1000:2000]".
         channels: 3 for RGB, 1 for grey.
@@ -124,69 +124,6 @@ def _part_indices(source: Source, split: str, part: tuple[str, str]) -> np.ndarr
     if not len(indices):
         raise ValueError(f"{source.name}: split {split!r} of {len(source)} examples is empty")
     return indices
-
-
-# --- digits ---
-
-DIGITS_TASKS = {  # task: its classes
-    "digit": tuple("0123456789"),
-    "place": tuple(f"{digit} {half}" for half in ("left", "right") for digit in range(10)),
-}
-
-
-class DigitsSource:
-    """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, 1,437 to train and 360 to test.
-
-    They come with the scikit-learn package, so this needs no download. Pixel values 0 to 16 are
-    stretched to 0 to 255. Tasks:
-
-    digit: which digit it is.
-    place: the digit stands in one corner of a black 16 x 16 image; which one, and in which half?
-    """
-
-    def __init__(self, task: str, split: str, channels: int = 1):
-        if task not in DIGITS_TASKS:
-            raise ValueError(f"unknown digits task {task!r}; use one of {', '.join(DIGITS_TASKS)}")
-        self.name = "digits" if task == "digit" else f"digits:{task}"
-        self.class_names = DIGITS_TASKS[task]
-        digits = _load_digits()
-        pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
-        labels = digits.target.astype(np.int32)
-        # RandomState's streams never change between NumPy versions, so the split is fixed.
-        random = np.random.RandomState(0)
-        order = random.permutation(len(labels))
-        parts = {"train": order[:1437], "test": order[1437:]}
-        if split not in parts:
-            raise ValueError(f"{self.name} has the splits train and test, not {split!r}")
-        if task == "place":
-            bottom, right = random.randint(2, size=(2, len(labels)))
-            pixels, labels = _in_corners(pixels, bottom, right), labels + 10 * right
-        self._images = np.repeat(pixels[parts[split], ..., None], channels, axis=-1)
-        self._labels = labels[parts[split]].astype(np.int32)
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        return self._images[index], int(self._labels[index])
-
-    def labels(self) -> np.ndarray:
-        return self._labels
-
-
-def _in_corners(small: np.ndarray, bottom: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Images [n, h, w] to [n, 2h, 2w], black but for the corner that two 0/1 arrays [n] choose."""
-    n, h, w = small.shape
-    large = np.zeros((n, 2, h, 2, w), small.dtype)
-    large[np.arange(n), bottom, :, right] = small
-    return large.reshape(n, 2 * h, 2 * w)
-
-
-@functools.cache
-def _load_digits():
-    from sklearn import datasets  # half a second to import, and only digits needs it
-
-    return datasets.load_digits()
 
 
 # --- folders ---
