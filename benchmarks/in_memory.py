@@ -11,6 +11,7 @@ import itertools
 import statistics
 import time
 
+import cv2
 import grain
 import numpy as np
 
@@ -47,11 +48,17 @@ def ours(source):
 
 
 def per_element(source):
-    """The usual grain pipeline: shuffle, one random_map for each example, batch."""
+    """The usual grain pipeline: shuffle, one random_map for each example, batch.
+
+    Its changes are the quickest for a single image, by cv2.
+    """
 
     def load(index, rng):
         image, label = source[int(index)]
-        return {"image": AUGMENT.one(image, rng), "label": np.int32(label)}
+        padded = cv2.copyMakeBorder(image, 4, 4, 4, 4, cv2.BORDER_REFLECT_101)
+        top, left, mirrored = rng.integers((9, 9, 2))
+        image = padded[top : top + 32, left : left + 32]
+        return {"image": image[:, ::-1] if mirrored else image, "label": np.int32(label)}
 
     order = grain.MapDataset.range(COUNT).seed(0).shuffle().repeat()
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)

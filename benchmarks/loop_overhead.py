@@ -34,29 +34,27 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run_loop(args: argparse.Namespace) -> tuple[float, float]:
-    """Seconds until the first step, and seconds for each later step, of a whole process."""
+def run_loop(args: argparse.Namespace, steps: int, log_every: int) -> tuple[float, list[float]]:
+    """Seconds until a process's first report, and seconds for a step from all of its reports."""
     with tempfile.TemporaryDirectory() as workdir:
         start = time.time()
         process = subprocess.Popen(
             [sys.executable, "train.py", f"--config={args.config}", f"--workdir={workdir}",
-             "--config.total_epochs=0", f"--config.total_steps={args.steps}",
-             "--config.eval_every_epochs=0", f"--config.eval_every_steps={args.steps}",
-             "--config.checkpoint_every_epochs=0", f"--config.checkpoint_every_steps={args.steps}",
-             "--config.log_every_steps=1"],
+             "--config.total_epochs=0", f"--config.total_steps={steps}",
+             "--config.warmup_epochs=0", "--config.warmup_steps=1",
+             "--config.eval_every_epochs=0", f"--config.eval_every_steps={steps}",
+             "--config.checkpoint_every_epochs=0", f"--config.checkpoint_every_steps={steps}",
+             f"--config.log_every_steps={log_every}"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        path, first = Path(workdir) / metrics.FILE, None
+        path, first = Path(workdir) / metrics.FILE, 0.0
         while process.poll() is None:
-            if first is None and path.exists() and path.read_text():
+            if not first and path.exists() and path.read_text():
                 first = time.time() - start
             time.sleep(0.01)
-        speeds = [
-            line["train/images_per_second_per_device"] * jax.device_count()
-            for line in metrics.read(workdir)
-            if line["step"] > args.steps // 3 and "train/loss" in line
-        ]
-    return first, load_config(args).batch_size / statistics.median(speeds)
+        speed = "train/images_per_second_per_device"
+        batch_size = load_config(args).batch_size / jax.device_count()
+        return first, [batch_size / x[speed] for x in metrics.read(workdir) if speed in x]
 
 
 def load_config(args: argparse.Namespace):
@@ -96,7 +94,14 @@ def main() -> None:
 
     host_memory.keep()
     args = parse()
-    rows = [(*run_loop(args), run_step(args)) for _ in range(ROUNDS)]
+    rows = [
+        (
+            run_loop(args, steps=3, log_every=1)[0],
+            statistics.median(run_loop(args, args.steps, log_every=20)[1][1:]),
+            run_step(args),
+        )
+        for _ in range(ROUNDS)
+    ]
     first, loop, step = (statistics.median(column) for column in zip(*rows, strict=True))
     print(f"until the first step is reported   {first:8.1f} s")
     print(f"a step in the loop                 {1e3 * loop:8.1f} ms")
