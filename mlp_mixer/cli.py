@@ -85,8 +85,11 @@ def _parse(args: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(args)
     except flags.Error as error:
-        message = error
+        message = str(error)
     except (AttributeError, KeyError, ValueError, TypeError, OSError) as error:
-        message = error  # how ml_collections says that a config has no such field, or no such file
+        message = str(error)  # how ml_collections says that a config has no such field
+    if "Traceback" in message and not os.environ.get(TRACEBACK_VARIABLE):
+        # ml_collections puts all of it into the message; the last line is the error itself.
+        message = f"{message.partition('Traceback')[0].strip()} {message.strip().splitlines()[-1]}"
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)

@@ -282,6 +282,7 @@ def test_every_config_runs_end_to_end_and_every_key_of_it_is_read(name, argument
         (["--config.loss=hinge"], ["hinge", "softmax"]),
         (["--config.image_size=(9,8)"], ["9x8", "2x2"]),
         (["--config=configs/nothing.py"], ["nothing.py"]),
+        (["--config=configs/transfer.py:B/16,foo"], ["B/16,foo", "MODEL,DATASET", "cifar10"]),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_clear_message(arguments, words, tmp_path):
