@@ -66,20 +66,15 @@ def load_classifier(
         FileNotFoundError: no such file or run.
         ValueError: not a Mixer, or one without a head.
     """
-    path = Path(checkpoint)
-    if path.name == run.WEIGHTS_FILE and (path.parent / run.CONFIG_FILE).exists():
-        path = path.parent
+    workdir = run.of(checkpoint)
     module, params = load(
-        path if path.exists() else checkpoint,
-        image_size=image_size,
-        patch_size=patch_size,
-        resize=resize,
+        workdir or checkpoint, image_size=image_size, patch_size=patch_size, resize=resize
     )
     if not module.num_classes:
         raise ValueError(f"{checkpoint} has no head, so it cannot tell classes")
-    if (path / run.CONFIG_FILE).exists():
-        config = run.read_config(path)
-        names, crop, loss = run.read_classes(path), config["eval_crop"], config["loss"]
+    if workdir:
+        config = run.read_config(workdir)
+        names, crop, loss = run.read_classes(workdir), config["eval_crop"], config["loss"]
     else:
         names, crop, loss = default_class_names(module.num_classes), 0.875, "softmax"
     return Classifier(module, params, names, crop, loss)

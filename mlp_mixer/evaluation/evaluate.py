@@ -7,7 +7,6 @@ The figure is a sheet of the data set's images with their predictions, the error
 """
 
 import argparse
-from pathlib import Path
 
 from mlp_mixer import cli
 from mlp_mixer.data.sources import open_source
@@ -51,9 +50,8 @@ def main(args: argparse.Namespace) -> None:
 
 def _open(args: argparse.Namespace, classifier: Classifier):
     """The data set to evaluate on; its classes must be the classifier's."""
-    data = {}
-    if (Path(args.checkpoint) / run.CONFIG_FILE).exists():
-        data = run.read_config(Path(args.checkpoint))["data"]
+    workdir = run.of(args.checkpoint)
+    data = run.read_config(workdir)["data"] if workdir else {}
     spec = args.source or data.get("source")
     if not spec:
         raise ValueError(

@@ -72,11 +72,9 @@ def read(workdir: str | Path) -> list[dict[str, float]]:
 class Meter:
     """Fetches the metrics of each step, one step late, and watches speed and sanity.
 
-    Fetching late lets the device work on the next step meanwhile. Fetching at least every 20 steps
-    bounds the work in flight: collectives on CPU deadlock otherwise.
+    Fetching late lets the device work on the next step meanwhile. Fetching every step bounds the
+    work in flight: collectives on CPU deadlock otherwise, and a CPU is slower with a long queue.
     """
-
-    MAX_PENDING = 1
 
     def __init__(self, batch_size: int, total_steps: int, log_every: int):
         """A report is due every `log_every` steps."""
@@ -98,9 +96,8 @@ class Meter:
         """
         self._pending.append((step, metrics))
         due = (step - 1) % self._log_every == 0 and step > 1
-        if due or len(self._pending) > self.MAX_PENDING:
-            self._fetch(self._pending[:-1])
-            del self._pending[:-1]
+        self._fetch(self._pending[:-1])
+        del self._pending[:-1]
         return self._report(step - 1) if due and self._window else None
 
     def flush(self) -> None:

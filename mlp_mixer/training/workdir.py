@@ -43,6 +43,13 @@ def claim(workdir: Path, config: ml_collections.ConfigDict, class_names: tuple[s
     temporary.replace(workdir / CONFIG_FILE)
 
 
+def of(checkpoint: str | Path) -> Path | None:
+    """The workdir that `checkpoint` is, or whose model.npz it is; None for any other weights."""
+    path = Path(checkpoint)
+    workdir = path.parent if path.name == WEIGHTS_FILE else path
+    return workdir if (workdir / CONFIG_FILE).exists() else None
+
+
 def read_config(workdir: Path) -> dict[str, Any]:
     """The config of the run, as nested dicts.
 
