@@ -86,8 +86,12 @@ def _parse(args: Sequence[str]) -> list[str]:
         return flags.FLAGS(args)
     except flags.Error as error:
         message = str(error)
-    except (AttributeError, KeyError, ValueError, TypeError, OSError) as error:
-        message = str(error)  # how ml_collections says that a config has no such field
+    except (AttributeError, KeyError) as error:  # a field of a config that does not exist
+        while error.args and isinstance(error.args[0], KeyError):  # ml_collections wraps one
+            error = error.args[0]
+        message = f"the config has no field {'. '.join(str(error.args[0]).splitlines())}"
+    except (ValueError, TypeError, OSError) as error:
+        message = str(error)
     if "Traceback" in message and not os.environ.get(TRACEBACK_VARIABLE):
         # ml_collections puts all of it into the message; the last line is the error itself.
         message = f"{message.partition('Traceback')[0].strip()} {message.strip().splitlines()[-1]}"
