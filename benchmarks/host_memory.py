@@ -22,19 +22,15 @@ def measure(keep: bool) -> None:
 
         host_memory.keep()
     import jax
-    import jax.numpy as jnp
     import numpy as np
 
     from configs import cifar10
-    from mlp_mixer.training import optimizer, setup
-    from mlp_mixer.training.step import TrainState, make_train_step
+    from mlp_mixer.training import setup
 
     config = cifar10.get_config()
-    module = setup.make_model(config, 10)
-    tx = optimizer.make_optimizer(config, lambda step: config.lr)
-    params = setup.random_params(config, module)
-    state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
-    step = jax.jit(make_train_step(module, tx, loss=config.loss), donate_argnums=0)
+    recipe = setup.make_recipe(config, num_classes=10, num_examples=50_000)
+    state = recipe.new_state(setup.random_params(config, recipe.module))
+    step = recipe.layout.jit_step(recipe.step, state)
     rng = np.random.default_rng(0)
     batch = {
         "image": rng.integers(0, 256, (config.batch_size, 32, 32, 3), dtype=np.uint8),

@@ -65,7 +65,7 @@ def measure(args: argparse.Namespace) -> None:
                 measured.once(f"before/{size}/{method}", lambda c=config: _before(c))
             measured.once(
                 f"after/{size}/{method}/{seed}",
-                lambda c=config, f=folder: loop.train(c, f)["accuracy"],
+                lambda c=config, f=folder: loop.train(c, f)["test/accuracy"],
             )
 
     for name, way in WAYS.items():

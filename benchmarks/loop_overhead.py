@@ -18,11 +18,9 @@ import time
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 
 from mlp_mixer.data import pipeline
-from mlp_mixer.training import metrics, optimizer, parallel, setup
-from mlp_mixer.training.step import TrainState, make_train_step
+from mlp_mixer.training import metrics, setup
 
 ROUNDS = 3
 
@@ -64,22 +62,15 @@ def load_config(args: argparse.Namespace):
 def run_step(args: argparse.Namespace) -> float:
     """Median seconds of the compiled step alone."""
     config = load_config(args)
-    mesh = parallel.make_mesh()
-    train_source, _ = setup.open_data(config)
-    module = setup.make_model(config, len(train_source.class_names))
-    schedule = optimizer.make_schedule(config.lr, config.decay, args.steps, 1)
-    tx = optimizer.make_optimizer(config, schedule)
-    step = jax.jit(
-        make_train_step(module, tx, loss=config.loss, label_smoothing=config.label_smoothing),
-        donate_argnums=0,
-    )
-    params = setup.random_params(config, module)
-    state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+    train_source = setup.open_data(config)
+    recipe = setup.make_recipe(config, len(train_source.class_names), len(train_source))
+    state = recipe.new_state(setup.random_params(config, recipe.module))
+    step = recipe.layout.jit_step(recipe.step, state)
     batches = pipeline.train_batches(
         train_source, setup.make_augment(config), batch_size=config.batch_size, seed=0,
         in_memory=config.data.in_memory, threads=1,
     )  # fmt: skip
-    batch = parallel.to_devices(next(batches), mesh)
+    batch = recipe.layout.to_devices(next(batches))
     seconds = []
     for _ in range(args.steps // 3 + 5):
         start = time.perf_counter()

@@ -21,6 +21,7 @@ import ml_collections
 from ml_collections.config_dict import placeholder
 
 import configs.digits
+from configs import common
 
 # Data set: source, splits to train and test on, steps, warm-up steps.
 DATASETS = {
@@ -41,54 +42,33 @@ def get_config(argument: str = "B/16,cifar10") -> ml_collections.ConfigDict:
             f"configs/transfer.py:{argument}: write MODEL,DATASET with DATASET one of "
             f"{', '.join(DATASETS)}"
         )
-    config = ml_collections.ConfigDict()
-    config.seed = 0
+    config = common.base()
 
-    config.data = ml_collections.ConfigDict()
-    config.data.source, config.data.train_split, config.data.test_split, steps, warmup = DATASETS[
-        dataset
-    ]
-    config.data.examples_per_class = 0  # to train on; 0 for all
-    config.data.in_memory = False
-    config.image_size = (224, 224)  # height, width in pixels
-    config.image_channels = 3
-    config.augment = ml_collections.ConfigDict()  # see mlp_mixer/data/augment.py
+    source, train_split, test_split, steps, warmup = DATASETS[dataset]
+    config.data.source = source
+    config.data.train_split = train_split
+    config.evals.test.split = test_split
     config.augment.inception_crop = 0.05  # smallest share of the area
     config.augment.flip = True
-    config.eval_crop = 0.875  # share of the image that is seen, along each side
+    config.eval_crop = 0.875
 
     config.init_from = placeholder(str)  # .npz file or workdir
     config.init_image_size = (224, 224)  # that the weights of init_from were trained at
     config.init_patch_size = placeholder(tuple)  # likewise; the model's where it is not given
     config.init_resize = "auto"  # to image_size: auto, tile or resample; see weights/resolution.py
     config.init_head = "new"  # or keep, where the classes stay
-    config.model = ml_collections.ConfigDict()
     config.model.variant = model
-    config.model.stoch_depth = 0.0
     config.model.gelu = "tanh"  # or exact, for weights that were trained in timm
-    config.dtype = "auto"  # float32 on CPU, bfloat16 on TPU and GPU
 
-    # Of each pair of durations exactly one is not 0 (of the warm-up's at most one).
     config.batch_size = 512
-    config.accum_steps = 1
     config.total_steps = steps
-    config.total_epochs = 0.0
     config.optimizer = "momentum"
     config.lr = 0.03
-    config.decay = "cosine"
     config.warmup_steps = warmup
-    config.warmup_epochs = 0.0
-    config.weight_decay = 0.0
-    config.grad_clip = 1.0  # global norm; 0 for none
-    config.loss = "softmax"
-    config.label_smoothing = 0.0
 
     config.log_every_steps = 50
     config.eval_every_steps = max(steps // 10, 1)
-    config.eval_every_epochs = 0.0
     config.checkpoint_every_steps = max(steps // 10, 1)
-    config.checkpoint_every_epochs = 0.0
-    config.keep_checkpoints = 1
 
     if model == "digits":
         small = configs.digits.get_config()

@@ -4,10 +4,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from mlp_mixer.data import pipeline
+from mlp_mixer.data import pipeline, sources
 from mlp_mixer.data.sources import Source
 from mlp_mixer.evaluation.classifier import to_probabilities
 from mlp_mixer.models.mixer import MlpMixer
@@ -29,7 +30,8 @@ class Classification:
         loss: str = "softmax",
     ):
         """See `data.images.resize_and_crop` for crop_fraction."""
-        self._module, self._source, self._mesh = module, source, mesh
+        self._module, self._source = module, source
+        self._layout = parallel.Replicated(mesh)
         # As many rows as asked for, up to what the devices divide evenly.
         self._batch_size = -(-min(batch_size, len(source)) // mesh.size) * mesh.size
         self._crop_fraction = crop_fraction
@@ -49,9 +51,28 @@ class Classification:
             logits = module.apply({"params": params}, normalise(batch["image"]))
             return to_probabilities(logits, loss)
 
-        everywhere = parallel.replicated(mesh)
+        everywhere = self._layout.everywhere
         self._sums = jax.jit(sums, out_shardings=everywhere)
         self._probabilities = jax.jit(probabilities, out_shardings=everywhere)
+
+    @classmethod
+    def from_config(
+        cls,
+        fields: ml_collections.ConfigDict,
+        config: ml_collections.ConfigDict,
+        module: MlpMixer,
+        mesh: Mesh,
+    ) -> "Classification":
+        """From `fields` (split; source, by default the one to train on) of a run's `config`."""
+        spec = fields.get("source") or config.data.source
+        return cls(
+            module,
+            sources.open_source(spec, fields.split, config.image_channels),
+            mesh,
+            batch_size=config.batch_size,
+            crop_fraction=config.eval_crop,
+            loss=config.loss,
+        )
 
     def _batches(self):
         return pipeline.eval_batches(
@@ -66,7 +87,7 @@ class Classification:
         """Mean accuracy and loss, and the number of examples."""
         totals = {"accuracy": 0.0, "loss": 0.0, "examples": 0.0}
         for batch in self._batches():
-            sums = jax.device_get(self._sums(params, parallel.to_devices(batch, self._mesh)))
+            sums = jax.device_get(self._sums(params, self._layout.to_devices(batch)))
             totals = {name: totals[name] + float(sums[name]) for name in totals}
         examples = totals.pop("examples")
         return {name: total / examples for name, total in totals.items()} | {"examples": examples}
@@ -75,7 +96,7 @@ class Classification:
         """Probabilities [n, classes] and labels [n] of all examples, in order; one process only."""
         found = []
         for batch in self._batches():
-            on_devices = parallel.to_devices(batch, self._mesh)
+            on_devices = self._layout.to_devices(batch)
             whole = jax.device_get(self._probabilities(params, on_devices))
             found.append((whole[batch["mask"] > 0], batch["label"][batch["mask"] > 0]))
         probabilities, labels = zip(*found, strict=True)

@@ -51,13 +51,13 @@ def main(args: argparse.Namespace) -> None:
 def _open(args: argparse.Namespace, classifier: Classifier):
     """The data set to evaluate on; its classes must be the classifier's."""
     workdir = run.of(args.checkpoint)
-    data = run.read_config(workdir)["data"] if workdir else {}
-    spec = args.source or data.get("source")
+    config = run.read_config(workdir) if workdir else {"data": {}, "evals": {}}
+    spec = args.source or config["data"].get("source")
     if not spec:
         raise ValueError(
             "--source is needed: this checkpoint does not say on which data it is used"
         )
-    split = args.split or data.get("test_split", "test")
+    split = args.split or config["evals"].get("test", {}).get("split", "test")
     source = open_source(spec, split, classifier.module.image_channels)
     if len(source.class_names) != classifier.module.num_classes:
         raise ValueError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore
 
@@ -56,17 +56,18 @@ class Checkpoints:
             ),
         )
 
-    def restore(self, step: int, like: TrainState, sharding: jax.sharding.Sharding) -> TrainState:
-        """The state saved at `step`, laid over devices as `sharding` says.
+    def restore(self, step: int, like: TrainState, shardings: TrainState) -> TrainState:
+        """The state saved at `step`, laid over devices as `shardings` says, array by array.
 
         Raises:
             ValueError: the checkpoint is unreadable, or does not fit `like`; names the parameters.
         """
 
-        def target(tree: Any) -> Any:
-            return jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
-            )
+        target = jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            like,
+            shardings,
+        )
 
         try:
             for item in ("params", "opt_state"):
@@ -77,15 +78,16 @@ class Checkpoints:
             restored = self._manager.restore(
                 step,
                 args=ocp.args.Composite(
-                    params=ocp.args.StandardRestore(target(like.params)),
-                    opt_state=ocp.args.StandardRestore(target(like.opt_state)),
+                    params=ocp.args.StandardRestore(target.params),
+                    opt_state=ocp.args.StandardRestore(target.opt_state),
                 ),
             )
         except Misfit:
             raise
         except Exception as error:  # tensorstore raises bare Exception for missing or cut files
             raise unreadable(self._folder / str(step), error) from error
-        return TrainState(jnp.asarray(step, jnp.int32), restored["params"], restored["opt_state"])
+        number = jax.device_put(np.asarray(step, np.int32), shardings.step)
+        return TrainState(number, restored["params"], restored["opt_state"])
 
     def close(self) -> None:
         """Waits until everything is written."""

@@ -5,15 +5,16 @@ import time
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 
 from mlp_mixer.data import pipeline
-from mlp_mixer.evaluation.classification import Classification
-from mlp_mixer.training import metrics, optimizer, parallel, setup
+from mlp_mixer.data.sources import Source
+from mlp_mixer.evaluation import evaluators
+from mlp_mixer.training import metrics, setup
 from mlp_mixer.training import workdir as run
 from mlp_mixer.training.checkpoint import Checkpoints, latest_step
-from mlp_mixer.training.step import TrainState, make_train_step
+from mlp_mixer.training.setup import Recipe
+from mlp_mixer.training.step import TrainState
 from mlp_mixer.weights.load import save
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
     """Trains until the end, from where the workdir's last checkpoint left off.
 
     Returns:
-        The scalars of the last evaluation.
+        The scalars of the last evaluation, such as "test/accuracy".
 
     Raises:
         ValueError: the config is not possible, or is not the one the workdir was made with.
@@ -31,72 +32,71 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
     """
     workdir = Path(workdir)
     run.check(workdir, config)
-    mesh = parallel.make_mesh()
-    parallel.check_batch_size(config.batch_size, config.accum_steps, mesh)
-    train_source, test_source = setup.open_data(config)
-    module = setup.make_model(config, len(train_source.class_names))
-
-    per_epoch = len(train_source) / config.batch_size
-    total = optimizer.steps(config, "total", per_epoch)
-    warmup = optimizer.steps(config, "warmup", per_epoch, optional=True)
-    eval_every = optimizer.steps(config, "eval_every", per_epoch)
-    checkpoint_every = optimizer.steps(config, "checkpoint_every", per_epoch)
-    schedule = optimizer.make_schedule(config.lr, config.decay, total, warmup)
-    tx = optimizer.make_optimizer(config, schedule)
-    step_fn = make_train_step(
-        module,
-        tx,
-        loss=config.loss,
-        label_smoothing=config.label_smoothing,
-        accum_steps=config.accum_steps,
-        seed=config.seed,
-    )
-    augment = setup.make_augment(config)
-    evaluation = Classification(
-        module,
-        test_source,
-        mesh,
-        batch_size=config.batch_size,
-        crop_fraction=config.eval_crop,
-        loss=config.loss,
-    )
-    # The first that there is: the workdir's last checkpoint, init_from, random.
+    source = setup.open_data(config)
+    recipe = setup.make_recipe(config, len(source.class_names), len(source))
+    evaluations = evaluators.make(config, recipe.module, recipe.layout.mesh)
     start = latest_step(workdir) or 0
-    if start:
-        params = jax.eval_shape(lambda: setup.random_params(config, module))
-    else:
-        params = setup.initial_params(config, module)
-
+    params = _first_params(config, recipe, start)
     # Only now, with everything checked, is anything written.
-    run.claim(workdir, config, train_source.class_names)
+    run.claim(workdir, config, source.class_names)
     checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
-    everywhere = parallel.replicated(mesh)
+    try:
+        state = _first_state(recipe, params, start, checkpoints)
+        del params  # the state has them; two copies may not fit
+        _log_start(recipe, source, state, start)
+        state, result = _steps(config, recipe, source, evaluations, state, workdir, checkpoints)
+    finally:
+        checkpoints.close()
+    params = recipe.layout.to_everywhere(state.params)
+    if not result:
+        log.info("the run in %s was finished already", workdir)
+        result = evaluators.run(evaluations, params, recipe.total_steps)
+    if jax.process_index() == 0:
+        save(workdir / run.WEIGHTS_FILE, params, recipe.module)
+    return result
 
-    def new_state(params):
-        return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
 
+def _first_params(config: ml_collections.ConfigDict, recipe: Recipe, start: int):
+    """The first that there is: the workdir's last checkpoint (its shapes), init_from, random."""
     if start:
-        state = checkpoints.restore(start, jax.eval_shape(new_state, params), everywhere)
-    else:
-        state = jax.jit(new_state, out_shardings=everywhere)(params)
+        return jax.eval_shape(lambda: setup.random_params(config, recipe.module))
+    return setup.initial_params(config, recipe.module)
+
+
+def _first_state(recipe: Recipe, params, start: int, checkpoints: Checkpoints) -> TrainState:
+    like = jax.eval_shape(recipe.new_state, params)
+    shardings = recipe.layout.shardings(like)
+    if start:
+        return checkpoints.restore(start, like, shardings)
+    return jax.jit(recipe.new_state, out_shardings=shardings)(params)
+
+
+def _log_start(recipe: Recipe, source: Source, state: TrainState, start: int) -> None:
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
     log.info(
-        "%s: %d examples to train on, %d to test on, %d classes; %.2f M parameters; "
-        "%s of %d steps on %d %s device(s) in %d process(es)",
-        train_source.name, len(train_source), len(test_source), module.num_classes,
-        parameters / 1e6, f"continuing after step {start}" if start else "start", total,
-        mesh.size, jax.default_backend(), jax.process_count(),
+        "%s: %d examples to train on, %d classes; %.2f M parameters; %s of %d steps on %d %s "
+        "device(s) in %d process(es)",
+        source.name, len(source), recipe.module.num_classes, parameters / 1e6,
+        f"continuing after step {start}" if start else "start", recipe.total_steps,
+        recipe.layout.mesh.size, jax.default_backend(), jax.process_count(),
     )  # fmt: skip
 
-    train_step = jax.jit(
-        step_fn,
-        in_shardings=(everywhere, parallel.split(mesh)),
-        out_shardings=everywhere,
-        donate_argnums=0,
-    )
+
+def _steps(
+    config: ml_collections.ConfigDict,
+    recipe: Recipe,
+    source: Source,
+    evaluations: dict[str, evaluators.Evaluator],
+    state: TrainState,
+    workdir: Path,
+    checkpoints: Checkpoints,
+) -> tuple[TrainState, dict[str, float]]:
+    """All steps that are left, with what is due between them."""
+    layout, total, start = recipe.layout, recipe.total_steps, int(state.step)
+    train_step = layout.jit_step(recipe.step, state)
     batches = pipeline.train_batches(
-        train_source,
-        augment,
+        source,
+        setup.make_augment(config),
         batch_size=config.batch_size,
         seed=config.seed,
         start=start,
@@ -109,37 +109,31 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
 
     def report(step: int, values: dict[str, float] | None) -> None:
         if values:
-            values["lr"] = float(schedule(step - 1))
+            values["lr"] = float(recipe.schedule(step - 1))
             log.info("%s", metrics.log_line(step, total, values))
             writer.scalars(step, {f"train/{name}": value for name, value in values.items()})
 
     try:
         with metrics.progress(start, total) as bar:
             for step in range(start + 1, total + 1):
-                batch = parallel.to_devices(next(batches), mesh)
+                batch = layout.to_devices(next(batches))
                 state, values = train_step(state, batch)
                 report(step - 1, meter.add(step, values))
                 bar.update()
-                evaluate = step % eval_every == 0 or step == total
-                if evaluate or step % checkpoint_every == 0:
+                evaluate = step % recipe.eval_every == 0 or step == total
+                if evaluate or step % recipe.checkpoint_every == 0:
                     meter.flush()  # raises where the state is not finite, before it is saved
                     paused = time.perf_counter()
                     if evaluate:
-                        result = evaluation.run(state.params)
-                        log.info("step %d/%d  test accuracy %.4f  test loss %.4f",
-                                     step, total, result["accuracy"], result["loss"])  # fmt: skip
-                        writer.scalars(step, {f"test/{k}": v for k, v in result.items()})
+                        params = layout.to_everywhere(state.params)
+                        result = evaluators.run(evaluations, params, step)
+                        log.info("step %d/%d  %s", step, total, evaluators.log_line(result))
+                        writer.scalars(step, result)
                     # After the evaluation: its metrics are written when the checkpoint exists.
-                    if step % checkpoint_every == 0 or step == total:
-                        checkpoints.save(step, state)
+                    if step % recipe.checkpoint_every == 0 or step == total:
+                        checkpoints.save(step, layout.to_global(state))
                     meter.pause(time.perf_counter() - paused)
         report(total, meter.finish())
     finally:
         writer.close()
-        checkpoints.close()
-    if not result:
-        log.info("the run in %s was finished already", workdir)
-        result = evaluation.run(state.params)
-    if jax.process_index() == 0:
-        save(workdir / run.WEIGHTS_FILE, state.params, module)
-    return result
+    return state, result

@@ -36,14 +36,17 @@ def steps(
     return in_steps or (max(1, round(in_epochs * steps_per_epoch)) if in_epochs else 0)
 
 
-def make_schedule(lr: float, decay: str, total_steps: int, warmup_steps: int) -> Schedule:
-    """Learning rate of each step: linear warm-up from 0, then decay from `lr` to 0.
+def make_schedule(
+    lr: float, decay: str, total_steps: int, warmup_steps: int, decay_end: float = 0.0
+) -> Schedule:
+    """Learning rate of each step: linear warm-up from 0, then decay from `lr` to `lr * decay_end`.
 
     Args:
         lr: the peak, reached at the end of the warm-up.
         decay: "linear" or "cosine", from the end of the warm-up to total_steps.
         total_steps: updates in the whole run.
         warmup_steps: updates until the peak; 0 for no warm-up.
+        decay_end: share of the peak that is left at the end.
 
     Raises:
         ValueError: unknown decay, or a warm-up that does not end before the run.
@@ -60,7 +63,8 @@ def make_schedule(lr: float, decay: str, total_steps: int, warmup_steps: int) ->
     def schedule(step: Any) -> jax.Array:
         progress = (step - warmup_steps) / (total_steps - warmup_steps)
         warmup = jnp.minimum(1.0, step / warmup_steps) if warmup_steps else 1.0
-        return lr * warmup * decays[decay](jnp.clip(progress, 0.0, 1.0))
+        left = decays[decay](jnp.clip(progress, 0.0, 1.0))
+        return lr * warmup * (decay_end + (1 - decay_end) * left)
 
     return schedule
 

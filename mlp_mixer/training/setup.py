@@ -1,16 +1,21 @@
 """From a config to the parts of a run."""
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
+import optax
 
 from mlp_mixer.data import sources
 from mlp_mixer.data.augment import Augment
 from mlp_mixer.models import mixer
-from mlp_mixer.training import losses
+from mlp_mixer.training import losses, optimizer, parallel
+from mlp_mixer.training.mixup import Mixup
+from mlp_mixer.training.step import Step, TrainState, make_train_step
 from mlp_mixer.weights import layouts, resolution
 from mlp_mixer.weights.load import load
 
@@ -18,15 +23,18 @@ log = logging.getLogger(__name__)
 
 Config = ml_collections.ConfigDict
 
+# A part of an accumulated batch has at most as many numbers as the tokens of 32 images have in
+# B/16: what fits the on-chip memory of a TPU v5e, where it makes a step faster (docs/tpu_plans.md).
+PART_ACTIVATIONS = 32 * 196 * 768
 
-def open_data(config: Config) -> tuple[sources.Source, sources.Source]:
-    """The sources to train and to test on."""
+
+def open_data(config: Config) -> sources.Source:
+    """The source to train on."""
     data = config.data
     train = sources.open_source(data.source, data.train_split, config.image_channels)
-    test = sources.open_source(data.source, data.test_split, config.image_channels)
     if data.examples_per_class:
         train = sources.take_per_class(train, data.examples_per_class, config.seed)
-    return train, test
+    return train
 
 
 def make_augment(config: Config) -> Augment:
@@ -42,7 +50,90 @@ def make_augment(config: Config) -> Augment:
         raise ValueError(f"config.augment: {error}; it may have {known}") from error
 
 
-def make_model(config: Config, num_classes: int) -> mixer.MlpMixer:
+@dataclass(frozen=True)
+class Recipe:
+    """All of a run that does not depend on where its data lies.
+
+    Attributes:
+        module: the model.
+        layout: how the step lies over devices.
+        step: the training step.
+        optimizer: with its schedule.
+        schedule: step -> learning rate.
+        total_steps: updates in the whole run.
+        eval_every, checkpoint_every: steps between two evaluations or checkpoints.
+    """
+
+    module: mixer.MlpMixer
+    layout: parallel.Replicated
+    step: Step
+    optimizer: optax.GradientTransformation
+    schedule: optimizer.Schedule
+    total_steps: int
+    eval_every: int
+    checkpoint_every: int
+
+    def new_state(self, params: Any) -> TrainState:
+        """The state before the first step; works on shapes under jax.eval_shape, too."""
+        return TrainState(jnp.zeros((), jnp.int32), params, self.optimizer.init(params))
+
+
+def make_recipe(
+    config: Config,
+    num_classes: int,
+    num_examples: int,
+    devices: Sequence[jax.Device] | None = None,
+) -> Recipe:
+    """Makes what a config describes.
+
+    Args:
+        config: see configs/common.py.
+        num_classes: of the data set.
+        num_examples: of the data set, to train on.
+        devices: to run on; all of them where not given.
+
+    Raises:
+        ValueError: the config is not possible; says which fields, and what to do.
+    """
+    layout = parallel.make_layout(config.layout, config.sum_dtype, devices)
+    platform = layout.mesh.devices.flat[0].platform
+    module = make_model(config, num_classes, platform)
+    accum_steps = config.accum_steps or _auto_accum_steps(config, module, layout, platform)
+    layout.check_batch_size(config.batch_size, accum_steps)
+    per_epoch = num_examples / config.batch_size
+    total = optimizer.steps(config, "total", per_epoch)
+    warmup = optimizer.steps(config, "warmup", per_epoch, optional=True)
+    schedule = optimizer.make_schedule(config.lr, config.decay, total, warmup, config.decay_end)
+    tx = optimizer.make_optimizer(config, schedule)
+    step = make_train_step(
+        module,
+        tx,
+        loss=config.loss,
+        label_smoothing=config.label_smoothing,
+        mixup=Mixup(config.mixup, config.mixup_per_example),
+        accum_steps=accum_steps,
+        seed=config.seed,
+    )
+    return Recipe(
+        module, layout, step, tx, schedule, total,
+        eval_every=optimizer.steps(config, "eval_every", per_epoch),
+        checkpoint_every=optimizer.steps(config, "checkpoint_every", per_epoch),
+    )  # fmt: skip
+
+
+def _auto_accum_steps(
+    config: Config, module: mixer.MlpMixer, layout: parallel.Replicated, platform: str
+) -> int:
+    """The fewest parts that are small enough for a TPU's on-chip memory; 1 elsewhere."""
+    rows = config.batch_size // layout.mesh.size
+    if platform != "tpu" or not rows:
+        return 1
+    tokens = module.grid[0] * module.grid[1]
+    most = max(1, PART_ACTIVATIONS // (tokens * module.hidden_dim))
+    return next(parts for parts in range(1, rows + 1) if rows % parts == 0 and rows <= most * parts)
+
+
+def make_model(config: Config, num_classes: int, platform: str | None = None) -> mixer.MlpMixer:
     """The model, at the size that it is trained at.
 
     `init_image_size` and `init_patch_size` are the sizes that the weights of init_from were trained
@@ -54,7 +145,7 @@ def make_model(config: Config, num_classes: int) -> mixer.MlpMixer:
         image_size=config.image_size,
         image_channels=config.image_channels,
         head_bias=losses.head_bias(config.loss, num_classes),
-        dtype=compute_dtype(config.dtype),
+        dtype=compute_dtype(config.dtype, platform or jax.default_backend()),
         **config.model,
     )
     init = module.clone(
@@ -66,11 +157,11 @@ def make_model(config: Config, num_classes: int) -> mixer.MlpMixer:
     )
 
 
-def compute_dtype(name: str) -> Any:
+def compute_dtype(name: str, platform: str) -> Any:
     """ "auto" is bfloat16 on TPU and GPU, and float32 on CPU, where bfloat16 gains nothing."""
     dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
     if name == "auto":
-        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+        name = "float32" if platform == "cpu" else "bfloat16"
     if name not in dtypes:
         raise ValueError(f"unknown dtype {name!r}; use auto, {' or '.join(dtypes)}")
     return dtypes[name]

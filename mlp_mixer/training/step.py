@@ -1,4 +1,8 @@
-"""The training step, a pure function (state, batch) -> (state, metrics)."""
+"""The training step: what a device computes for its rows of a batch, and the update after the sum.
+
+`Step.local` and `Step.update` are pure functions; `training.parallel` puts the sum over devices
+between them and compiles the whole.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,6 +12,9 @@ import jax.numpy as jnp
 import optax
 
 from mlp_mixer.training import losses
+from mlp_mixer.training.mixup import Mixup
+
+Axis = str | tuple[str, ...]
 
 
 class TrainState(NamedTuple):
@@ -16,6 +23,20 @@ class TrainState(NamedTuple):
     step: jax.Array  # int32 scalar: the number of updates already applied
     params: Any  # nested dict with the published names
     opt_state: Any
+
+
+class Step(NamedTuple):
+    """The parts of a training step.
+
+    Attributes:
+        local: (params, rows of a batch, step, axis) -> (sums, gradients), called on every device of
+            the named axis. Sums are over its rows; gradients are of its rows' share of the mean
+            loss. Added up over devices, both are those of the whole batch.
+        update: (state, sums, gradients) of the whole batch -> (state, metrics).
+    """
+
+    local: Callable[[Any, dict[str, jax.Array], jax.Array, Axis], tuple[Any, Any]]
+    update: Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, jax.Array]]]
 
 
 def normalise(images: jax.Array) -> jax.Array:
@@ -29,13 +50,14 @@ def make_train_step(
     *,
     loss: str,
     label_smoothing: float = 0.0,
+    mixup: Mixup = Mixup(),  # noqa: B008 - frozen
     accum_steps: int = 1,
     seed: int = 0,
-) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
+) -> Step:
     """Makes the step for a model, a loss and an optimizer.
 
-    What is random in the model depends on (seed, step, row of the example in the global batch)
-    only, so neither the number of devices nor accum_steps changes the result, up to the order in
+    What is random depends on (seed, step, row of the example in the global batch) only, so neither
+    the number of devices, nor the layout, nor accum_steps changes the result, up to the order in
     which floats are summed.
 
     Args:
@@ -43,46 +65,58 @@ def make_train_step(
         optimizer: turns the mean gradient into updates.
         loss: name in `losses.LOSSES`.
         label_smoothing: see `losses.targets`.
-        accum_steps: parts the batch is worked on one after the other, to save memory.
-        seed: of dropout and stochastic depth.
+        mixup: how examples are mixed in pairs.
+        accum_steps: parts that a device works on one after the other. Saves memory, and time on a
+            TPU where the activations of a part fit the on-chip memory.
+        seed: of mixup, dropout and stochastic depth.
     """
     loss_fn = losses.get(loss)
 
-    def mean_loss(params, batch, keys):
+    def mean_loss(params, rows):
         def forward(image, key):  # one example, so that each has its own randomness
             rngs = {"dropout": key}
             return model.apply({"params": params}, image[None], train=True, rngs=rngs)[0]
 
-        logits = jax.vmap(forward)(normalise(batch["image"]), keys)
-        targets = losses.targets(batch["label"], model.num_classes, label_smoothing)
+        images = normalise(rows["image"])
+        targets = losses.targets(rows["label"], model.num_classes, label_smoothing)
+        if mixup.p:
+            partners = losses.targets(rows["partner_label"], model.num_classes, label_smoothing)
+            images = mixup.mix(images, normalise(rows["partner_image"]), rows["share"])
+            targets = mixup.mix(targets, partners, rows["share"])
+        logits = jax.vmap(forward)(images, rows["key"])
         correct = logits.argmax(-1) == targets.argmax(-1)
-        return loss_fn(logits, targets).mean(), correct.mean()
+        values = loss_fn(logits, targets)
+        sums = {"loss": values.sum(), "accuracy": correct.sum(), "examples": len(values)}
+        return values.mean(), jax.tree.map(jnp.float32, sums)
 
-    def train_step(state, batch):
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
-        rows = jnp.arange(len(batch["label"]))
-        keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
-        value_and_grad = jax.value_and_grad(mean_loss, has_aux=True)
+    def local(params, batch, step, axis):
+        rows = dict(batch)
+        count, devices = len(batch["label"]), jax.lax.axis_size(axis)
+        step_key = jax.random.fold_in(jax.random.key(seed), step)
+        numbers = jax.lax.axis_index(axis) * count + jnp.arange(count)  # in the global batch
+        rows["key"] = jax.vmap(lambda row: jax.random.fold_in(step_key, row))(numbers)
+        if mixup.p:
+            rows |= mixup.partners(batch, step_key, rows["key"], axis)
+        gradients = jax.grad(mean_loss, has_aux=True)
         if accum_steps == 1:
-            (value, accuracy), grads = value_and_grad(state.params, batch, keys)
+            grads, sums = gradients(params, rows)
         else:
-            # Part a is rows a, a + accum_steps, ...: every device works on its own rows of it.
-            parts = jax.tree.map(
-                lambda x: x.reshape(-1, accum_steps, *x.shape[1:]).swapaxes(0, 1), (batch, keys)
-            )
+            parts = jax.tree.map(lambda x: x.reshape(accum_steps, -1, *x.shape[1:]), rows)
 
             def add(total, part):
-                return jax.tree.map(jnp.add, total, value_and_grad(state.params, *part)), None
+                return jax.tree.map(jnp.add, total, gradients(params, part)), None
 
-            first = jax.eval_shape(
-                value_and_grad, state.params, *jax.tree.map(lambda x: x[0], parts)
-            )
+            first = jax.eval_shape(gradients, params, jax.tree.map(lambda x: x[0], parts))
             zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), first)
-            total, _ = jax.lax.scan(add, zeros, parts)
-            (value, accuracy), grads = jax.tree.map(lambda x: x / accum_steps, total)
+            (grads, sums), _ = jax.lax.scan(add, zeros, parts)
+        return sums, jax.tree.map(lambda grad: grad / (accum_steps * devices), grads)
+
+    def update(state, sums, grads):
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        examples = sums.pop("examples")
+        metrics = {name: total / examples for name, total in sums.items()}
+        metrics["grad_norm"] = optax.tree.norm(grads)
         params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": value, "accuracy": accuracy, "grad_norm": optax.tree.norm(grads)}
         return TrainState(state.step + 1, params, opt_state), metrics
 
-    return train_step
+    return Step(local, update)

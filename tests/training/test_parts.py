@@ -9,7 +9,7 @@ import pytest
 
 import mlp_mixer
 from mlp_mixer.models import mixer
-from mlp_mixer.training import losses, optimizer
+from mlp_mixer.training import losses, optimizer, parallel
 from mlp_mixer.training.step import TrainState, make_train_step
 
 
@@ -143,7 +143,9 @@ def first_step(model, batch, **options):
     tx = optax.sgd(1.0)
     params = random_params(model)
     state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
-    return jax.jit(make_train_step(model, tx, loss="softmax", **options))(state, batch)
+    layout = parallel.make_layout()
+    step = layout.jit_step(make_train_step(model, tx, loss="softmax", **options), state)
+    return step(state, layout.to_devices(batch))
 
 
 def random_batch(n=12, seed=0):

@@ -1,0 +1,60 @@
+"""What every experiment has: each field, its unit and what it may be, with a default.
+
+An experiment in this folder starts from `base()` and sets what is its own.
+"""
+
+import ml_collections
+
+
+def base() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+
+    # --- the images; see docs/data.md and mlp_mixer/data/augment.py ---
+    config.data = ml_collections.ConfigDict()
+    config.data.source = "folder:images"  # or tfds:NAME, digits
+    config.data.train_split = "train"  # or a part of it: train[:98%]
+    config.data.examples_per_class = 0  # to train on; 0 for all
+    config.data.in_memory = False  # decode all once; for small images
+    config.image_size = (224, 224)  # height, width in pixels
+    config.image_channels = 3  # 1 for grey
+    config.augment = ml_collections.ConfigDict()
+
+    # --- the model: variant, or widths; see mlp_mixer/models/mixer.py ---
+    config.model = ml_collections.ConfigDict()
+    config.model.stoch_depth = 0.0  # drop probability of the last block
+    config.dtype = "auto"  # float32 on CPU, bfloat16 on TPU and GPU
+
+    # --- the recipe. Of each pair of durations exactly one is not 0 (of the warm-up's at most one)
+    config.batch_size = 4096  # images in each step, over all devices
+    config.total_epochs = 0.0
+    config.total_steps = 0
+    config.optimizer = "adam"  # or momentum
+    config.lr = 0.001  # the peak
+    config.decay = "cosine"  # or linear
+    config.decay_end = 0.0  # where the decay ends, as a share of the peak
+    config.warmup_epochs = 0.0
+    config.warmup_steps = 0
+    config.weight_decay = 0.0  # AdamW's: multiplied by the rate; on kernels only
+    config.grad_clip = 1.0  # global norm; 0 for none
+    config.loss = "softmax"  # or sigmoid
+    config.label_smoothing = 0.0
+    config.mixup = 0.0  # p of Beta(p, p); 0 for none
+    config.mixup_per_example = False  # a share for each example, not one for the batch
+
+    # --- how it lies on devices; changes no result. See mlp_mixer/training/parallel.py ---
+    config.layout = "replicated"  # or fsdp, pmap
+    config.accum_steps = 0  # parts of a device's rows, one after the other; 0 chooses
+    config.sum_dtype = "float32"  # in which gradients are summed over devices; or bfloat16
+
+    # --- what is measured and kept ---
+    config.evals = ml_collections.ConfigDict()
+    config.evals.test = ml_collections.ConfigDict(dict(type="classification", split="test"))
+    config.eval_crop = 1.0  # share of the image that is seen, along each side
+    config.eval_every_epochs = 0.0
+    config.eval_every_steps = 0
+    config.log_every_steps = 100
+    config.checkpoint_every_epochs = 0.0
+    config.checkpoint_every_steps = 0
+    config.keep_checkpoints = 1
+    return config

@@ -1,0 +1,59 @@
+"""Mixup (Zhang et al. 2017, arXiv 1710.09412): an image and its label blended with another's.
+
+As in the authors' code: the share that stays of an example is drawn from Beta(p, p) and is at least
+a half, and its partner is the row before it. Theirs is the row before it on the same device; here
+it is the row before it in the global batch, so that the number of devices changes nothing.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclass(frozen=True)
+class Mixup:
+    """How to mix.
+
+    Attributes:
+        p: both parameters of the Beta distribution, as in the paper's Table 4; 0 for no mixup.
+        per_example: whether each example has a share of its own; else the batch has one, as in the
+            authors' code.
+    """
+
+    p: float = 0.0
+    per_example: bool = False
+
+    def partners(
+        self,
+        batch: dict[str, jax.Array],
+        step_key: jax.Array,
+        row_keys: jax.Array,
+        axis: str | tuple[str, ...],
+    ) -> dict[str, jax.Array]:
+        """What each row of a device's part of a batch is mixed with, and the share [n] it keeps."""
+        keys = row_keys if self.per_example else jnp.broadcast_to(step_key, row_keys.shape)
+        # Folded with a number that no row has: the keys themselves go to dropout and the like.
+        draw = jax.vmap(
+            lambda key: jax.random.beta(jax.random.fold_in(key, 2**32 - 1), self.p, self.p)
+        )
+        share = draw(keys)
+        return {
+            "partner_image": _row_before(batch["image"], axis),
+            "partner_label": _row_before(batch["label"], axis),
+            "share": jnp.maximum(share, 1 - share),
+        }
+
+    def mix(self, own: jax.Array, partner: jax.Array, share: jax.Array) -> jax.Array:
+        """share * own + (1 - share) * partner, row by row; share [n], the others [n, ...]."""
+        share = share.reshape(-1, *[1] * (own.ndim - 1))
+        return share * own + (1 - share) * partner
+
+
+def _row_before(x: jax.Array, axis: str | tuple[str, ...]) -> jax.Array:
+    """Row r - 1 of the global batch for each row r of this device; row 0 gets the last one."""
+    count = jax.lax.axis_size(axis)
+    from_previous_device = jax.lax.ppermute(
+        x[-1:], axis, [(i, (i + 1) % count) for i in range(count)]
+    )
+    return jnp.concatenate([from_previous_device, x[:-1]])
