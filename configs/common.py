@@ -49,7 +49,7 @@ def base() -> ml_collections.ConfigDict:
 
     # --- what is measured and kept ---
     config.evals = ml_collections.ConfigDict()
-    config.evals.test = ml_collections.ConfigDict(dict(type="classification", split="test"))
+    config.evals.test = classification("test")
     config.eval_crop = 1.0  # share of the image that is seen, along each side
     config.eval_every_epochs = 0.0
     config.eval_every_steps = 0
@@ -58,3 +58,10 @@ def base() -> ml_collections.ConfigDict:
     config.checkpoint_every_steps = 0
     config.keep_checkpoints = 1
     return config
+
+
+def classification(split: str, source: str = "") -> ml_collections.ConfigDict:
+    """An evaluator of accuracy; `source` is the one to train on where it is not given."""
+    return ml_collections.ConfigDict(
+        dict(type="classification", split=split, source=source, enabled=True)
+    )

@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": ("mlp_mixer.evaluation.evaluate", "accuracy on a labelled data set"),
     "export": ("mlp_mixer.export", "one file that runs with jax alone"),
     "curves": ("mlp_mixer.analysis.curves", "learning curves of runs, side by side"),
+    "sweep": ("mlp_mixer.training.sweep", "the learning-rate grid of a transfer, and its test"),
     "filters": ("mlp_mixer.analysis.filters", "token-mixing weights as images"),
     "convert": ("mlp_mixer.weights.convert", "weights to another file, layout, size or dtype"),
     "inspect": ("mlp_mixer.weights.inspect", "what a weight file is, and its statistics"),
@@ -30,7 +31,12 @@ def main() -> None:
             command.description = module.__doc__
             module.add_arguments(command)
             command.set_defaults(main=module.main)
-    args = parser.parse_args()
+    args, rest = parser.parse_known_args()
+    overrides = [argument for argument in rest if argument.startswith("--config.")]
+    if len(overrides) < len(rest) or (rest and not hasattr(args, "config")):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if hasattr(args, "config"):
+        args.config = cli.load_config(args.config, overrides)
     cli.guard(args.main, args)
 
 

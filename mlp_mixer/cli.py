@@ -8,8 +8,10 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
+import ml_collections
 from absl import app, flags
 from absl import logging as absl_logging
+from ml_collections import config_flags
 
 from mlp_mixer.training import host_memory
 
@@ -49,6 +51,23 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
+def add_config_argument(parser: argparse.ArgumentParser) -> None:
+    """--config=FILE[:ARGUMENT], and --config.FIELD=VALUE for any field of it, as train.py has."""
+    parser.add_argument(
+        "--config", required=True, metavar="FILE[:ARGUMENT]",
+        help="the experiment, a file in configs/; --config.FIELD=VALUE changes a field",
+    )  # fmt: skip
+
+
+def load_config(path: str, overrides: Sequence[str]) -> ml_collections.ConfigDict:
+    """The config of a file, with fields changed by arguments such as --config.lr=0.1."""
+    argv = ["mlp_mixer", f"--config={path}", *overrides]
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    _parse(argv, values)
+    return values.config
+
+
 def add_size_arguments(parser: argparse.ArgumentParser) -> None:
     """--image-size, --patch-size and --resize, which mean what they mean to `mlp_mixer.load`."""
     parser.add_argument(
@@ -81,9 +100,9 @@ def log_to_stderr() -> None:
     log.setLevel(logging.INFO)
 
 
-def _parse(args: Sequence[str]) -> list[str]:
+def _parse(args: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
     try:
-        return flags.FLAGS(args)
+        return values(args)
     except flags.Error as error:
         message = str(error)
     except (AttributeError, KeyError) as error:  # a field of a config that does not exist

@@ -1,4 +1,4 @@
-"""Where labelled images come from: `open_source("digits" | "folder:PATH" | "tfds:NAME", split)`.
+"""Where labelled images come from: `open_source("folder:PATH" | "tfds:NAME" | ..., split)`.
 
 A source is one split of a data set with random access: `source[i]` is a uint8 image
 [h, w, channels] and an int label. Order and content never change between runs, which is what makes
@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mlp_mixer.data import images
+from mlp_mixer.data import images, vtab
 from mlp_mixer.data.digits import DigitsSource
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
@@ -38,16 +38,23 @@ def open_source(spec: str, split: str, channels: int = 3) -> Source:
     """Opens one split of a data set.
 
     Args:
-        spec: "digits" or "digits:TASK" (see `data.digits`), "folder:PATH" or "tfds:NAME".
+        spec: "digits" or "digits:TASK" (see `data.digits`), "folder:PATH", "tfds:NAME" or
+            "vtab:TASK" (see `data.vtab`).
         split: "train" or "test", or another that the data set has; with a part of it in brackets
-            as TFDS writes it, such as "train[:98%]" or "train[1000:2000]".
+            as TFDS writes it, such as "train[:98%]" or "train[1000:2000]"; several with a + between
+            them.
         channels: 3 for RGB, 1 for grey.
 
     Raises:
         ValueError: unknown kind of source or split, or nothing usable in it; says what to do.
         FileNotFoundError: a folder that does not exist.
     """
+    if "+" in split:
+        return Joined([open_source(spec, part, channels) for part in split.split("+")])
     kind, _, argument = spec.partition(":")
+    if kind == "vtab" and argument:
+        task = vtab.task(argument)
+        return TfdsSource(task.dataset, split, channels, task)
     if kind == "tfds" and argument:
         return TfdsSource(argument, split, channels)  # TFDS has sub-splits of its own
     base, part = _parse_split(split)
@@ -57,7 +64,8 @@ def open_source(spec: str, split: str, channels: int = 3) -> Source:
         source = FolderSource(argument, base, channels)
     else:
         raise ValueError(
-            f"unknown data source {spec!r}; use digits, digits:TASK, folder:PATH or tfds:NAME"
+            f"unknown data source {spec!r}; use digits, digits:TASK, folder:PATH, tfds:NAME or "
+            "vtab:TASK"
         )
     return source if part is None else Subset(source, _part_indices(source, split, part))
 
@@ -80,6 +88,27 @@ class Subset:
 
     def labels(self) -> np.ndarray:
         return self._source.labels()[self._indices]
+
+
+class Joined:
+    """The examples of several sources of the same classes, one after the other."""
+
+    def __init__(self, sources: Sequence[Source]):
+        self._sources = sources
+        self.name, self.class_names = sources[0].name, sources[0].class_names
+        self._firsts = np.cumsum([0, *map(len, sources)])
+
+    def __len__(self) -> int:
+        return int(self._firsts[-1])
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name} has {len(self)} examples, none at {index}")
+        part = int(np.searchsorted(self._firsts, index, side="right")) - 1
+        return self._sources[part][index - int(self._firsts[part])]
+
+    def labels(self) -> np.ndarray:
+        return np.concatenate([source.labels() for source in self._sources])
 
 
 def take_per_class(source: Source, count: int, seed: int = 0) -> Source:
@@ -208,10 +237,11 @@ class TfdsSource:
     Data sets are looked for where TFDS keeps them: ~/tensorflow_datasets or $TFDS_DATA_DIR.
     """
 
-    def __init__(self, name: str, split: str, channels: int = 3):
+    def __init__(self, name: str, split: str, channels: int = 3, task: vtab.Task = vtab.AS_IT_IS):
+        """`task` says what the label is, where it is not simply the one of the data set."""
         import tensorflow_datasets as tfds  # over a second to import, and only this needs it
 
-        self.name = f"tfds:{name}"
+        self.name, self._task = f"tfds:{name}", task
         try:
             folder = os.environ.get("TFDS_DATA_DIR")
             builder = tfds.builder(name, data_dir=folder, file_format="array_record")
@@ -221,9 +251,10 @@ class TfdsSource:
         if not builder.info.splits:
             raise ValueError(_how_to_prepare(name, builder))
         features = builder.info.features
-        if not {"image", "label"} <= set(features):
+        if not {"image", task.feature} <= set(features):
             raise ValueError(
-                f"{self.name} has the features {', '.join(features)}; it needs image and label"
+                f"{self.name} has the features {', '.join(features)}; it needs image and "
+                f"{task.feature}"
             )
         try:
             self._records: Sequence = builder.as_data_source(
@@ -234,7 +265,10 @@ class TfdsSource:
                 f"{self.name} has no split {split!r}; it has {', '.join(builder.info.splits)}, and "
                 "parts such as train[:98%]"
             ) from error
-        self.class_names = tuple(features["label"].names)
+        if task.num_classes:
+            self.class_names = tuple(map(str, range(task.num_classes)))
+        else:
+            self.class_names = tuple(features[task.feature].names)
         self._channels = channels
 
     def __len__(self) -> int:
@@ -243,10 +277,15 @@ class TfdsSource:
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         record = self._records[index]
         where = f"{self.name}, record {index}"
-        return images.decode(record["image"], self._channels, where), int(record["label"])
+        image = images.decode(record["image"], self._channels, where)
+        return image * np.uint8(self._task.scale), self._label(record)
+
+    def _label(self, record) -> int:
+        label = record[self._task.feature]
+        return self._task.label(label) if self._task.label else int(label)
 
     def labels(self) -> np.ndarray:
-        return np.asarray([self._records[i]["label"] for i in range(len(self))], np.int32)
+        return np.asarray([self._label(self._records[i]) for i in range(len(self))], np.int32)
 
 
 def _how_to_prepare(name: str, builder) -> str:

@@ -30,6 +30,8 @@ def make(config: ml_collections.ConfigDict, module: Any, mesh: Mesh) -> dict[str
     """
     made = {}
     for name, fields in config.evals.items():
+        if not fields.get("enabled", True):
+            continue
         try:
             if fields.type not in TYPES:
                 raise ValueError(f"unknown type {fields.type!r}; use one of {', '.join(TYPES)}")
@@ -43,14 +45,14 @@ def run(evaluators: dict[str, Evaluator], params: Any, step: int) -> dict[str, f
     """The scalars of all, as NAME/SCALAR.
 
     Raises:
-        RuntimeError: one failed; says which, and at what step.
+        ValueError: one failed; says which, and at what step.
     """
     result = {}
     for name, evaluator in evaluators.items():
         try:
             values = evaluator.run(params)
         except Exception as error:
-            raise RuntimeError(f"evaluator {name!r} failed at step {step}: {error}") from error
+            raise ValueError(f"evaluator {name!r} failed at step {step}: {error}") from error
         result |= {f"{name}/{scalar}": value for scalar, value in values.items()}
     return result
 
