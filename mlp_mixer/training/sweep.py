@@ -4,10 +4,10 @@
         --config.init_from=imagenet21k/Mixer-B_16
 
 Each rate of config.sweep.learning_rates is a run in WORKDIR/lr_RATE, trained on
-config.sweep.train_split and judged by its accuracy on config.sweep.dev_split at the end. The best is
-trained again in WORKDIR/full, on config.data.train_split, and evaluated as config.evals says when it
-ends, not before. Being stopped loses nothing: the same command goes on. The result is printed, and
-is in WORKDIR/sweep.json and WORKDIR/sweep.md.
+config.sweep.train_split and judged by its accuracy on config.sweep.dev_split at the end. The best
+is trained again in WORKDIR/full, on config.data.train_split, and evaluated as config.evals says
+when it ends, not before. Being stopped loses nothing: the same command goes on. The result is
+printed, and is in WORKDIR/sweep.json and WORKDIR/sweep.md.
 """
 
 import argparse
