@@ -50,7 +50,8 @@ def base() -> ml_collections.ConfigDict:
     # --- what is measured and kept ---
     config.evals = ml_collections.ConfigDict()
     config.evals.test = classification("test")
-    config.eval_crop = 1.0  # share of the image that is seen, along each side
+    config.eval_crop = "resmall"  # or resize; see mlp_mixer/data/images.py
+    config.eval_crop_fraction = 1.0  # of the resized image that is seen, along each side
     config.eval_every_epochs = 0.0
     config.eval_every_steps = 0
     config.log_every_steps = 100
@@ -65,3 +66,13 @@ def classification(split: str, source: str = "") -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(
         dict(type="classification", split=split, source=source, enabled=True)
     )
+
+
+def fewshot(train: str, test: str, source: str = "") -> ml_collections.ConfigDict:
+    """An evaluator of features by linear regression from a few examples of each class."""
+    return ml_collections.ConfigDict(
+        dict(
+            type="fewshot", train_split=train, split=test, source=source, enabled=True,
+            shots=(5, 10, 25),
+        )
+    )  # fmt: skip

@@ -58,8 +58,13 @@ def main(args: argparse.Namespace) -> None:
     with open_source(args.source) as opened:
         made_from = {"source": str(args.source), "sha256": opened.sha256()}
     about = {
-        # Images are to be resized until they cover size / crop_fraction; their middle is cut out.
-        "input": {"dtype": "uint8", "shape": size, "crop_fraction": classifier.crop_fraction},
+        # How images are to be resized and cut; see data.images.eval_view.
+        "input": {
+            "dtype": "uint8",
+            "shape": size,
+            "crop": classifier.crop,
+            "crop_fraction": classifier.crop_fraction,
+        },
         "output": {"activation": activation, "shape": ["n", module.num_classes]},
         "class_names": classifier.class_names,
         "made_from": made_from,

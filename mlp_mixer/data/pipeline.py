@@ -125,6 +125,7 @@ def eval_batches(
     size: tuple[int, int],
     *,
     batch_size: int,
+    crop: str = "resmall",
     crop_fraction: float = 1.0,
     process: tuple[int, int] = (0, 1),
     threads: int | None = None,
@@ -132,7 +133,7 @@ def eval_batches(
     """Yields this process's share of the batches that hold every example exactly once, in order.
 
     All batches have the same shape: the last one is filled up with zeros, marked in `mask`. See
-    `images.resize_and_crop` for crop_fraction.
+    `images.eval_view` for crop and crop_fraction.
     """
     index, count = process
     if batch_size % count:
@@ -142,7 +143,7 @@ def eval_batches(
 
     def load(i: int) -> tuple[np.ndarray, int]:
         image, label = source[i]
-        return images.resize_and_crop(image, size, crop_fraction), label
+        return images.eval_view(image, size, crop, crop_fraction), label
 
     with ThreadPoolExecutor(threads) as pool:
         firsts = range(index * share, len(source) + index * share, batch_size)
@@ -156,10 +157,10 @@ def eval_batches(
 
 
 def _pad(examples: list, share: int, source: Source, size: tuple[int, int]) -> Batch:
-    channels = (examples[0] if examples else source[0])[0].shape[-1]
+    image, label = examples[0] if examples else source[0]
     batch = {
-        "image": np.zeros((share, *size, channels), np.uint8),
-        "label": np.zeros(share, np.int32),
+        "image": np.zeros((share, *size, image.shape[-1]), np.uint8),
+        "label": np.zeros((share, *np.shape(label)), np.uint8 if np.ndim(label) else np.int32),
         "mask": (np.arange(share) < len(examples)).astype(np.float32),
     }
     if examples:
@@ -170,7 +171,8 @@ def _pad(examples: list, share: int, source: Source, size: tuple[int, int]) -> B
 
 def _stack(examples: list[tuple[np.ndarray, int]]) -> Batch:
     pixels, labels = zip(*examples, strict=True)
-    return {"image": np.stack(pixels), "label": np.asarray(labels, np.int32)}
+    dtype = np.uint8 if np.ndim(labels[0]) else np.int32  # multi-hot, or a number
+    return {"image": np.stack(pixels), "label": np.asarray(labels, dtype)}
 
 
 def load_all(source: Source, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

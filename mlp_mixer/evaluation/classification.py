@@ -11,41 +11,48 @@ from jax.sharding import Mesh
 from mlp_mixer.data import pipeline, sources
 from mlp_mixer.data.sources import Source
 from mlp_mixer.evaluation.classifier import to_probabilities
-from mlp_mixer.models.mixer import MlpMixer
 from mlp_mixer.training import losses, parallel
 from mlp_mixer.training.step import normalise
 
 
 class Classification:
-    """Evaluates parameters on every example of a source, each exactly once."""
+    """Evaluates parameters on every example of a source, each exactly once.
+
+    Where an example has several labels (ImageNet-ReaL) a prediction is right if it is one of them,
+    and examples without any are left out.
+    """
 
     def __init__(
         self,
-        module: MlpMixer,
+        module: Any,
         source: Source,
         mesh: Mesh,
         *,
         batch_size: int,
+        crop: str = "resmall",
         crop_fraction: float = 1.0,
         loss: str = "softmax",
     ):
-        """See `data.images.resize_and_crop` for crop_fraction."""
+        """See `data.images.eval_view` for crop and crop_fraction."""
         self._module, self._source = module, source
         self._layout = parallel.Replicated(mesh)
-        # As many rows as asked for, up to what the devices divide evenly.
-        self._batch_size = -(-min(batch_size, len(source)) // mesh.size) * mesh.size
-        self._crop_fraction = crop_fraction
+        self._batch_size = self._layout.divisible(min(batch_size, len(source)))
+        self._view = dict(crop=crop, crop_fraction=crop_fraction)
         loss_fn = losses.get(loss)
 
         def sums(params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
             logits = module.apply({"params": params}, normalise(batch["image"]))
             targets = losses.targets(batch["label"], module.num_classes)
+            best = jax.lax.top_k(logits, min(5, module.num_classes))[1]
+            right = jnp.take_along_axis(targets, best, axis=1) > 0
             values = {
-                "accuracy": logits.argmax(-1) == batch["label"],
+                "accuracy": right[:, 0],
+                "top5": right.any(1),
                 "loss": loss_fn(logits, targets),
                 "examples": jnp.ones(len(logits)),
             }
-            return {name: (value * batch["mask"]).sum() for name, value in values.items()}
+            counted = batch["mask"] * (targets.max(1) > 0)
+            return {name: (value * counted).sum() for name, value in values.items()}
 
         def probabilities(params: Any, batch: dict[str, jax.Array]) -> jax.Array:
             logits = module.apply({"params": params}, normalise(batch["image"]))
@@ -60,17 +67,25 @@ class Classification:
         cls,
         fields: ml_collections.ConfigDict,
         config: ml_collections.ConfigDict,
-        module: MlpMixer,
+        module: Any,
         mesh: Mesh,
     ) -> "Classification":
         """From `fields` (split; source, by default the one to train on) of a run's `config`."""
-        spec = fields.get("source") or config.data.source
+        source = sources.open_source(
+            fields.source or config.data.source, fields.split, config.image_channels
+        )
+        if len(source.class_names) != module.num_classes:
+            raise ValueError(
+                f"the model tells {module.num_classes} classes apart, {source.name} has "
+                f"{len(source.class_names)}"
+            )
         return cls(
             module,
-            sources.open_source(spec, fields.split, config.image_channels),
+            source,
             mesh,
             batch_size=config.batch_size,
-            crop_fraction=config.eval_crop,
+            crop=config.eval_crop,
+            crop_fraction=config.eval_crop_fraction,
             loss=config.loss,
         )
 
@@ -79,17 +94,23 @@ class Classification:
             self._source,
             self._module.image_size,
             batch_size=self._batch_size,
-            crop_fraction=self._crop_fraction,
             process=(jax.process_index(), jax.process_count()),
+            **self._view,
         )
 
     def run(self, params: Any) -> dict[str, float]:
-        """Mean accuracy and loss, and the number of examples."""
-        totals = {"accuracy": 0.0, "loss": 0.0, "examples": 0.0}
+        """Top-1 and top-5 accuracy, mean loss, and the number of examples that were counted.
+
+        Raises:
+            ValueError: no example has a label.
+        """
+        totals = dict.fromkeys(("accuracy", "top5", "loss", "examples"), 0.0)
         for batch in self._batches():
             sums = jax.device_get(self._sums(params, self._layout.to_devices(batch)))
             totals = {name: totals[name] + float(sums[name]) for name in totals}
         examples = totals.pop("examples")
+        if not examples:
+            raise ValueError(f"no example of {self._source.name} has a label")
         return {name: total / examples for name, total in totals.items()} | {"examples": examples}
 
     def predict(self, params: Any) -> tuple[np.ndarray, np.ndarray]:

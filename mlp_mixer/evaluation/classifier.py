@@ -24,20 +24,21 @@ class Classifier:
         module: the model.
         params: its parameters.
         class_names: one for each output.
-        crop_fraction: see `data.images.resize_and_crop`.
+        crop, crop_fraction: see `data.images.eval_view`.
         loss: that it was trained with; "sigmoid" makes each class a probability of its own.
     """
 
     module: MlpMixer
     params: dict[str, Any]
     class_names: tuple[str, ...]
+    crop: str
     crop_fraction: float
     loss: str
 
     def prepare(self, path: str | Path) -> np.ndarray:
         """An image file as the model sees it, uint8 [h, w, channels]; see `images.decode_file`."""
         image = images.decode_file(Path(path), self.module.image_channels)
-        return images.resize_and_crop(image, self.module.image_size, self.crop_fraction)
+        return images.eval_view(image, self.module.image_size, self.crop, self.crop_fraction)
 
     def probabilities(self, batch: np.ndarray) -> np.ndarray:
         """Images uint8 [n, h, w, channels] to probabilities [n, classes]."""
@@ -74,10 +75,10 @@ def load_classifier(
         raise ValueError(f"{checkpoint} has no head, so it cannot tell classes")
     if workdir:
         config = run.read_config(workdir)
-        names, crop, loss = run.read_classes(workdir), config["eval_crop"], config["loss"]
-    else:
-        names, crop, loss = default_class_names(module.num_classes), 0.875, "softmax"
-    return Classifier(module, params, names, crop, loss)
+        view = config["eval_crop"], config["eval_crop_fraction"]
+        return Classifier(module, params, run.read_classes(workdir), *view, config["loss"])
+    names = default_class_names(module.num_classes)
+    return Classifier(module, params, names, "resmall", 0.875, "softmax")
 
 
 def default_class_names(num_classes: int) -> tuple[str, ...]:

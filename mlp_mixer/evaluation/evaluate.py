@@ -35,6 +35,7 @@ def main(args: argparse.Namespace) -> None:
         source,
         parallel.make_mesh(),
         batch_size=args.batch_size,
+        crop=classifier.crop,
         crop_fraction=classifier.crop_fraction,
         loss=classifier.loss,
     )
@@ -69,7 +70,7 @@ def _open(args: argparse.Namespace, classifier: Classifier):
 
 def _draw(path, classifier, source, evaluation, result) -> None:
     from mlp_mixer.analysis.figures import Tile, draw_sheet
-    from mlp_mixer.data.images import resize_and_crop
+    from mlp_mixer.data.images import eval_view
 
     probabilities, labels = evaluation.predict(classifier.params)
     guesses = probabilities.argmax(-1)
@@ -78,7 +79,7 @@ def _draw(path, classifier, source, evaluation, result) -> None:
     shown = (errors[: SHEET_TILES // 2] + correct)[:SHEET_TILES]
     tiles = []
     for i in shown:
-        image = resize_and_crop(source[i][0], classifier.module.image_size, 1.0)
+        image = eval_view(source[i][0], classifier.module.image_size)
         text = f"{source.class_names[guesses[i]]}  {probabilities[i, guesses[i]]:.0%}"
         wrong = guesses[i] != labels[i]
         if wrong:

@@ -10,6 +10,7 @@ import ml_collections
 from jax.sharding import Mesh
 
 from mlp_mixer.evaluation.classification import Classification
+from mlp_mixer.evaluation.fewshot import FewShot
 
 
 class Evaluator(Protocol):
@@ -19,7 +20,7 @@ class Evaluator(Protocol):
         """Scalars, each under its name."""
 
 
-TYPES = {"classification": Classification}
+TYPES = {"classification": Classification, "fewshot": FewShot}
 
 
 def make(config: ml_collections.ConfigDict, module: Any, mesh: Mesh) -> dict[str, Evaluator]:

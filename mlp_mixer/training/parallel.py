@@ -128,6 +128,10 @@ class Replicated:
         """Parameters as the step returns them, whole on every device, to be evaluated."""
         return tree
 
+    def divisible(self, rows: int) -> int:
+        """The smallest batch of at least as many rows that the devices divide evenly."""
+        return -(-rows // self.mesh.size) * self.mesh.size
+
     def check_batch_size(self, batch_size: int, accum_steps: int = 1) -> None:
         """Raises ValueError unless a batch divides evenly over devices and accumulation steps."""
         if batch_size < 1 or accum_steps < 1 or batch_size % (self.mesh.size * accum_steps):
