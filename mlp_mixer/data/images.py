@@ -11,18 +11,24 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 # Threads of the pipeline decode many images at once; a second pool under each only gets in its way.
 cv2.setNumThreads(0)
 
+RESIZE_METHODS = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR}
+
+
+class BrokenImage(ValueError):
+    """The bytes of a file are not an image, or a damaged or much too large one."""
+
 
 def decode_file(path: Path, channels: int = 3) -> np.ndarray:
     """Reads and decodes one image file; see `decode`.
 
     Raises:
-        ValueError: not an image, or a broken one; names the file and its folder.
-        FileNotFoundError: no such file.
+        BrokenImage: not an image, or a broken one; names the file and its folder.
+        OSError: the file cannot be read, or is not there.
     """
     try:
         data = Path(path).read_bytes()
     except IsADirectoryError as error:
-        raise ValueError(f"{path} is a folder, not an image") from error
+        raise BrokenImage(f"{path} is a folder, not an image") from error
     return decode(data, channels, f"{Path(path).name} in folder {Path(path).parent}")
 
 
@@ -38,7 +44,7 @@ def decode(data: bytes, channels: int = 3, where: str = "image") -> np.ndarray:
         where: what to call the image in an error.
 
     Raises:
-        ValueError: the bytes are not an image, or a broken one.
+        BrokenImage: the bytes are not an image, or a broken one.
     """
     if channels not in (1, 3):
         raise ValueError(f"images are decoded to 1 (grey) or 3 (RGB) channels, not {channels}")
@@ -60,9 +66,9 @@ def decode(data: bytes, channels: int = 3, where: str = "image") -> np.ndarray:
             reason = f"not an image, or its header is damaged; it begins with {data[:16]!r}"
         else:
             reason = str(error)
-        raise ValueError(f"broken image: {where} cannot be decoded ({reason})") from error
+        raise BrokenImage(f"broken image: {where} cannot be decoded ({reason})") from error
     except Image.DecompressionBombError as error:
-        raise ValueError(f"image too large: {where} ({error})") from error
+        raise BrokenImage(f"image too large: {where} ({error})") from error
 
 
 def _decode_with_pillow(data: bytes, channels: int) -> np.ndarray:
@@ -77,14 +83,18 @@ def _decode_with_pillow(data: bytes, channels: int) -> np.ndarray:
     return array.reshape(*array.shape[:2], channels)
 
 
-def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes to (height, width): area averaging where both sides shrink, else bilinear."""
-    h, w = image.shape[:2]
-    if (h, w) == tuple(size):
+def resize(image: np.ndarray, size: tuple[int, int], method: str = "area") -> np.ndarray:
+    """Resizes to (height, width), within 1 grey level of TensorFlow's tf.image.resize.
+
+    Args:
+        image: uint8 [h, w, c].
+        size: of the result.
+        method: "area" takes the mean of what a new pixel covers, which when enlarging repeats
+            pixels; "bilinear" blends the four nearest pixels, also when shrinking (no antialias).
+    """
+    if image.shape[:2] == tuple(size):
         return image
-    shrinks = size[0] <= h and size[1] <= w
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(image, size[::-1], interpolation=interpolation).reshape(*size, -1)
+    return cv2.resize(image, size[::-1], interpolation=RESIZE_METHODS[method]).reshape(*size, -1)
 
 
 def center_crop(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -93,15 +103,54 @@ def center_crop(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return image[top : top + size[0], left : left + size[1]]
 
 
-def resize_and_crop(image: np.ndarray, size: tuple[int, int], fraction: float) -> np.ndarray:
-    """The evaluation view: the middle of the image, of which a crop of `fraction` is seen.
+# --- evaluation views -----------------------------------------------------------------------------
 
-    The image is resized, keeping its aspect, until it just covers `size / fraction`; the middle
-    `size` is cut out. For 224 pixels and 0.875 this is the paper's "resmall-crop": the shorter side
-    to 256, then the central 224. With 1.0 nothing but what the aspect costs is cut away.
+
+def eval_view(
+    image: np.ndarray, size: tuple[int, int], crop: str = "resmall", fraction: float = 1.0
+) -> np.ndarray:
+    """What of an image is evaluated: it is resized, and the middle `size` of it is seen.
+
+    The paper's crops (appendix C) at any resolution; at 224 pixels it has fraction 0.875, so that
+    images are resized to 256.
+
+    Args:
+        image: uint8 [h, w, c].
+        size: (height, width) of the result.
+        crop: "resmall" keeps the aspect and resizes (area) until the image just covers
+            size / fraction: in a square the shorter side becomes 256. "resize" resizes (bilinear)
+            to size / fraction and ignores the aspect. The methods are the reference's.
+        fraction: of the resized image that is seen, along each side; with 1.0 nothing is cut away
+            but what the aspect costs "resmall".
+
+    Raises:
+        ValueError: unknown crop, or a fraction that is not over 0 and up to 1.
     """
-    cover = [round(side / fraction) for side in size]
+    check_crop(crop, fraction)
+    return center_crop(CROPS[crop](image, [round(side / fraction) for side in size]), size)
+
+
+def check_crop(crop: str, fraction: float) -> None:
+    """Raises a ValueError where `eval_view` does not know the crop or the fraction."""
+    if crop not in CROPS:
+        raise ValueError(f"unknown evaluation crop {crop!r}; use {' or '.join(CROPS)}")
+    if not 0 < fraction <= 1:
+        raise ValueError(f"an evaluation crop sees a fraction over 0 and up to 1, not {fraction}")
+
+
+def resize_and_crop(image: np.ndarray, size: tuple[int, int], fraction: float) -> np.ndarray:
+    """`eval_view` with the crop "resmall"."""
+    return eval_view(image, size, "resmall", fraction)
+
+
+def _resmall(image: np.ndarray, cover: list[int]) -> np.ndarray:
     h, w = image.shape[:2]
     scale = max(cover[0] / h, cover[1] / w)
-    resized = resize(image, (max(cover[0], round(h * scale)), max(cover[1], round(w * scale))))
-    return center_crop(resized, size)
+    return resize(image, (max(cover[0], round(h * scale)), max(cover[1], round(w * scale))))
+
+
+def _resize(image: np.ndarray, cover: list[int]) -> np.ndarray:
+    return resize(image, tuple(cover), "bilinear")
+
+
+CROPS = {"resmall": _resmall, "resize": _resize}
