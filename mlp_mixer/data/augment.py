@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mlp_mixer.data import images
+from mlp_mixer.data import images, randaugment
 
 
 @dataclass(frozen=True)
@@ -15,26 +15,60 @@ class Augment:
     Attributes:
         size: (height, width) of the result in pixels.
         inception_crop: smallest share of the image's area that a random crop keeps; the crop's
-            aspect is 3/4 to 4/3 and it is resized to `size`. 0 resizes the whole image's middle.
+            aspect is 3/4 to 4/3 and it is resized to `size`.
+        random_crop: share of the image, along each side, that a random crop keeps: the image is
+            resized to size / random_crop, whatever its aspect, and `size` is cut out. This is how
+            BiT and ViT are fine-tuned (arXiv 1912.11370, section 3.3); 0.875 makes 256 -> 224.
+            Without one of the two crops the image's middle is seen.
         rotate: largest angle in degrees, either way.
         zoom: largest change of scale: exp(-zoom) to exp(zoom).
         shift: largest shift in pixels, along both axes; what comes in is black.
         pad_crop: pixels of reflection padding on each side, out of which `size` is cut again.
         flip: whether half of the images are mirrored left to right.
+        randaugment_layers: operations of RandAugment, one after the other; 2 in the paper.
+        randaugment_magnitude: how strong they are; 10 to 20 in the paper.
+
+    Raises:
+        ValueError: a field is out of its range, or fields exclude each other.
     """
 
     size: tuple[int, int]
     inception_crop: float = 0.0
+    random_crop: float = 0.0
     rotate: float = 0.0
     zoom: float = 0.0
     shift: float = 0.0
     pad_crop: int = 0
     flip: bool = False
+    randaugment_layers: int = 0
+    randaugment_magnitude: float = 0.0
+
+    def __post_init__(self):
+        for name in ("inception_crop", "random_crop"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(
+                    f"augment.{name} is a share of the image from 0 (off) to 1, not "
+                    f"{getattr(self, name)}"
+                )
+        if self.inception_crop and self.random_crop:
+            raise ValueError("augment has inception_crop and random_crop; set one of them to 0")
+        for name in ("randaugment_layers", "randaugment_magnitude"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"augment.{name} is 0 (off) or more, not {getattr(self, name)}")
+
+    @property
+    def crops(self) -> bool:
+        """Whether it needs images at their original size."""
+        return bool(self.inception_crop or self.random_crop)
 
     def one(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """An image of any size, uint8 [h, w, c], to one of `size`."""
+        # Training crops are bilinear without antialiasing, as in the reference.
         if self.inception_crop:
-            image = images.resize(inception_crop(image, rng, self.inception_crop), self.size)
+            image = inception_crop(image, rng, self.inception_crop)
+            image = images.resize(image, self.size, "bilinear")
+        elif self.random_crop:
+            image = random_crop(image, rng, self.size, self.random_crop)
         else:
             image = images.resize_and_crop(image, self.size, 1.0)
         return self.batch(image[None], rng)[0]
@@ -51,6 +85,11 @@ class Augment:
         if self.flip:
             mirrored = rng.random(len(batch)) < 0.5
             batch = np.where(mirrored[:, None, None, None], batch[:, :, ::-1], batch)
+        if self.randaugment_layers:
+            layers, magnitude = self.randaugment_layers, self.randaugment_magnitude
+            batch = np.stack(
+                [randaugment.randaugment(image, rng, layers, magnitude) for image in batch]
+            )
         return np.ascontiguousarray(batch)
 
     def _move(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -82,6 +121,16 @@ def inception_crop(image: np.ndarray, rng: np.random.Generator, min_area: float)
         top, left = rng.integers(0, h - crop_h + 1), rng.integers(0, w - crop_w + 1)
         return image[top : top + crop_h, left : left + crop_w]
     return image  # a very long image: the whole of it, as in the reference
+
+
+def random_crop(
+    image: np.ndarray, rng: np.random.Generator, size: tuple[int, int], share: float
+) -> np.ndarray:
+    """A random (height, width) of the image after resizing it to size / share."""
+    larger = tuple(round(side / share) for side in size)
+    image = images.resize(image, larger, "bilinear")
+    top, left = (rng.integers(0, have - want + 1) for have, want in zip(larger, size, strict=True))
+    return image[top : top + size[0], left : left + size[1]]
 
 
 def pad_crop(batch: np.ndarray, rng: np.random.Generator, pad: int) -> np.ndarray:

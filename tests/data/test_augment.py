@@ -1,5 +1,6 @@
 """What the random changes to training images may and may not do."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -71,7 +72,52 @@ def test_inception_crops_have_the_references_mean_and_median_area():
     assert abs(area.mean() - 0.341) < 0.01 and abs(np.median(area) - 0.30) < 0.012
 
 
+def test_random_crop_is_cut_out_of_the_whole_image_resized_whatever_its_aspect():
+    image = noise(30, 50, 3)
+    resized = cv2.resize(image, (16, 12), interpolation=cv2.INTER_LINEAR)
+    places = set()
+    for seed in range(200):
+        one = Augment((9, 12), random_crop=0.75).one(image, RNG(seed))
+        found = [
+            (top, left)
+            for top in range(4)
+            for left in range(5)
+            if np.array_equal(one, resized[top : top + 9, left : left + 12])
+        ]
+        assert len(found) == 1
+        places.add(found[0])
+    assert len(places) == 20
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_randaugment_comes_last_and_for_each_image_on_its_own(channels):
+    batch = noise(40, 16, 16, channels)
+    strong = Augment((16, 16), randaugment_layers=1, randaugment_magnitude=10)  # Solarize inverts
+    changed = strong.batch(batch, RNG(3))
+    inverted = (changed == 255 - batch).all((1, 2, 3))
+    assert 0 < inverted.sum() < 20  # 2 of 16 operations
+    flipped = Augment((16, 16), flip=True).batch(batch, RNG(3))
+    both = Augment((16, 16), flip=True, randaugment_layers=1, randaugment_magnitude=10)
+    inverted = (both.batch(batch, RNG(3)) == 255 - flipped).all((1, 2, 3))
+    assert 0 < inverted.sum() < 20
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        dict(inception_crop=5.0),
+        dict(random_crop=-0.1),
+        dict(inception_crop=0.05, random_crop=0.875),
+        dict(randaugment_layers=-2),
+        dict(randaugment_magnitude=-1),
+    ],
+)
+def test_fields_out_of_range_are_refused_by_name(fields):
+    with pytest.raises(ValueError, match=f"{next(iter(fields))}"):
+        Augment((8, 8), **fields)
+
+
 def test_one_image_of_any_size_becomes_one_of_the_final_size():
-    for crop in (0.0, 0.2):
-        one = Augment((10, 12), inception_crop=crop, flip=True).one(noise(30, 50, 3), RNG(0))
+    for crop in ({}, dict(inception_crop=0.2), dict(random_crop=0.5)):
+        one = Augment((10, 12), flip=True, **crop).one(noise(30, 50, 3), RNG(0))
         assert one.shape == (10, 12, 3) and one.dtype == np.uint8

@@ -79,7 +79,7 @@ def test_a_broken_file_is_named_with_its_folder(tmp_path, kind, damage):
     path = tmp_path / "cats" / f"tom.{kind.lower()}"
     path.parent.mkdir()
     path.write_bytes({"empty": b"", "text": b"not an image", "cut": data[: len(data) // 2]}[damage])
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(images.BrokenImage) as error:
         images.decode_file(path)
     assert path.name in str(error.value) and str(path.parent) in str(error.value)
 
@@ -94,3 +94,32 @@ def test_the_evaluation_view_is_the_shorter_side_resized_and_the_middle_cut_out(
     assert np.abs(view[100, :, 0] - expected).max() <= 1
     same = images.resize_and_crop(ramp[:, :128], (128, 128), 1.0)
     np.testing.assert_array_equal(same, ramp[:, :128])
+
+
+def test_the_resize_crop_ignores_the_aspect():
+    ramp = np.tile(np.arange(200, dtype=np.uint8)[None, :, None], (128, 1, 3))
+    view = images.eval_view(ramp, (112, 224), "resize", 0.875)
+    assert view.shape == (112, 224, 3)
+    expected = (np.arange(16, 240) + 0.5) * 200 / 256 - 0.5  # the middle 224 of 256 columns
+    assert np.abs(view[50, :, 0] - expected).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(60, 70), (200, 210)])
+def test_area_resizing_is_the_mean_over_what_a_pixel_covers(size):
+    def weights(old: int, new: int) -> np.ndarray:
+        edges = np.arange(new + 1) * old / new
+        low = np.maximum(edges[:-1, None], np.arange(old))
+        high = np.minimum(edges[1:, None], np.arange(old) + 1)
+        return np.maximum(high - low, 0) * new / old
+
+    image = np.random.default_rng(0).integers(0, 256, (100, 140, 1), dtype=np.uint8)
+    expected = weights(100, size[0]) @ image[..., 0] @ weights(140, size[1]).T
+    assert np.abs(images.resize(image, size, "area")[..., 0] - expected).max() <= 1
+
+
+def test_an_unknown_crop_or_fraction_is_refused():
+    image = np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"'center'; use resmall or resize"):
+        images.eval_view(image, (4, 4), "center")
+    with pytest.raises(ValueError, match=r"up to 1, not 1.5"):
+        images.eval_view(image, (4, 4), "resize", 1.5)
