@@ -6,51 +6,72 @@
         --config.init_from=imagenet21k/Mixer-B_16 --config.data.source=folder:PATH
 
 The argument is MODEL,DATASET. MODEL is a variant of the paper such as B/16, or `digits` for the
-small model of configs/digits.py. DATASET is a row of DATASETS below. Everything but the head comes
-from init_from: a released file's name, a file, or the workdir of another run (docs/weights.md);
-without it the run starts from scratch. Any other image size than the pretraining's is possible: at
-a whole multiple (--config.image_size="(448,448)") the token-mixing weights are laid out by the
-paper's block-diagonal scheme, at any other ("(160,256)") they are resampled (docs/input_size.md).
+small model of configs/digits.py. DATASET is a row of DATASETS below, or vtab:TASK with one of the
+19 tasks of mlp_mixer/data/vtab.py. Everything but the head comes from init_from: a released file's
+name, a file, or the workdir of another run (docs/weights.md); without it the run starts from
+scratch. Any other image size than the pretraining's is possible: at a whole multiple
+(--config.image_size="(448,448)") the token-mixing weights are laid out by the paper's
+block-diagonal scheme, at any other ("(160,256)") they are resampled (docs/input_size.md).
 
 SGD with momentum 0.9, batch 512, clipping at 1, cosine decay, no weight decay. The paper chooses
-the rate from 0.003, 0.01, 0.03 and 0.06 on held-out training images; the warm-up is from the
-authors' code (the paper does not say).
+the learning rate on held-out training images, trains again on all of them, and tests once:
+
+    python -m mlp_mixer sweep --config=configs/transfer.py:B/16,cifar10 --workdir=sweeps/cifar10 \\
+        --config.init_from=imagenet21k/Mixer-B_16
+
+What the paper leaves open (warm-up, training crop, VTAB's steps) is settled here as docs/recipes.md
+says.
 """
+
+from typing import NamedTuple
 
 import ml_collections
 from ml_collections.config_dict import placeholder
 
 import configs.digits
 from configs import common
+from mlp_mixer.data import vtab
 
-# Data set: source, splits to train and test on, steps, warm-up steps.
+LEARNING_RATES = (0.003, 0.01, 0.03, 0.06)
+VTAB_LEARNING_RATES = (0.003, 0.01, 0.03)
+
+
+class Dataset(NamedTuple):
+    source: str
+    test: str  # the split to report on
+    train: str  # the part of "train" to train on while the learning rate is chosen
+    dev: str  # the part of "train" to choose it by
+    steps: int
+    warmup: int
+
+
 DATASETS = {
-    "imagenet": ("tfds:imagenet2012", "train", "validation", 20_000, 500),
-    "cifar10": ("tfds:cifar10", "train", "test", 10_000, 500),
-    "cifar100": ("tfds:cifar100", "train", "test", 10_000, 500),
-    "pets": ("tfds:oxford_iiit_pet", "train", "test", 500, 100),
-    "flowers": ("tfds:oxford_flowers102", "train", "test", 500, 100),
-    "folder": ("folder:images", "train", "test", 500, 100),  # your own: --config.data.source
-    "place": ("digits:place", "train", "test", 100, 10),  # the demo's: see data/digits.py
+    "imagenet": Dataset(
+        "tfds:imagenet2012", "validation", "train[:99%]", "train[99%:]", 20_000, 500
+    ),
+    "cifar10": Dataset("tfds:cifar10", "test", "train[:98%]", "train[98%:]", 10_000, 500),
+    "cifar100": Dataset("tfds:cifar100", "test", "train[:98%]", "train[98%:]", 10_000, 500),
+    "pets": Dataset("tfds:oxford_iiit_pet", "test", "train[:90%]", "train[90%:]", 500, 100),
+    "flowers": Dataset("tfds:oxford_flowers102", "test", "train[:90%]", "train[90%:]", 500, 100),
+    # Your own: --config.data.source=folder:PATH.
+    "folder": Dataset("folder:images", "test", "train[:90%]", "train[90%:]", 500, 100),
+    # The demo's: see mlp_mixer/data/digits.py.
+    "place": Dataset("digits:place", "test", "train[:90%]", "train[90%:]", 100, 10),
 }
 
 
 def get_config(argument: str = "B/16,cifar10") -> ml_collections.ConfigDict:
-    model, _, dataset = argument.partition(",")
-    if dataset not in DATASETS:
+    model, _, name = argument.partition(",")
+    if name not in DATASETS and not name.startswith("vtab:"):
         raise ValueError(
             f"configs/transfer.py:{argument}: write MODEL,DATASET with DATASET one of "
-            f"{', '.join(DATASETS)}"
+            f"{', '.join(DATASETS)} or vtab:TASK"
         )
     config = common.base()
-
-    source, train_split, test_split, steps, warmup = DATASETS[dataset]
-    config.data.source = source
-    config.data.train_split = train_split
-    config.evals.test.split = test_split
-    config.augment.inception_crop = 0.05  # smallest share of the area
+    config.augment.random_crop = 0.875  # 224 of 256 pixels
     config.augment.flip = True
-    config.eval_crop = 0.875
+    config.eval_crop = "resmall"
+    config.eval_crop_fraction = 0.875  # 224 of 256 pixels
 
     config.init_from = placeholder(str)  # .npz file or workdir
     config.init_image_size = (224, 224)  # that the weights of init_from were trained at
@@ -61,27 +82,52 @@ def get_config(argument: str = "B/16,cifar10") -> ml_collections.ConfigDict:
     config.model.gelu = "tanh"  # or exact, for weights that were trained in timm
 
     config.batch_size = 512
-    config.total_steps = steps
     config.optimizer = "momentum"
     config.lr = 0.03
-    config.warmup_steps = warmup
-
     config.log_every_steps = 50
-    config.eval_every_steps = max(steps // 10, 1)
-    config.checkpoint_every_steps = max(steps // 10, 1)
+
+    # Read by `python -m mlp_mixer sweep` only.
+    config.sweep = ml_collections.ConfigDict()
+    config.sweep.learning_rates = LEARNING_RATES
+    if name.startswith("vtab:"):
+        _set_vtab(config, name)
+    else:
+        dataset = DATASETS[name]
+        config.data.source = dataset.source
+        config.evals.test.split = dataset.test
+        config.sweep.train_split, config.sweep.dev_split = dataset.train, dataset.dev
+        config.total_steps, config.warmup_steps = dataset.steps, dataset.warmup
+    config.eval_every_steps = max(config.total_steps // 10, 1)
+    config.checkpoint_every_steps = config.eval_every_steps
 
     if model == "digits":
         small = configs.digits.get_config()
         config.model = small.model
         config.init_image_size = small.image_size
         config.image_channels = small.image_channels
-    if dataset == "place":  # twice the resolution of the pretraining
+    if name == "place":  # twice the resolution of the pretraining
         config.image_size = (16, 16)
         config.data.examples_per_class = 5
         config.data.in_memory = True
         config.augment = ml_collections.ConfigDict()
-        config.eval_crop = 1.0
+        config.eval_crop_fraction = 1.0
         config.batch_size = 100  # all there are
         config.lr = 0.1
         config.log_every_steps = 5
     return config
+
+
+def _set_vtab(config: ml_collections.ConfigDict, name: str) -> None:
+    """1,000 examples, larger images for data sets that have them, nothing but a resize."""
+    task = vtab.task(name.removeprefix("vtab:"))
+    config.data.source = name
+    config.data.train_split = f"{vtab.TRAIN}+{task.dev}"
+    config.evals.test.split = task.test
+    config.sweep.train_split, config.sweep.dev_split = vtab.TRAIN, task.dev
+    config.sweep.learning_rates = VTAB_LEARNING_RATES
+    config.image_size = (224, 224) if task.small else (448, 448)
+    # A crop or a flip would change what some tasks ask for: a place, a count, an orientation.
+    config.augment = ml_collections.ConfigDict(dict(random_crop=1.0))
+    config.eval_crop = "resize"
+    config.eval_crop_fraction = 1.0
+    config.total_steps, config.warmup_steps = 500, 100

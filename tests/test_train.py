@@ -224,9 +224,12 @@ def unread(config, prefix=""):
 CONFIGS = [
     ("digits", None),
     ("cifar10", None),
+    ("imagenet", "B/16"),
+    ("imagenet21k", "L/16"),
+    ("jft", "H/14"),
     *(("transfer", f"{model},{data}") for model, data in (
         ("B/16", "imagenet"), ("S/32", "cifar10"), ("L/16", "cifar100"), ("B/16", "pets"),
-        ("B/16", "flowers"), ("B/32", "folder"), ("digits", "place"),
+        ("B/16", "flowers"), ("B/32", "folder"), ("digits", "place"), ("S/16", "vtab:pets"),
     )),
 ]  # fmt: skip
 
@@ -237,7 +240,7 @@ def test_every_config_file_is_among_those_tested():
     tested = {argument.split(",")[1] for name, argument in CONFIGS if name == "transfer"}
     import configs.transfer
 
-    assert tested == set(configs.transfer.DATASETS)
+    assert tested == {*configs.transfer.DATASETS, "vtab:pets"}
 
 
 @pytest.mark.parametrize(("name", "argument"), CONFIGS)
@@ -248,8 +251,11 @@ def test_every_config_runs_end_to_end_and_every_key_of_it_is_read(name, argument
             path = tmp_path / "data" / split / label / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.full((40, 32, 3), 20 * i, np.uint8)).save(path)
-        config.data.source = f"folder:{tmp_path / 'data'}"
-        config.data.train_split, config.evals.test.split = "train", "test"
+        config.data.source, config.data.train_split = f"folder:{tmp_path / 'data'}", "train"
+        for fields in config.evals.values():
+            fields.split, fields.source = "test", ""
+    if name == "transfer":
+        del config["sweep"]  # read by the command of that name: tests/training/test_sweep.py
     config = recorded(config)
     loop.train(config, tmp_path / "run")
     assert list(unread(config)) == []

@@ -91,11 +91,11 @@ def test_predictions_are_those_of_the_model_with_imagenets_names(run, published_
 def test_evaluate_repeats_the_runs_last_evaluation_and_draws_a_sheet(run, workdir, tmp_path):
     expected = loop.train(shrink(load_config("digits")), workdir)  # finished: evaluates only
     out = run("evaluate", "--checkpoint", workdir, "--figure", tmp_path / "sheet.png")
-    assert f"accuracy {expected['accuracy']:.2%}" in out and "on 360 images" in out
+    assert f"accuracy {expected['test/accuracy']:.2%}" in out and "on 360 images" in out
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
     for more in ([], ["--source", "digits"]):
         weights = run("evaluate", "--checkpoint", workdir / "model.npz", *more)
-        assert f"accuracy {expected['accuracy']:.2%}" in weights
+        assert f"accuracy {expected['test/accuracy']:.2%}" in weights
 
 
 def test_curves_and_filters_draw_pictures(run, workdir, tmp_path):

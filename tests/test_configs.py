@@ -1,0 +1,105 @@
+"""The configs against the numbers that the paper and the authors' code print."""
+
+import numpy as np
+import pytest
+
+from mlp_mixer.data import vtab
+from mlp_mixer.training import losses, optimizer
+
+from .conftest import load_config
+
+# Table 4: config, variant, epochs, rate, weight decay, RandAugment, mixup, dropout, stoch. depth.
+TABLE_4 = [
+    ("imagenet", "B/16", 300, 0.001, 0.1, 15, 0.5, 0.0, 0.1),
+    ("imagenet", "L/16", 300, 0.001, 0.1, 15, 0.5, 0.0, 0.1),
+    ("imagenet21k", "B/16", 300, 0.001, 0.1, 10, 0.2, 0.0, 0.1),
+    ("imagenet21k", "L/16", 300, 0.001, 0.1, 20, 0.5, 0.0, 0.1),
+    ("jft", "S/32", 5, 0.003, 0.03, 0, 0.0, 0.0, 0.0),
+    ("jft", "B/16", 7, 0.003, 0.03, 0, 0.0, 0.0, 0.0),
+    ("jft", "L/16", 7, 0.001, 0.03, 0, 0.0, 0.0, 0.0),
+    ("jft", "H/14", 14, 0.001, 0.03, 0, 0.0, 0.0, 0.0),
+]
+
+
+@pytest.mark.parametrize("row", TABLE_4, ids=lambda row: f"{row[0]}-{row[1]}")
+def test_pretraining_is_table_4_of_the_paper(row):
+    name, variant, epochs, lr, decay, magnitude, mixup, dropout, depth = row
+    config = load_config(name, variant)
+    assert config.total_epochs == epochs and config.lr == lr and config.weight_decay == decay
+    assert config.augment.randaugment_magnitude == magnitude and config.mixup == mixup
+    assert config.augment.randaugment_layers == (2 if magnitude else 0)
+    assert config.model.dropout_rate == dropout and config.model.stoch_depth == depth
+    # Section 3: the same for all.
+    assert config.batch_size == 4096 and config.image_size == (224, 224)
+    assert config.warmup_steps == 10_000 and config.decay == "linear" and config.grad_clip == 1.0
+    assert config.optimizer == "adam"
+
+
+def test_the_head_starts_where_the_authors_code_has_it():
+    assert losses.head_bias("sigmoid", 1000) == pytest.approx(-6.9, abs=0.01)
+    assert losses.head_bias("sigmoid", 21_843) == pytest.approx(-10.0, abs=0.01)
+
+
+@pytest.mark.parametrize("step", [0, 1, 5_000, 10_000, 50_000, 92_896, 92_897])
+def test_the_schedule_of_imagenet_is_that_of_the_authors_code(step):
+    # 99 % of 1,281,167 images, 300 epochs at 4096: 92,897 steps. The multiplier falls linearly from
+    # 1 at the end of the warm-up to 1e-5, and the warm-up multiplies it.
+    config = load_config("imagenet", "B/16")
+    total = optimizer.steps(config, "total", 1_268_355 / 4096)
+    assert total == 92_897
+    progress = max((step - 10_000) / (total - 10_000), 0)
+    expected = 0.001 * (1e-5 + (1 - 1e-5) * (1 - progress)) * min(1, step / 10_000)
+    schedule = optimizer.make_schedule(
+        config.lr, config.decay, total, config.warmup_steps, config.decay_end
+    )
+    assert float(schedule(step)) == pytest.approx(expected, rel=1e-4, abs=1e-10)  # float32
+
+
+# Section 4 and appendix C, with the steps of ViT's Table 4.
+@pytest.mark.parametrize(
+    ("name", "steps", "dev_share"),
+    [
+        ("imagenet", 20_000, 1), ("cifar10", 10_000, 2), ("cifar100", 10_000, 2),
+        ("pets", 500, 10), ("flowers", 500, 10),
+    ],
+)  # fmt: skip
+def test_transfer_is_the_protocol_of_the_paper(name, steps, dev_share):
+    config = load_config("transfer", f"B/16,{name}")
+    assert config.total_steps == steps and config.batch_size == 512
+    assert config.optimizer == "momentum" and config.decay == "cosine"
+    assert config.grad_clip == 1.0 and config.weight_decay == 0.0 and config.mixup == 0.0
+    assert config.sweep.learning_rates == (0.003, 0.01, 0.03, 0.06)
+    assert config.sweep.dev_split == f"train[{100 - dev_share}%:]"
+    assert config.sweep.train_split == f"train[:{100 - dev_share}%]"
+    assert config.data.train_split == "train"
+
+
+def test_vtab_has_19_tasks_of_1000_examples():
+    assert len(vtab.TASKS) == 19
+    for name, task in vtab.TASKS.items():
+        config = load_config("transfer", f"B/16,vtab:{name}")
+        assert config.data.train_split == f"train[:800]+{task.dev}"
+        start, stop = task.dev.split("[")[1].strip("]").split(":")
+        assert int(stop) - int(start or 0) == 200
+        assert config.sweep.learning_rates == (0.003, 0.01, 0.03)
+
+
+def test_labels_that_vtab_makes():
+    # Made by hand from the definitions in the authors' code.
+    objects = {"size": np.zeros(5), "pixel_coords": np.array([[0, 0, 9.2], [0, 0, 8.2]])}
+    assert vtab.clevr_count(objects) == 2
+    assert vtab.clevr_distance(objects) == 1  # 8.0 < 8.2 < 8.5
+    location = np.array([[0, 0, 3.0], [0, 0, 12.0], [0, 0, 30.0]])
+    assert vtab.kitti_distance({"type": np.array([3, 0, 2]), "location": location}) == 1
+    assert vtab.kitti_distance({"type": np.array([3, 4, 5]), "location": location}) == 3
+    assert [vtab.dsprites_location(x) for x in (0, 1, 2, 31)] == [0, 0, 1, 15]
+    assert [vtab.dsprites_orientation(x) for x in (0, 2, 3, 39)] == [0, 0, 1, 15]
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [("imagenet", "B16"), ("transfer", "B/16,nothing"), ("transfer", "B/16,vtab:nothing")],
+)
+def test_an_argument_that_there_is_not_is_refused_with_those_there_are(name, argument):
+    with pytest.raises(ValueError, match=r"(B/16|cifar10|caltech101), "):
+        load_config(name, argument)
