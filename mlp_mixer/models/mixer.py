@@ -13,6 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mlp_mixer.models.checks import as_pair, check_fields, check_images, named_sizes, tile
+
 # Table 1 of the paper. S (the number of tokens) follows from image and patch size.
 SIZES: dict[str, dict[str, int]] = {
     "S": dict(num_blocks=8, hidden_dim=512, tokens_mlp_dim=256, channels_mlp_dim=2048),
@@ -123,14 +125,7 @@ class MlpMixer(nn.Module):
     @property
     def grid(self) -> tuple[int, int]:
         """The number of patches along the height and the width."""
-        (h, w), (ph, pw) = self.image_size, self.patch_size
-        if min(h, w, ph, pw) < 1 or h % ph or w % pw:
-            raise ValueError(
-                f"image size {h}x{w} (height x width) is not tiled by patches of {ph}x{pw}; both "
-                f"sides must be multiples, for example {max(1, round(h / max(ph, 1))) * ph}"
-                f"x{max(1, round(w / max(pw, 1))) * pw}"
-            )
-        return h // ph, w // pw
+        return tile(self.image_size, self.patch_size)
 
     @nn.compact
     def __call__(
@@ -186,15 +181,10 @@ class MlpMixer(nn.Module):
 
     def _check(self, images: jax.Array) -> None:
         tokens = self.grid[0] * self.grid[1]
-        expected = (*self.image_size, self.image_channels)
-        if images.ndim != 4 or images.shape[1:] != expected:
-            raise ValueError(
-                f"images of shape {images.shape} do not fit a Mixer made for [n, "
-                f"{', '.join(map(str, expected))}] (height, width, channels); resize the images, "
-                "or convert the weights to another size with mlp_mixer.load(path, image_size=...)"
-            )
-        if not jnp.issubdtype(images.dtype, jnp.floating):
-            raise ValueError(f"images must be float in [-1, 1], got {images.dtype}; x / 127.5 - 1?")
+        check_images(
+            images, (*self.image_size, self.image_channels), "Mixer",
+            ", or convert the weights to another size with mlp_mixer.load(path, image_size=...)",
+        )  # fmt: skip
         block = self.variables.get("params", {}).get("MixerBlock_0")
         if block is not None and not self.is_initializing():
             had = block["token_mixing"]["Dense_0"]["kernel"].shape[0]
@@ -229,23 +219,11 @@ def create(
     Raises:
         ValueError: unknown variant, a missing or unknown field, or patches that do not tile.
     """
-    sizes: dict[str, Any] = {}
-    if variant is not None:
-        size, _, patch = variant.partition("/")
-        if size not in SIZES or not patch.isdigit():
-            raise ValueError(
-                f"unknown Mixer variant {variant!r}; use one of {', '.join(VARIANTS)}, "
-                f"or any SIZE/PATCH with SIZE of {', '.join(SIZES)}"
-            )
-        sizes = SIZES[size] | {"patch_size": int(patch)}
+    sizes = named_sizes(variant, "Mixer", SIZES, VARIANTS)
     if patch_size is not None:
         sizes["patch_size"] = patch_size
     fields = {"num_classes": num_classes, "image_size": image_size} | sizes | fields
-    known = {k for k in MlpMixer.__dataclass_fields__ if k not in ("parent", "name")}
-    required = {"patch_size", *SIZES["S"]}
-    if wrong := sorted(fields.keys() - known) or sorted(required - fields.keys()):
-        what = "unknown field" if set(wrong) - known else "without a variant, create() also needs"
-        raise ValueError(f"{what} {', '.join(wrong)}; a Mixer has {', '.join(sorted(known))}")
+    check_fields(MlpMixer, fields, {"patch_size", *SIZES["S"]})
     for name in ("image_size", "patch_size"):
         fields[name] = as_pair(fields[name])
     module = MlpMixer(**fields)
@@ -266,11 +244,6 @@ def variant_of(module: MlpMixer) -> str | None:
         if same and module.patch_size == (patch, patch):
             return f"{size}/{patch}"
     return None
-
-
-def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    """One number or (height, width) as (height, width)."""
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
 def init(module: MlpMixer, seed: int = 0) -> dict[str, Any]:
