@@ -1,12 +1,20 @@
 """The batches: what they depend on, and that nothing is lost or seen twice."""
 
 import itertools
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
 
 import numpy as np
 import pytest
 
-from mlp_mixer.data import pipeline, sources
+from mlp_mixer.data import examples, pipeline, sources, workers
 from mlp_mixer.data.augment import Augment
+from mlp_mixer.data.images import BrokenImage
 from mlp_mixer.data.sources import open_source
 
 CHANGES = dict(shift=1.0, flip=True)
@@ -22,6 +30,27 @@ def batches(count=4, in_memory=True, augment=None, **options):
         digits(), augment or Augment((8, 8), **CHANGES), in_memory=in_memory, **options
     )
     return list(itertools.islice(stream, count))
+
+
+class Damaged:
+    """The digits, of which some are broken or cannot be read at first; with two labels each."""
+
+    name, class_names = "damaged", tuple("0123456789")
+
+    def __init__(self, broken=(), failures=0):
+        self.digits, self.broken, self.failures = digits(), frozenset(broken), failures
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        if self.failures:
+            self.failures -= 1
+            raise TimeoutError(110, "timed out", f"digit{index}.png")
+        if index in self.broken:
+            raise BrokenImage(f"broken image: digit{index}.png")
+        image, label = self.digits[index]
+        return image, np.eye(10, dtype=np.uint8)[label] | np.eye(10, dtype=np.uint8)[9]
 
 
 def assert_equal(a, b):
@@ -107,6 +136,118 @@ def test_images_of_other_sizes_are_resized_when_kept_in_memory(monkeypatch):
     monkeypatch.setattr(pipeline.os, "sysconf", lambda name: 4)  # a machine of 16 bytes
     with pytest.raises(ValueError, match=r"set in_memory to False"):
         pipeline.load_all(digits(), (4, 6))
+
+
+def test_worker_processes_give_the_same_batches():
+    assert_equal(batches(3, False, start=2, workers=2), batches(3, False, start=2))
+    options = dict(batch_size=50, process=(1, 2), skip_broken=True)
+    source = Damaged(broken=[3, 26])
+    with_workers, without = (
+        list(pipeline.eval_batches(source, (6, 7), workers=count, **options)) for count in (1, 0)
+    )
+    assert_equal(with_workers, without)
+
+
+def test_a_killed_worker_process_is_one_clear_error():
+    stream = pipeline.train_batches(digits(), Augment((8, 8)), batch_size=24, seed=0, workers=2)
+    next(stream)
+    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+    with pytest.raises(ChildProcessError, match=r"one of the 2 processes .* died"):
+        for _ in range(100):
+            next(stream)
+
+
+def test_worker_processes_end_with_the_process_that_started_them():
+    script = """if __name__ == "__main__":
+        import os, signal
+        from mlp_mixer.data import pipeline, sources
+        from mlp_mixer.data.augment import Augment
+        source = sources.open_source("digits", "test", 1)
+        stream = pipeline.train_batches(source, Augment((8, 8)), batch_size=8, seed=0, workers=1)
+        next(stream)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    # Its output ends when all have ended that can write to it: the worker is one of them.
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def test_what_worker_processes_cannot_do_is_refused():
+    with pytest.raises(ValueError, match="in_memory"):
+        batches(workers=2)
+    source = digits()
+    source.lock = threading.Lock()
+    stream = pipeline.train_batches(source, Augment((8, 8)), batch_size=8, seed=0, workers=1)
+    with pytest.raises(ValueError, match=r"cannot be sent to worker processes .*lock"):
+        next(stream)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_broken_training_images_are_replaced_and_named_once(in_memory, caplog):
+    broken = [0, 7, 8, 39]
+    stream = pipeline.train_batches(
+        Damaged(broken), Augment((8, 8)), batch_size=20, seed=0, in_memory=in_memory,
+        skip_broken=True,
+    )  # fmt: skip
+    epochs = list(itertools.islice(stream, 4))
+    assert {tuple(batch["label"].shape) for batch in epochs} == {(20, 10)}
+    seen = {image.tobytes() for batch in epochs for image in batch["image"]}
+    good = {digits()[i][0].tobytes() for i in range(40) if i not in broken}
+    assert seen == good
+    assert [r.getMessage() for r in caplog.records if "skipped" in r.getMessage()][-1].startswith(
+        "skipped 4 broken images so far: broken image: digit"
+    )
+    assert len(caplog.records) == 4  # although two epochs met them
+    if not in_memory:
+        loaded = pipeline._TrainExamples(Damaged(broken), Augment((8, 8)), 0, True)
+        stand_ins = [loaded._load(i, None).image for i in (0, 7, 8, 39)]
+        for image, index in zip(stand_ins, (1, 9, 9, 1), strict=True):
+            np.testing.assert_array_equal(image, digits()[index][0])
+
+
+def test_broken_images_are_left_out_of_an_evaluation(caplog):
+    evaluated = list(
+        pipeline.eval_batches(Damaged([0, 35]), (8, 8), batch_size=30, skip_broken=True)
+    )
+    mask = np.concatenate([batch["mask"] for batch in evaluated])
+    assert [int(i) for i in np.flatnonzero(mask == 0)] == [0, 35, *range(40, 60)]
+    labels = np.concatenate([batch["label"] for batch in evaluated])
+    assert labels.dtype == np.uint8 and labels.shape == (60, 10)
+    np.testing.assert_array_equal(labels[5], Damaged()[5][1])
+    assert len(caplog.records) == 2
+    with pytest.raises(BrokenImage, match=r"digit0\.png"):
+        list(pipeline.eval_batches(Damaged([0, 35]), (8, 8), batch_size=30))
+    with pytest.raises(BrokenImage, match="40 broken images in a row"):
+        list(pipeline.eval_batches(Damaged(range(40)), (8, 8), batch_size=30, skip_broken=True))
+
+
+def test_storage_that_fails_for_a_while_is_tried_again(monkeypatch, caplog):
+    monkeypatch.setattr(examples, "RETRY_WAITS", (0, 0, 0))
+    evaluated = list(pipeline.eval_batches(Damaged(failures=3), (8, 8), batch_size=40))
+    assert evaluated[0]["mask"].sum() == 40
+    assert [r.getMessage() for r in caplog.records] == [
+        "reading digit0.png failed ([Errno 110] timed out: 'digit0.png'); trying again in 0 s"
+    ] * 3
+    with pytest.raises(OSError, match=r"digit0\.png could not be read in 4 tries.*timed out"):
+        next(pipeline.eval_batches(Damaged(failures=100), (8, 8), batch_size=40))
+
+
+def test_storage_that_is_stuck_is_mentioned(monkeypatch, caplog):
+    monkeypatch.setattr(workers, "WARN_SECONDS", 0.05)
+    release = threading.Event()
+    caplog_seen = []
+
+    class Stuck(Damaged):
+        def __getitem__(self, index):
+            if index == 30:
+                while not (messages := [r.getMessage() for r in caplog.records]):
+                    release.wait(0.02)
+                caplog_seen.extend(messages)
+            return super().__getitem__(index)
+
+    list(pipeline.eval_batches(Stuck(), (8, 8), batch_size=40))
+    assert caplog_seen[0].startswith("waiting for images for 0 s")
 
 
 def test_an_error_while_loading_reaches_the_user_as_it_is(tmp_path):

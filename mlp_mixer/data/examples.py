@@ -1,0 +1,89 @@
+"""One example of a source, read with patience: storage that fails for a while, broken images."""
+
+import logging
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from mlp_mixer.data.images import BrokenImage
+from mlp_mixer.data.sources import Source
+
+log = logging.getLogger(__name__)
+
+RETRY_WAITS = (1, 2, 4, 8, 16)  # seconds before each further try to read an example
+MOST_BROKEN = 100  # broken images one after the other at which a data set is given up
+
+
+class Example(NamedTuple):
+    """An example that was read, or what is left of one that is broken.
+
+    Attributes:
+        image: uint8 [h, w, c]; None for a broken one that nothing stands in for.
+        label: int, or uint8 [num_classes] where an image has several.
+        broken: a message for each broken image that was met on the way.
+    """
+
+    image: np.ndarray | None
+    label: int | np.ndarray | None
+    broken: tuple[str, ...] = ()
+
+
+def read(source: Source, index: int) -> tuple[np.ndarray, int | np.ndarray]:
+    """`source[index]`, tried again for half a minute where reading fails.
+
+    Raises:
+        OSError: it cannot be read; names the file.
+        BrokenImage: it was read, but cannot be decoded.
+    """
+    for tries, wait in enumerate((*RETRY_WAITS, None), 1):
+        try:
+            return source[index]
+        except (FileNotFoundError, PermissionError):
+            raise  # waiting does not mend these
+        except OSError as error:
+            where = error.filename or f"{source.name}, example {index}"
+            if wait is None:
+                raise OSError(f"{where} could not be read in {tries} tries: {error}") from error
+            log.warning("reading %s failed (%s); trying again in %g s", where, error, wait)
+            time.sleep(wait)
+    raise AssertionError("unreachable")
+
+
+def read_good(source: Source, indices: Iterable[int], skip_broken: bool) -> Example:
+    """The first of these examples that is not broken; without skip_broken, just the first.
+
+    Raises:
+        BrokenImage: the first is broken, or with skip_broken all of MOST_BROKEN are.
+    """
+    broken: list[str] = []
+    for index in indices:
+        try:
+            return Example(*read(source, index), tuple(broken))
+        except BrokenImage as error:
+            if not skip_broken:
+                raise
+            broken.append(str(error))
+            if len(broken) == MOST_BROKEN:
+                break
+    raise BrokenImage(f"{source.name}: {len(broken)} broken images in a row; {broken[-1]}")
+
+
+class BrokenLog:
+    """Counts broken images, and names each in the log when it is first met."""
+
+    def __init__(self):
+        self._seen: set[str] = set()
+
+    def add(self, messages: Iterable[str]) -> None:
+        for message in messages:
+            if message not in self._seen:
+                self._seen.add(message)
+                log.warning("skipped %d broken images so far: %s", len(self._seen), message)
+
+
+def stack_labels(labels: list[int] | list[np.ndarray]) -> np.ndarray:
+    """int32 [n] of integers; multi-hot labels keep their kind: [n, num_classes]."""
+    array = np.asarray(labels)
+    return array.astype(np.int32) if array.ndim == 1 else array

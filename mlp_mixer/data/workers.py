@@ -1,0 +1,177 @@
+"""Threads or processes that fill batches ahead of their use, and hand them over in order."""
+
+import collections
+import itertools
+import logging
+import mmap
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
+
+import numpy as np
+
+from mlp_mixer.data.examples import BrokenLog, Example, stack_labels
+
+log = logging.getLogger(__name__)
+
+Batch = dict[str, np.ndarray]
+Load = Callable[[int], Example]
+
+PART_ROWS = 32  # of a batch, that a worker fills at a time
+WARN_SECONDS = 60  # after which a batch that does not come is mentioned, again and again
+
+
+def fill_batches(
+    load: Load,
+    batches: Iterable[Sequence[int]],
+    rows: int,
+    like: Example,
+    *,
+    workers: int = 0,
+    threads: int | None = None,
+) -> Iterator[Batch]:
+    """Yields a batch for each sequence of positions: `image`, `label`, and `mask` float32 [rows].
+
+    What is in memory at a time is bounded: two batches, or two parts of PART_ROWS for each worker
+    where that is more.
+
+    Args:
+        load: the example at a position; can be pickled where there are worker processes.
+        batches: up to `rows` positions for each batch; the rest of it stays zero, with mask 0.
+        rows: of every batch.
+        like: an example that shows the shape of images and labels.
+        workers: processes; 0 to work in threads of this one.
+        threads: where there are no worker processes; one for each CPU by default.
+
+    Raises:
+        ChildProcessError: a worker process was killed.
+        ValueError: worker processes are not possible here.
+    """
+    threads = threads or os.cpu_count() or 1
+    pool = _process_pool(load, workers) if workers else futures.ThreadPoolExecutor(threads)
+    ahead = max(2, -(-2 * (workers or threads) // -(-rows // PART_ROWS)))
+    broken_log, pending = BrokenLog(), collections.deque()
+    try:
+        for number, positions in enumerate(batches):
+            pending.append(_Pending(pool, None if workers else load, positions, rows, like))
+            if number >= ahead:
+                yield pending.popleft().wait(broken_log)
+        while pending:
+            yield pending.popleft().wait(broken_log)
+    except BrokenProcessPool as error:
+        raise ChildProcessError(
+            f"one of the {workers} processes that load images died: killed, perhaps for lack of "
+            "memory, or it could not start (a script that uses worker processes needs "
+            "`if __name__ == '__main__':`). Fewer workers take less memory; the same command "
+            "continues from the last checkpoint"
+        ) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Pending:
+    """A batch whose parts are being filled."""
+
+    def __init__(self, pool, load: Load | None, positions: Sequence[int], rows: int, like: Example):
+        """Without `load`, the pool is one of processes that have theirs."""
+        self._like = like
+        shape = (rows, *like.image.shape)
+        if load is None:
+            self._images, file = _shared_zeros(shape)
+            path = f"/proc/{os.getpid()}/fd/{file}"
+        else:
+            self._images, file = np.zeros(shape, np.uint8), None
+        self._file, self._parts = file, []
+        for first in range(0, len(positions), PART_ROWS):
+            part = positions[first : first + PART_ROWS]
+            if load is None:
+                future = pool.submit(_fill_shared, path, shape, first, part)
+            else:
+                future = pool.submit(_fill, load, self._images[first : first + len(part)], part)
+            self._parts.append(future)
+
+    def wait(self, broken_log: BrokenLog) -> Batch:
+        label = stack_labels([self._like.label])
+        labels = np.zeros((len(self._images), *label.shape[1:]), label.dtype)
+        mask = np.zeros(len(labels), np.float32)
+        for first, future in zip(itertools.count(0, PART_ROWS), self._parts, strict=False):
+            for row, (label, broken) in enumerate(_result(future), first):
+                broken_log.add(broken)
+                if label is not None:
+                    labels[row], mask[row] = label, 1
+        if self._file is not None:
+            os.close(self._file)  # the memory stays until the array goes
+        return {"image": self._images, "label": labels, "mask": mask}
+
+
+def _result(future: futures.Future):
+    """The future's result, with a warning each minute that it does not come."""
+    waited = 0
+    while futures.wait([future], timeout=WARN_SECONDS).not_done:
+        waited += WARN_SECONDS
+        log.warning(
+            "waiting for images for %d s: the storage is stuck, or loading far too slow", waited
+        )
+    return future.result()
+
+
+def _fill(load: Load, images: np.ndarray, positions: Sequence[int]) -> list[tuple]:
+    """Writes images into their rows; gives back label (None without an image) and messages."""
+    found = []
+    for row, position in enumerate(positions):
+        example = load(position)
+        if example.image is not None:
+            images[row] = example.image
+        found.append((example.label, example.broken))
+    return found
+
+
+# --- processes ------------------------------------------------------------------------------------
+
+
+def _shared_zeros(shape: tuple[int, ...]) -> tuple[np.ndarray, int]:
+    """An array whose memory other processes can open, and the number of its file.
+
+    It belongs to no folder: nothing is left behind however the process ends, and the usual 64 MB
+    that a container has in /dev/shm do not limit it.
+    """
+    size = int(np.prod(shape))
+    file = os.memfd_create("batch")
+    os.ftruncate(file, size)
+    return np.frombuffer(mmap.mmap(file, size), np.uint8).reshape(shape), file
+
+
+def _process_pool(load: Load, workers: int) -> futures.ProcessPoolExecutor:
+    if not hasattr(os, "memfd_create"):
+        raise ValueError("worker processes need Linux; use workers=0, which works in threads")
+    try:
+        pickled = pickle.dumps(load)
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"the data source cannot be sent to worker processes ({error}); use workers=0"
+        ) from error
+    # Spawned, not forked: a fork copies the locks of JAX's threads as they happen to be.
+    context = multiprocessing.get_context("spawn")
+    return futures.ProcessPoolExecutor(workers, context, _start_worker, (pickled,))
+
+
+def _start_worker(pickled_load: bytes) -> None:
+    global _load  # noqa: PLW0603 - a pool's initializer has no other place to leave it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _load = pickle.loads(pickled_load)  # from our own parent
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _fill_shared(path: str, shape: tuple[int, ...], first: int, positions: Sequence[int]):
+    images = np.memmap(path, np.uint8, "r+", shape=shape)
+    return _fill(_load, images[first : first + len(positions)], positions)
