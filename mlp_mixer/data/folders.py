@@ -48,16 +48,16 @@ class FolderSource:
         self._folder = _split_folder(root, "val" if split == "real" else split)
         self.folders, self.class_names = _classes(root)
         if present := _subfolders(self._folder):
-            self._groups = self._list_class_folders(root, present)
+            self.groups = self._list_class_folders(root, present)
         else:
-            self._groups = [("", *_read_labels(Path(f"{self._folder}.txt"), self.folders))]
-        self._firsts = np.cumsum([0, *(len(names) for _, names, _ in self._groups)])
+            self.groups = [("", *_read_labels(Path(f"{self._folder}.txt"), self.folders))]
+        self._firsts = np.cumsum([0, *(len(names) for _, names, _ in self.groups)])
         if not len(self):
             raise ValueError(
                 f"no images in the class folders of {self._folder}; file names must end in "
                 f"{', '.join(IMAGE_SUFFIXES)}"
             )
-        self._labels = np.concatenate([labels for _, _, labels in self._groups])
+        self._labels = np.concatenate([labels for _, _, labels in self.groups])
         if split == "real":
             self._labels = self._real_labels(root / "real.json")
 
@@ -114,7 +114,7 @@ class FolderSource:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has {len(self)} examples, none at {index}")
         group = int(np.searchsorted(self._firsts, index, side="right")) - 1
-        folder, names, _ = self._groups[group]
+        folder, names, _ = self.groups[group]
         return self._folder / folder / os.fsdecode(names[index - int(self._firsts[group])])
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int | np.ndarray]:
@@ -161,8 +161,8 @@ def _classes(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
             return read_classes(root / name)
     if not (root / "train").is_dir():
         raise ValueError(
-            f"{root} has no folder train/ and no classes.txt, so its classes are not known. It has: "
-            f"{_listing(root)}"
+            f"{root} has no folder train/ and no classes.txt, so its classes are not known. It "
+            f"has: {_listing(root)}"
         )
     folders = tuple(_subfolders(root / "train"))
     if not folders:
@@ -185,8 +185,8 @@ def _split_folder(root: Path, split: str) -> Path:
         if (root / name).is_dir():
             return root / name
     raise ValueError(
-        f"{root} has no folder {split}/; it needs train/ and test/ (or val/), each with a folder of "
-        f"images for each class. It has: {_listing(root)}"
+        f"{root} has no folder {split}/; it needs train/ and test/ (or val/), each with a folder "
+        f"of images for each class. It has: {_listing(root)}"
     )
 
 

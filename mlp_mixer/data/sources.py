@@ -20,8 +20,8 @@ from mlp_mixer.data.tfds import TfdsSource
 class Source(Protocol):
     """One split of a labelled image data set.
 
-    A label is an int, or where an image may have several of the k classes, or none, multi-hot: uint8
-    [k] of 0 and 1.
+    A label is an int, or where an image may have several of the k classes, or none, multi-hot:
+    uint8 [k] of 0 and 1.
     """
 
     name: str  # as the user wrote it, for messages

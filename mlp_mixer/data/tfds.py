@@ -15,9 +15,11 @@ from etils import epath
 from tqdm import tqdm
 
 from mlp_mixer.data import images, vtab
+from mlp_mixer.data.folders import read_classes
 
 # Beside the data sets that TFDS prepared, where `prepare` puts what it converts from TFRecord.
 CONVERTED = "array_record"
+CLASS_NAMES = "classes.tsv"  # readable names of a folder's classes, which need not differ
 
 
 class TfdsSource:
@@ -44,13 +46,16 @@ class TfdsSource:
             raise ValueError(
                 f"{self.name} has no feature {self._label_key}; it has {', '.join(features)}"
             )
+        readable = epath.Path(builder.data_dir) / CLASS_NAMES
         if task.num_classes:
             self.class_names = tuple(map(str, range(task.num_classes)))
         elif (classes := _classes(features[self._label_key])) is None:
             raise ValueError(
-                f"{self.name}: the feature {self._label_key} is {features[self._label_key]!r}, which "
-                "is neither a class nor a list of classes"
+                f"{self.name}: the feature {self._label_key} is {features[self._label_key]!r}, "
+                "which is neither a class nor a list of classes"
             )
+        elif readable.exists() and not feature:
+            self.class_names = read_classes(readable)[1]
         else:
             self.class_names = tuple(classes.names)
         self._is_multi_hot = not task.label and isinstance(
@@ -97,8 +102,8 @@ class TfdsSource:
             self._labels = np.asarray(labels, np.uint8 if self._is_multi_hot else np.int32)
         return self._labels
 
-    def _read_all(self, at_once: int = 1024) -> Iterator[bytes]:
-        """Every record. Many at once are read in parallel, each file by a thread of its own."""
+    def _read_all(self, at_once: int = 16) -> Iterator[bytes]:
+        """Every record; a few at once are read in parallel, more would only fill the memory."""
         firsts = range(0, len(self), at_once)
         bar = tqdm(firsts, f"reading labels of {self.name}", disable=None, leave=False, delay=2)
         for first in bar:
@@ -114,7 +119,7 @@ def data_dir() -> epath.Path:
 def find(name: str, folder: epath.Path) -> Any | None:
     """The tfds.core.DatasetBuilder of a data set's files, ArrayRecord before any other format.
 
-    It is looked for in `folder` and in array_record/ in it, and found without the code that made it.
+    It is looked for in `folder` and in array_record/ in it, and needs no code of the data set's.
     None where there are no files of it.
     """
     import tensorflow_datasets as tfds
@@ -171,8 +176,8 @@ def _open(name: str, builder: Any, split: str) -> Any:
         )
     except (ValueError, KeyError, AssertionError) as error:
         raise ValueError(
-            f"{name} has no split {split!r}; it has {', '.join(builder.info.splits)}, and parts such "
-            "as train[:98%]"
+            f"{name} has no split {split!r}; it has {', '.join(builder.info.splits)}, and parts "
+            "such as train[:98%]"
         ) from error
     missing = [file.filename for file in files if not epath.Path(file.filename).exists()]
     if missing:
