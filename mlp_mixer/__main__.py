@@ -10,6 +10,7 @@ from mlp_mixer import cli
 COMMANDS = {
     "predict": ("mlp_mixer.evaluation.predict", "classes of image files, with probabilities"),
     "evaluate": ("mlp_mixer.evaluation.evaluate", "accuracy on a labelled data set"),
+    "prepare": ("mlp_mixer.data.prepare", "a data set as ArrayRecord: TFDS's, or a folder"),
     "export": ("mlp_mixer.export", "one file that runs with jax alone"),
     "curves": ("mlp_mixer.analysis.curves", "learning curves of runs, side by side"),
     "sweep": ("mlp_mixer.training.sweep", "the learning-rate grid of a transfer, and its test"),

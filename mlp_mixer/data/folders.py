@@ -1,0 +1,235 @@
+"""Images in a folder for each class, as ImageNet is kept: `folder:PATH`."""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from mlp_mixer.data import images
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+CLASS_FILES = ("classes.tsv", "classes.txt")
+SAME_SPLIT = {"test": ("val",), "val": ("test", "validation"), "validation": ("val",)}
+
+
+class FolderSource:
+    """PATH/SPLIT/CLASS/image.jpg, and what else ImageNet comes as (docs/data.md).
+
+    Classes are the lines of PATH/classes.txt or classes.tsv (see `read_classes`), or without such a
+    file the folders of PATH/train: in alphabetical order, or by number where all are numbers.
+
+    The folder of a split may hold
+
+    * a folder for each class, some of which may be missing;
+    * folders 0, 1, 2, ... that count the classes in alphabetical order of their folders' names, as
+      in ImageNet-v2;
+    * the images themselves, with lines "FILE CLASS" in PATH/SPLIT.txt, where CLASS is a class's
+      folder name or such a number.
+
+    The split "real" is PATH/val with the labels of PATH/real.json: for each ILSVRC2012_val_N.JPEG a
+    list of such numbers, which may be empty. Its labels are multi-hot.
+
+    Examples are in order of class and file name. Names are kept as bytes in one array a class: 14
+    million files take about 30 bytes each.
+    """
+
+    def __init__(self, path: str, split: str, channels: int = 3):
+        self.name = f"folder:{path}"
+        self._channels = channels
+        root = Path(path).expanduser()
+        if not root.is_dir():
+            raise FileNotFoundError(f"no folder {root}; a data source folder:PATH needs it")
+        self._folder = _split_folder(root, "val" if split == "real" else split)
+        self.folders, self.class_names = _classes(root)
+        if present := _subfolders(self._folder):
+            self.groups = self._list_class_folders(root, present)
+        else:
+            self.groups = [("", *_read_labels(Path(f"{self._folder}.txt"), self.folders))]
+        self._firsts = np.cumsum([0, *(len(names) for _, names, _ in self.groups)])
+        if not len(self):
+            raise ValueError(
+                f"no images in the class folders of {self._folder}; file names must end in "
+                f"{', '.join(IMAGE_SUFFIXES)}"
+            )
+        self._labels = np.concatenate([labels for _, _, labels in self.groups])
+        if split == "real":
+            self._labels = self._real_labels(root / "real.json")
+
+    def _list_class_folders(
+        self, root: Path, present: list[str]
+    ) -> list[tuple[str, np.ndarray, np.ndarray]]:
+        """Folder, file names (bytes [n]) and labels (int32 [n]) of each class that has a folder."""
+        label_of = {folder: label for label, folder in enumerate(self.folders)}
+        if unknown := [folder for folder in present if folder not in label_of]:
+            if not all(folder.isdecimal() and int(folder) < len(label_of) for folder in present):
+                raise ValueError(
+                    f"{self._folder} has class folders that {_origin(root)} has not: "
+                    f"{', '.join(unknown[:8])}{', ...' if len(unknown) > 8 else ''}"
+                )
+            order = _alphabetical(self.folders)
+            label_of = {folder: int(order[int(folder)]) for folder in present}
+        present.sort(key=label_of.__getitem__)
+        # Threads, as a disk on the network takes its time for each folder.
+        with ThreadPoolExecutor(16) as pool:
+            listed = pool.map(_image_names, (self._folder / folder for folder in present))
+            bar = tqdm(listed, f"listing {self._folder}", len(present), disable=None, leave=False)
+            return [
+                (folder, names, np.full(len(names), label_of[folder], np.int32))
+                for folder, names in zip(present, bar, strict=True)
+            ]
+
+    def _real_labels(self, path: Path) -> np.ndarray:
+        """uint8 [n, classes]."""
+        if not path.is_file():
+            raise ValueError(f"the split real needs {path}, the ReaL labels (docs/data.md)")
+        real, order = json.loads(path.read_text()), _alphabetical(self.folders)
+        labels = np.zeros((len(self), len(self.folders)), np.uint8)
+        for i in range(len(self)):
+            file = self.path(i).name
+            found = re.search(r"_val_(\d+)\.", file)
+            if not found or not 0 < int(found[1]) <= len(real):
+                raise ValueError(
+                    f"{self._folder}: {file} is not named as ILSVRC2012_val_00000001.JPEG to "
+                    f"{len(real):08d}, the number by which {path} has its labels"
+                )
+            numbers = real[int(found[1]) - 1]
+            if numbers and not 0 <= min(numbers) <= max(numbers) < len(order):
+                raise ValueError(
+                    f"{path} gives {file} the classes {numbers}, but {self.name} has {len(order)}"
+                )
+            labels[i, order[numbers]] = 1
+        return labels
+
+    def __len__(self) -> int:
+        return int(self._firsts[-1])
+
+    def path(self, index: int) -> Path:
+        """The file of one example."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name} has {len(self)} examples, none at {index}")
+        group = int(np.searchsorted(self._firsts, index, side="right")) - 1
+        folder, names, _ = self.groups[group]
+        return self._folder / folder / os.fsdecode(names[index - int(self._firsts[group])])
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int | np.ndarray]:
+        label = self._labels[index]
+        return images.decode_file(self.path(index), self._channels), (
+            label if label.ndim else int(label)
+        )
+
+    def labels(self) -> np.ndarray:
+        return self._labels
+
+
+def read_classes(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Folder names and readable names of the classes, from a file with a line for each class.
+
+    A line is FOLDER, or FOLDER and NAME, or NUMBER, FOLDER and NAME, with tabs between; in the last
+    case the first line may be a heading. A class need not have a folder.
+
+    Raises:
+        ValueError: lines of different kinds, a number that is not the line's, or a folder twice.
+    """
+    rows = [line.split("\t") for line in path.read_text().splitlines() if line.strip()]
+    if rows and len(rows[0]) == 3 and not rows[0][0].isdecimal():
+        del rows[0]
+    if not rows:
+        raise ValueError(f"{path} has no classes")
+    for number, row in enumerate(rows):
+        if len(row) != len(rows[0]) or len(row) > 3:
+            raise ValueError(
+                f"{path}: write FOLDER, FOLDER and NAME, or NUMBER, FOLDER and NAME in every line, "
+                f"with tabs between, not {row}"
+            )
+        if len(row) == 3 and row[0] != str(number):
+            raise ValueError(f"{path}: class {number} has the number {row[0]}")
+    folders = tuple(row[-2] if len(row) > 1 else row[0] for row in rows)
+    if twice := [folder for folder, count in Counter(folders).items() if count > 1]:
+        raise ValueError(f"{path} has {', '.join(twice[:8])} twice")
+    return folders, tuple(row[-1] for row in rows)
+
+
+def _classes(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    for name in CLASS_FILES:
+        if (root / name).is_file():
+            return read_classes(root / name)
+    if not (root / "train").is_dir():
+        raise ValueError(
+            f"{root} has no folder train/ and no classes.txt, so its classes are not known. It "
+            f"has: {_listing(root)}"
+        )
+    folders = tuple(_subfolders(root / "train"))
+    if not folders:
+        raise ValueError(f"{root / 'train'} has no class folders; it has: {_listing(root)}")
+    return folders, folders
+
+
+def _origin(root: Path) -> Path:
+    """Where the classes come from, for messages."""
+    return next((root / name for name in CLASS_FILES if (root / name).is_file()), root / "train")
+
+
+def _alphabetical(folders: Sequence[str]) -> np.ndarray:
+    """The classes in the order in which files of other makers number them, int [n]."""
+    return np.asarray(sorted(range(len(folders)), key=folders.__getitem__))
+
+
+def _split_folder(root: Path, split: str) -> Path:
+    for name in (split, *SAME_SPLIT.get(split, ())):
+        if (root / name).is_dir():
+            return root / name
+    raise ValueError(
+        f"{root} has no folder {split}/; it needs train/ and test/ (or val/), each with a folder "
+        f"of images for each class. It has: {_listing(root)}"
+    )
+
+
+def _subfolders(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        names = [e.name for e in entries if e.is_dir() and not e.name.startswith(".")]
+    numbers = all(name.isdecimal() for name in names)
+    return sorted(names, key=lambda name: (int(name) if numbers else 0, name))
+
+
+def _image_names(folder: Path) -> np.ndarray:
+    """File names, bytes [n]."""
+    suffixes = tuple(map(str.encode, IMAGE_SUFFIXES))
+    names = os.listdir(os.fsencode(folder))
+    return np.sort(
+        np.asarray(
+            [n for n in names if n.lower().endswith(suffixes) and not n.startswith(b".")], np.bytes_
+        )
+    )
+
+
+def _read_labels(path: Path, folders: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """File names, bytes [n], and labels, int32 [n], of lines "FILE CLASS"."""
+    if not path.is_file():
+        raise ValueError(
+            f"{path.with_suffix('')} has no class folders; images that lie in it side by side need "
+            f"their labels in {path}, with lines such as a.jpg {folders[0]}"
+        )
+    label_of = {str(number): label for number, label in enumerate(_alphabetical(folders))}
+    label_of |= {folder: label for label, folder in enumerate(folders)}
+    names, labels = [], []
+    for line in sorted(filter(str.strip, path.read_text().splitlines())):
+        name, _, folder = line.strip().rpartition(" ")
+        if not name or folder not in label_of:
+            raise ValueError(
+                f"{path}: {line!r} is not a file and one of the {len(folders)} classes, by its "
+                f"folder name or its number in alphabetical order; for instance a.jpg {folders[0]}"
+            )
+        names.append(os.fsencode(name))
+        labels.append(label_of[folder])
+    return np.asarray(names, np.bytes_), np.asarray(labels, np.int32)
+
+
+def _listing(folder: Path, limit: int = 8) -> str:
+    names = sorted(os.listdir(folder))
+    return ", ".join(names[:limit] + ["..."] * (len(names) > limit)) or "nothing"

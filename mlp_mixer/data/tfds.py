@@ -1,0 +1,257 @@
+"""TFDS data sets in ArrayRecord format, read without TensorFlow: `tfds:NAME`.
+
+NAME is anything that TFDS calls a data set: `cifar10`, `eurosat/rgb`, `imagenet2012:5.*.*`, or one
+of your own that `python -m mlp_mixer prepare` made of a folder. With `#FEATURE` at the end, such as
+`cifar100#coarse_label`, the label is that feature.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+from etils import epath
+from tqdm import tqdm
+
+from mlp_mixer.data import images, vtab
+from mlp_mixer.data.folders import read_classes
+
+# Beside the data sets that TFDS prepared, where `prepare` puts what it converts from TFRecord.
+CONVERTED = "array_record"
+CLASS_NAMES = "classes.tsv"  # readable names of a folder's classes, which need not differ
+
+
+class TfdsSource:
+    """One split of a prepared data set; see `data_dir` for where it is looked for.
+
+    The label is what the data set's own description names (`supervised_keys`), else its feature
+    `label`, else its only feature of classes. A sequence of classes becomes a multi-hot label: for
+    imagenet2012_real all zeros where an image has no label.
+    """
+
+    def __init__(self, name: str, split: str, channels: int = 3, task: vtab.Task = vtab.AS_IT_IS):
+        """`task` says what the label is, where it is not simply one of the data set's features."""
+        import tensorflow_datasets as tfds  # over a second to import, and only this needs it
+
+        self.name, self._task, self._channels = f"tfds:{name}", task, channels
+        name, _, feature = name.partition("#")
+        builder = _prepared(name)
+        features = builder.info.features
+        if task != vtab.AS_IT_IS:
+            feature = task.feature
+        self._image_key = _image_feature(self.name, builder.info)
+        self._label_key = feature or _label_feature(self.name, builder.info)
+        if self._label_key not in features:
+            raise ValueError(
+                f"{self.name} has no feature {self._label_key}; it has {', '.join(features)}"
+            )
+        readable = epath.Path(builder.data_dir) / CLASS_NAMES
+        if task.num_classes:
+            self.class_names = tuple(map(str, range(task.num_classes)))
+        elif (classes := _classes(features[self._label_key])) is None:
+            raise ValueError(
+                f"{self.name}: the feature {self._label_key} is {features[self._label_key]!r}, "
+                "which is neither a class nor a list of classes"
+            )
+        elif readable.exists() and not feature:
+            self.class_names = read_classes(readable)[1]
+        else:
+            self.class_names = tuple(classes.names)
+        self._is_multi_hot = not task.label and isinstance(
+            features[self._label_key], tfds.features.Sequence
+        )
+        self._records = _open(self.name, builder, split)
+        read = (self._image_key, self._label_key)
+        self._parse = _parser(features, [*read, *({"file_name"} & set(features))])
+        self._parse_label = _parser(features, [self._label_key])
+        self._labels: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int | np.ndarray]:
+        where = f"{self.name}, record {index}"
+        try:
+            example = self._parse(self._records[index])
+            image, label = example[self._image_key], self._label(example)
+        except Exception as error:  # of three libraries, each with kinds of its own
+            raise ValueError(f"{where} cannot be read: {error}") from error
+        if isinstance(image, bytes):
+            if file_name := example.get("file_name"):
+                where += f" ({file_name.decode(errors='replace')})"
+            image = images.decode(image, self._channels, where)
+        else:
+            image = _with_channels(image, self._channels, where)
+        return image * np.uint8(self._task.scale) if self._task.scale != 1 else image, label
+
+    def _label(self, example: dict[str, Any]) -> int | np.ndarray:
+        label = example[self._label_key]
+        if self._task.label:
+            return self._task.label(label)
+        if not self._is_multi_hot:
+            return int(label)
+        multi_hot = np.zeros(len(self.class_names), np.uint8)
+        multi_hot[np.asarray(label, np.int64)] = 1
+        return multi_hot
+
+    def labels(self) -> np.ndarray:
+        if self._labels is None:
+            examples = map(self._parse_label, self._read_all())
+            labels = [self._label(example) for example in examples]
+            self._labels = np.asarray(labels, np.uint8 if self._is_multi_hot else np.int32)
+        return self._labels
+
+    def _read_all(self, at_once: int = 16) -> Iterator[bytes]:
+        """Every record; a few at once are read in parallel, more would only fill the memory."""
+        firsts = range(0, len(self), at_once)
+        bar = tqdm(firsts, f"reading labels of {self.name}", disable=None, leave=False, delay=2)
+        for first in bar:
+            yield from self._records.__getitems__(range(first, min(first + at_once, len(self))))
+
+
+def data_dir() -> epath.Path:
+    """Where TFDS keeps data sets: $TFDS_DATA_DIR, or ~/tensorflow_datasets."""
+    folder = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return epath.Path(folder).expanduser()
+
+
+def find(name: str, folder: epath.Path) -> Any | None:
+    """The tfds.core.DatasetBuilder of a data set's files, ArrayRecord before any other format.
+
+    It is looked for in `folder` and in array_record/ in it, and needs no code of the data set's.
+    None where there are no files of it.
+    """
+    import tensorflow_datasets as tfds
+
+    found = None
+    for place in (folder, folder / CONVERTED):
+        try:
+            builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=place)
+        except tfds.core.DatasetNotFoundError:
+            continue
+        if not builder.info.splits:
+            continue
+        if is_array_record(builder):
+            return builder
+        found = found or builder
+    return found
+
+
+def is_array_record(builder: Any) -> bool:
+    return builder.info.file_format is not None and builder.info.file_format.value == "array_record"
+
+
+def _prepared(name: str) -> Any:
+    """The builder of a data set in ArrayRecord; a ValueError says how to get there."""
+    import tensorflow_datasets as tfds
+
+    # Not by tfds.data_source(), which would retry a download for minutes.
+    builder = find(name, data_dir())
+    if builder is not None and is_array_record(builder):
+        return builder
+    mend = f"Once:\n  python -m mlp_mixer prepare {name}\nor set TFDS_DATA_DIR to the folder of it."
+    if builder is not None:
+        raise ValueError(
+            f"tfds:{name} is prepared as {builder.info.file_format.value} in {builder.data_dir}, "
+            f"which has no random access here. {mend}"
+        )
+    try:
+        tfds.builder_cls(name)
+    except tfds.core.DatasetNotFoundError as error:
+        raise ValueError(
+            f"tfds:{name}: TFDS has no data set of this name, and there is none in {data_dir()}"
+        ) from error
+    raise ValueError(f"tfds:{name} is not prepared: no files in {data_dir()}. {mend}")
+
+
+def _open(name: str, builder: Any, split: str) -> Any:
+    """Random access to the records of a split, as bytes."""
+    import tensorflow_datasets as tfds
+
+    try:
+        files = builder.info.splits[split].file_instructions
+        records = builder.as_data_source(
+            split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
+    except (ValueError, KeyError, AssertionError) as error:
+        raise ValueError(
+            f"{name} has no split {split!r}; it has {', '.join(builder.info.splits)}, and parts "
+            "such as train[:98%]"
+        ) from error
+    missing = [file.filename for file in files if not epath.Path(file.filename).exists()]
+    if missing:
+        raise ValueError(
+            f"{name}: of {len(files)} files of {split} {len(missing)} are missing; the first is "
+            f"{missing[0]}"
+        )
+    return records
+
+
+def _parser(features: Any, keys: list[str]) -> Callable[[bytes], dict[str, Any]]:
+    """Reads some features of a record, an encoded image as its bytes, and skips the others."""
+    import tensorflow_datasets as tfds
+
+    wanted = tfds.features.FeaturesDict({key: features[key] for key in keys})
+    skip = {
+        key: tfds.decode.SkipDecoding()
+        for key in keys
+        if isinstance(features[key], tfds.features.Image)
+    }
+    return lambda record: wanted.deserialize_example_np(record, decoders=skip)
+
+
+def _image_feature(name: str, info: Any) -> str:
+    candidates = [key for key, feature in info.features.items() if _is_image(feature)]
+    for key in [*(info.supervised_keys or ())[:1], "image"]:
+        if key in candidates:
+            return key
+    if len(candidates) == 1:
+        return candidates[0]
+    raise ValueError(f"{name} has no single image; its features are {', '.join(info.features)}")
+
+
+def _is_image(feature: Any) -> bool:
+    """Whether it is an encoded image, or an array [h, w] or [h, w, c] of bytes."""
+    import tensorflow_datasets as tfds
+
+    if isinstance(feature, tfds.features.Tensor):
+        return feature.np_dtype == np.uint8 and len(feature.shape) in (2, 3)
+    return isinstance(feature, tfds.features.Image)
+
+
+def _label_feature(name: str, info: Any) -> str:
+    of_classes = [key for key, feature in info.features.items() if _classes(feature) is not None]
+    for key in [*(info.supervised_keys or ())[1:2], "label"]:
+        if key in of_classes:
+            return key
+    if len(of_classes) == 1:
+        return of_classes[0]
+    raise ValueError(
+        f"{name} has no single label; its features are {', '.join(info.features)}. "
+        + (f"Choose one: {name}#{of_classes[0]}. " if of_classes else "")
+        + f"The tasks of VTAB are vtab:TASK with one of {', '.join(vtab.TASKS)}"
+    )
+
+
+def _classes(feature: Any) -> Any | None:
+    """The ClassLabel that a feature is, or is a list of; None where it is none."""
+    import tensorflow_datasets as tfds
+
+    if isinstance(feature, tfds.features.Sequence):
+        feature = feature.feature
+    return feature if isinstance(feature, tfds.features.ClassLabel) else None
+
+
+def _with_channels(image: np.ndarray, channels: int, where: str) -> np.ndarray:
+    """uint8 [h, w] or [h, w, 1 or 3] as [h, w, channels]."""
+    image = image.reshape(*image.shape[:2], -1)
+    if image.dtype != np.uint8 or image.shape[2] not in (1, 3):
+        raise ValueError(
+            f"{where} is {image.dtype} {list(image.shape)}, not uint8 with 1 or 3 channels"
+        )
+    if image.shape[2] == channels:
+        return image
+    if channels == 3:
+        return np.repeat(image, 3, axis=2)
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
