@@ -43,19 +43,32 @@ class Writer:
         self._events = SummaryWriter(str(workdir), purge_step=start + 1 if start else None)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Records scalars, each under its name."""
+        """Records scalars, each under its name.
+
+        Raises:
+            OSError: they cannot be written; names the file.
+        """
         if self._file is None:
             return
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise OSError(f"{self._file.name} cannot be written ({error.strerror})") from error
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Writes out what is still held back."""
-        if self._file is not None:
-            self._file.close()
-            self._events.close()
+        if self._file is None:
+            return
+        for file in (self._file, self._events):
+            try:
+                file.close()
+            except OSError as error:  # a full disk, which must not hide what ended the run
+                log.warning("the last metrics are lost (%s)", error.strerror)
+                # Or tensorboardX tries again at exit, and prints what its threads think of it.
+                self._events.file_writer.event_writer._closed = True
 
 
 def read(workdir: str | Path) -> list[dict[str, float]]:
@@ -67,6 +80,12 @@ def read(workdir: str | Path) -> list[dict[str, float]]:
         except json.JSONDecodeError:
             log.warning("%s: left out a line that was cut short: %r", workdir, line[:80])
     return lines
+
+
+def evaluated(workdir: str | Path, step: int) -> bool:
+    """Whether a run's metrics.jsonl has results of an evaluation at this step."""
+    names = {name for line in read(workdir) if line["step"] == step for name in line}
+    return any(name != "step" and not name.startswith("train/") for name in names)
 
 
 class Meter:
@@ -105,10 +124,10 @@ class Meter:
         self._fetch(self._pending)
         self._pending.clear()
 
-    def finish(self) -> dict[str, float] | None:
-        """A report on what came after the last one, at the end of the run."""
+    def finish(self, step: int) -> dict[str, float] | None:
+        """A report on what came after the last one, where the run ends at `step`."""
         self.flush()
-        return self._report(self._total_steps) if self._window else None
+        return self._report(step) if self._window else None
 
     def pause(self, seconds: float) -> None:
         """Takes time that was not training (evaluation, saving) out of the speed."""
