@@ -28,6 +28,7 @@ def get_config(variant: str = "B/16") -> ml_collections.ConfigDict:
 
     config.data.source = "folder:imagenet21k"
     config.data.train_split = "train[51200:]"
+    config.data.skip_broken = True  # among 14 million files there are some
     config.augment.randaugment_magnitude = magnitude
     config.mixup = mixup
 

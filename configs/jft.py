@@ -27,6 +27,7 @@ def get_config(variant: str = "L/16") -> ml_collections.ConfigDict:
     config = imagenet.get_config(variant)
     config.data.source = "folder:jft"
     config.data.train_split = "train[51200:]"
+    config.data.skip_broken = True
     config.augment.randaugment_layers = 0
     config.augment.randaugment_magnitude = 0.0
     config.mixup = 0.0

@@ -71,7 +71,7 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         dict(patch_size=patch, num_blocks=2, hidden_dim=8, tokens_mlp_dim=4, channels_mlp_dim=16,
              stoch_depth=config.model.stoch_depth)
     )  # fmt: skip
-    config.batch_size = 16
+    config.batch_size, config.data.workers = 16, 0
     for name, steps in (("total", 6), ("warmup", 1), ("eval_every", 3), ("checkpoint_every", 3)):
         config[f"{name}_steps"], config[f"{name}_epochs"] = steps, 0.0
     config.log_every_steps = 2

@@ -106,6 +106,8 @@ def _steps(
         seed=config.seed,
         start=start,
         in_memory=config.data.in_memory,
+        workers=config.data.workers,
+        skip_broken=config.data.skip_broken,
         process=(jax.process_index(), jax.process_count()),
     )
     writer = metrics.Writer(workdir, start)
