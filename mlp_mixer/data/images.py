@@ -1,5 +1,6 @@
 """One image on the host, uint8 [h, w, channels]: decoding, resizing, cropping."""
 
+import functools
 import io
 import warnings
 from pathlib import Path
@@ -92,9 +93,24 @@ def resize(image: np.ndarray, size: tuple[int, int], method: str = "area") -> np
         method: "area" takes the mean of what a new pixel covers, which when enlarging repeats
             pixels; "bilinear" blends the four nearest pixels, also when shrinking (no antialias).
     """
-    if image.shape[:2] == tuple(size):
+    h, w = image.shape[:2]
+    if (h, w) == tuple(size):
         return image
+    if method == "area" and (size[0] > h or size[1] > w):
+        # OpenCV takes wrong pixels here at some sizes, where edges of old and new pixels coincide.
+        rows = np.tensordot(_area_weights(h, size[0]), image, 1)
+        mean = np.einsum("bw,awc->abc", _area_weights(w, size[1]), rows, optimize=True)
+        return (mean + 0.5).astype(np.uint8)
     return cv2.resize(image, size[::-1], interpolation=RESIZE_METHODS[method]).reshape(*size, -1)
+
+
+@functools.lru_cache(maxsize=64)
+def _area_weights(old: int, new: int) -> np.ndarray:
+    """float32 [new, old]: the share that each old pixel has in what a new one covers."""
+    edges = np.arange(new + 1) * old / new
+    starts = np.arange(old)
+    overlap = np.minimum(edges[1:, None], starts + 1) - np.maximum(edges[:-1, None], starts)
+    return (np.maximum(overlap, 0) * new / old).astype(np.float32)
 
 
 def center_crop(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
