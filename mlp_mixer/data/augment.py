@@ -83,8 +83,9 @@ class Augment:
         if self.pad_crop:
             batch = pad_crop(batch, rng, self.pad_crop)
         if self.flip:
-            mirrored = rng.random(len(batch)) < 0.5
-            batch = np.where(mirrored[:, None, None, None], batch[:, :, ::-1], batch)
+            batch = batch.copy()
+            for i in np.flatnonzero(rng.random(len(batch)) < 0.5):
+                batch[i] = cv2.flip(batch[i], 1).reshape(batch[i].shape)
         if self.randaugment_layers:
             layers, magnitude = self.randaugment_layers, self.randaugment_magnitude
             batch = np.stack(

@@ -92,9 +92,29 @@ def resize(image: np.ndarray, size: tuple[int, int], method: str = "area") -> np
         method: "area" takes the mean of what a new pixel covers, which when enlarging repeats
             pixels; "bilinear" blends the four nearest pixels, also when shrinking (no antialias).
     """
-    if image.shape[:2] == tuple(size):
+    h, w = image.shape[:2]
+    if (h, w) == tuple(size):
         return image
+    if method == "area" and (size[0] > h or size[1] > w):
+        # OpenCV takes wrong pixels here at some sizes, where edges of old and new pixels coincide.
+        smaller = (min(w, size[1]), min(h, size[0]))
+        mean = cv2.resize(image.astype(np.float32), smaller, interpolation=cv2.INTER_AREA)
+        mean = mean.reshape(*smaller[::-1], -1)
+        for axis in (0, 1):
+            if size[axis] > mean.shape[axis]:
+                mean = _enlarge_area(mean, size[axis], axis)
+        return (mean + 0.5).astype(np.uint8)
     return cv2.resize(image, size[::-1], interpolation=RESIZE_METHODS[method]).reshape(*size, -1)
+
+
+def _enlarge_area(image: np.ndarray, new: int, axis: int) -> np.ndarray:
+    """Means over what each of `new` pixels along an axis covers: parts of one or two old pixels."""
+    old, numbers = image.shape[axis], np.arange(new)
+    first = numbers * old // new
+    second = np.minimum(first + 1, old - 1)
+    share = np.maximum((numbers + 1) * old - (first + 1) * new, 0) / old  # of the second
+    share = share.astype(np.float32).reshape([-1 if i == axis else 1 for i in range(3)])
+    return image.take(first, axis) * (1 - share) + image.take(second, axis) * share
 
 
 def center_crop(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
