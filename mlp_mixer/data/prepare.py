@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
     elif args.name:
         raise ValueError("--name is for folder:PATH; a TFDS data set has its name")
     else:
-        name = args.source.removeprefix("tfds:")
+        name = args.source.removeprefix("tfds:").partition("#")[0]
         _prepare(name, folder, args.manual_dir)
     builder = tfds.find(name, folder)
     splits = ", ".join(

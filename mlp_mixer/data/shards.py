@@ -4,6 +4,7 @@ Everything is written into a folder beside the final one, file by file; only whe
 there and hold what they should is it given its name. Stopped at any moment, it can go on.
 """
 
+import contextlib
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,13 +30,10 @@ def is_whole(path: Path, count: int) -> bool:
 def count_records(path: Path) -> int:
     """The number of records that an ArrayRecord file says it has; -1 where it is damaged."""
     try:
-        reader = array_record_module.ArrayRecordReader(str(path))
+        with contextlib.closing(array_record_module.ArrayRecordReader(str(path))) as reader:
+            return reader.num_records()
     except (RuntimeError, ValueError, OSError):
         return -1
-    try:
-        return reader.num_records()
-    finally:
-        reader.close()
 
 
 def write(path: Path, records: Iterable[bytes], count: int) -> None:
@@ -62,11 +60,10 @@ def write(path: Path, records: Iterable[bytes], count: int) -> None:
         raise ValueError(f"{path.name} should get {count} records, but there are {written}")
     if (found := count_records(part)) != count:
         raise ValueError(f"{part}: wrote {count} records and read back {found}; is the disk sound?")
-    reader = array_record_module.ArrayRecordReader(str(part))
-    for position, record in kept.items():
-        if bytes(reader.read([position])[0]) != record:
-            raise ValueError(f"{part}: record {position} is not what was written")
-    reader.close()
+    with contextlib.closing(array_record_module.ArrayRecordReader(str(part))) as reader:
+        for position, record in kept.items():
+            if bytes(reader.read([position])[0]) != record:
+                raise ValueError(f"{part}: record {position} is not what was written")
     part.replace(path)
 
 

@@ -44,7 +44,8 @@ class TfdsSource:
         self._label_key = feature or _label_feature(self.name, builder.info)
         if self._label_key not in features:
             raise ValueError(
-                f"{self.name} has no feature {self._label_key}; it has {', '.join(features)}"
+                f"{self.name} has no feature {self._label_key}; it has "
+                f"{', '.join(sorted(features))}"
             )
         readable = epath.Path(builder.data_dir) / CLASS_NAMES
         if task.num_classes:
@@ -208,7 +209,9 @@ def _image_feature(name: str, info: Any) -> str:
             return key
     if len(candidates) == 1:
         return candidates[0]
-    raise ValueError(f"{name} has no single image; its features are {', '.join(info.features)}")
+    raise ValueError(
+        f"{name} has no single image; its features are {', '.join(sorted(info.features))}"
+    )
 
 
 def _is_image(feature: Any) -> bool:
@@ -221,14 +224,14 @@ def _is_image(feature: Any) -> bool:
 
 
 def _label_feature(name: str, info: Any) -> str:
-    of_classes = [key for key, feature in info.features.items() if _classes(feature) is not None]
+    of_classes = sorted(key for key, f in info.features.items() if _classes(f) is not None)
     for key in [*(info.supervised_keys or ())[1:2], "label"]:
         if key in of_classes:
             return key
     if len(of_classes) == 1:
         return of_classes[0]
     raise ValueError(
-        f"{name} has no single label; its features are {', '.join(info.features)}. "
+        f"{name} has no single label; its features are {', '.join(sorted(info.features))}. "
         + (f"Choose one: {name}#{of_classes[0]}. " if of_classes else "")
         + f"The tasks of VTAB are vtab:TASK with one of {', '.join(vtab.TASKS)}"
     )

@@ -69,8 +69,8 @@ def _records(path: Path, count: int, features: Any, bar: tqdm) -> Iterator[bytes
     for number, record in enumerate(read(path)):
         try:
             example = features.deserialize_example_np(record, decoders=decoders)
-            if lacking := set(features) - set(example):
-                raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
+            if lacking := sorted(key for key in features if example.get(key) is None):
+                raise ValueError(f"it lacks {', '.join(lacking)}")
         except Exception as error:  # of protobuf and of each kind of feature
             raise ValueError(
                 f"{path}, record {number}, is not one of this data set: {error}"

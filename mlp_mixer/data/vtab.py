@@ -7,7 +7,7 @@ validation split, or from where it makes one: after 90 % of the training images 
 without it, 80 % in Pets and dSprites, 60 % in EuroSAT and Resisc45.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,21 +43,21 @@ class Task(NamedTuple):
 AS_IT_IS = Task("", "")  # the labels that a data set has itself
 
 
-def clevr_count(objects: dict[str, np.ndarray]) -> int:
+def clevr_count(objects: dict[str, Sequence]) -> int:
     """Objects in the picture, 3 to 10."""
     return len(objects["size"]) - 3
 
 
-def clevr_distance(objects: dict[str, np.ndarray]) -> int:
+def clevr_distance(objects: dict[str, Sequence]) -> int:
     """How far the nearest object is, in six steps."""
-    nearest = np.min(objects["pixel_coords"][:, 2])
+    nearest = min(position[2] for position in objects["pixel_coords"])
     return int(np.searchsorted([0.0, 8.0, 8.5, 9.0, 9.5, 10.0], nearest)) - 1
 
 
-def kitti_distance(objects: dict[str, np.ndarray]) -> int:
+def kitti_distance(objects: dict[str, Sequence]) -> int:
     """How far the nearest car, van or truck is, in three steps, and 3 for none."""
-    vehicles = objects["location"][:, 2][np.asarray(objects["type"]) < 3]
-    nearest = min([*vehicles, 1000.0])
+    things = zip(objects["type"], objects["location"], strict=True)
+    nearest = min([*(location[2] for kind, location in things if kind < 3), 1000.0])
     return int(np.searchsorted([-100.0, 8.0, 20.0, 999.0], nearest)) - 1
 
 

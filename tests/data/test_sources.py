@@ -1,13 +1,15 @@
 """Digits, folders and TFDS data sets."""
 
-import io
+import sys
 import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mlp_mixer.data import vtab
 from mlp_mixer.data.sources import open_source, take_per_class
+from tests.data.conftest import png
 
 
 def write_image(path, value: int, size=(6, 8)) -> None:
@@ -126,65 +128,217 @@ def test_a_broken_image_names_itself_and_its_folder(folder):
         [train[i] for i in range(len(train))]
 
 
+# --- ImageNet as folders ---
+
+
 @pytest.fixture
-def tfds_data_set(tmp_path, monkeypatch):
-    """A TFDS data set in ArrayRecord, prepared here without TensorFlow."""
-    import tensorflow_datasets as tfds
-
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-
-    class TinyShapes(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("1.0.0")
-        pkg_dir_path = tmp_path
-
-        def _info(self):
-            return tfds.core.DatasetInfo(
-                builder=self,
-                features=tfds.features.FeaturesDict(
-                    {
-                        "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
-                        "label": tfds.features.ClassLabel(names=["round", "square"]),
-                    }
-                ),
-            )
-
-        def _split_generators(self, dl_manager):
-            return {"train": self._generate_examples(20), "test": self._generate_examples(5)}
-
-        def _generate_examples(self, count):
-            for i in range(count):
-                file = io.BytesIO()
-                Image.fromarray(np.full((4, 5, 3), i, np.uint8)).save(file, "PNG")
-                file.seek(0)
-                yield i, {"image": file, "label": i % 2}
-
-    TinyShapes(data_dir=tmp_path, file_format="array_record").download_and_prepare()
-    return "tiny_shapes"
+def imagenet(tmp_path):
+    """Three classes; val/ with the official names and the ReaL labels, v2/ by number."""
+    for label, wnid in enumerate(("n03", "n01", "n02")):
+        for i in range(4):
+            write_image(tmp_path / "train" / wnid / f"{wnid}_{i}.JPEG", 50 * label)
+    for number, wnid in ((1, "n02"), (2, "n01"), (3, "n03"), (4, "n01")):
+        write_image(tmp_path / "val" / wnid / f"ILSVRC2012_val_{number:08d}.JPEG", number)
+    (tmp_path / "real.json").write_text("[[1], [], [2, 0], [0]]")
+    for number in range(3):
+        write_image(tmp_path / "v2" / str(number) / "a.jpeg", number)
+    return tmp_path
 
 
-def test_a_prepared_tfds_data_set_is_read_without_tensorflow(tfds_data_set):
-    import sys
+def test_real_labels_are_multi_hot_and_empty_where_an_image_has_none(imagenet):
+    real, val = (open_source(f"folder:{imagenet}", split) for split in ("real", "val"))
+    assert real.labels().dtype == np.uint8 and real.labels().shape == (4, 3)
+    seen = {int(image[0, 0, 0]): label.tolist() for image, label in (real[i] for i in range(4))}
+    # ReaL numbers the classes n01, n02, n03; the images are JPEG of values 1 to 4.
+    assert seen == {1: [0, 1, 0], 2: [0, 0, 0], 3: [1, 0, 1], 4: [1, 0, 0]}
+    assert dict(zip([real[i][0][0, 0, 0] for i in range(4)], val.labels(), strict=True)) == {
+        1: 1, 2: 0, 3: 2, 4: 0,
+    }  # fmt: skip
+    (imagenet / "val" / "n01" / "other.JPEG").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"other\.JPEG is not named as ILSVRC2012_val_00000001"):
+        open_source(f"folder:{imagenet}", "real")
 
-    train = open_source(f"tfds:{tfds_data_set}", "train")
-    seen = sorted((int(image[0, 0, 0]), label) for image, label in (train[i] for i in range(20)))
-    assert seen == [(i, i % 2) for i in range(20)]
-    assert train.class_names == ("round", "square") and train[0][0].shape == (4, 5, 3)
-    assert len(open_source(f"tfds:{tfds_data_set}", "train[:90%]")) == 18
-    assert sorted(train.labels().tolist()) == [0] * 10 + [1] * 10
+
+def test_a_class_file_fixes_order_and_names_and_numbers_still_mean_the_alphabet(imagenet):
+    (imagenet / "classes.tsv").write_text("index\twnid\tname\n0\tn02\tb\n1\tn01\ta\n2\tn03\tc\n")
+    for split in ("train", "v2", "val", "real"):
+        source = open_source(f"folder:{imagenet}", split)
+        assert source.class_names == ("b", "a", "c")
+    assert [open_source(f"folder:{imagenet}", "val")[i][1] for i in range(4)] == [0, 1, 1, 2]
+    v2 = open_source(f"folder:{imagenet}", "v2")  # folder 0 is n01, which is class 1 here
+    assert {int(image[0, 0, 0]): label for image, label in (v2[i] for i in range(3))} == {
+        0: 1, 1: 0, 2: 2,
+    }  # fmt: skip
+    real = open_source(f"folder:{imagenet}", "real")
+    by_value = {int(real[i][0][0, 0, 0]): real[i][1].tolist() for i in range(4)}
+    assert by_value[3] == [0, 1, 1]  # [2, 0], which is n03 and n01
+
+
+def test_a_class_file_may_name_classes_without_images_but_not_the_other_way_round(imagenet):
+    (imagenet / "classes.txt").write_text("n01\nn02\nn03\nn04\n")
+    train = open_source(f"folder:{imagenet}", "train")
+    assert len(train.class_names) == 4 and set(train.labels()) == {0, 1, 2}
+    (imagenet / "classes.txt").write_text("n01\nn02\n")
+    with pytest.raises(ValueError, match=r"class folders that .*classes\.txt has not: n03"):
+        open_source(f"folder:{imagenet}", "train")
+    (imagenet / "classes.txt").write_text("n01\nn01\n")
+    with pytest.raises(ValueError, match="n01 twice"):
+        open_source(f"folder:{imagenet}", "train")
+
+
+def test_folders_that_are_numbers_are_read_in_numeric_order(tmp_path):
+    for number in range(12):
+        write_image(tmp_path / "train" / str(number) / "a.png", number)
+    train = open_source(f"folder:{tmp_path}", "train")
+    assert train.class_names == tuple(map(str, range(12)))
+    assert [train[i][0][0, 0, 0] for i in range(12)] == train.labels().tolist() == list(range(12))
+
+
+def test_a_flat_validation_folder_takes_its_labels_from_the_file_beside_it(imagenet):
+    for i in range(3):
+        write_image(imagenet / "test" / f"{i} x.png", i)
+    with pytest.raises(ValueError, match=r"labels in .*test\.txt.* a\.jpg n01"):
+        open_source(f"folder:{imagenet}", "test")
+    (imagenet / "test.txt").write_text("1 x.png n03\n0 x.png 1\n2 x.png n01\n")
+    test = open_source(f"folder:{imagenet}", "test")
+    assert [(int(test[i][0][0, 0, 0]), test[i][1]) for i in range(3)] == [(0, 1), (1, 2), (2, 0)]
+
+
+# --- TFDS ---
+
+
+@pytest.mark.parametrize(
+    ("name", "example", "label"),
+    [
+        ("imagenet2012", {"label": "n01443537", "file_name": "x.JPEG"}, 1),
+        ("cifar100", {"label": 69, "coarse_label": 3, "id": "a"}, 69),
+        ("caltech101", {"label": 7, "image/file_name": "x.jpg"}, 7),
+        ("dtd", {"label": "banded", "file_name": "x.jpg"}, 0),
+        (
+            "oxford_iiit_pet",
+            {"label": 36, "species": "Dog", "segmentation_mask": png(1, channels=1),
+             "file_name": "x", "head_bbox": np.array([0.0, 0.0, 1.0, 1.0])},
+            36,
+        ),
+        ("diabetic_retinopathy_detection/btgraham-300", {"label": 4, "name": "x"}, 4),
+    ],
+)  # fmt: skip
+def test_data_sets_of_tfds_give_image_and_label_whatever_else_they_have(
+    write_data_set, name, example, label
+):
+    write_data_set(name, {"train": [example | {"image": png(9)}]}, shards=1)
+    source = open_source(f"tfds:{name}", "train")
+    image, got = source[0]
+    assert image.shape == (4, 5, 3) and (image == 9).all() and got == label
+    assert source.labels().tolist() == [label] and source.labels().dtype == np.int32
     assert "tensorflow" not in sys.modules
-    with pytest.raises(ValueError, match=r"validation.*train"):
-        open_source(f"tfds:{tfds_data_set}", "validation")
 
 
-def test_a_tfds_data_set_that_is_not_prepared_fails_at_once_with_what_to_do(tmp_path, monkeypatch):
+def test_real_labels_of_tfds_are_multi_hot_and_empty_where_an_image_has_none(write_data_set):
+    examples = [
+        {"image": png(i), "original_label": 5, "real_label": real, "file_name": f"{i}.JPEG"}
+        for i, real in enumerate(([3], [], [999, 0]))
+    ]
+    write_data_set("imagenet2012_real", {"validation": examples}, shards=1)
+    source = open_source("tfds:imagenet2012_real", "validation")
+    assert source.labels().shape == (3, 1000) and source.labels().dtype == np.uint8
+    for i, real in enumerate(([3], [], [0, 999])):
+        assert np.flatnonzero(source[i][1]).tolist() == real
+        assert np.flatnonzero(source.labels()[i]).tolist() == real
+
+
+def test_a_feature_can_be_chosen_and_must_be_where_there_are_several(write_data_set):
+    example = {
+        "image": png(1, (6, 6), 1), "image2": png(2, (6, 6), 1), "instance": 1,
+        "label_category": 4, "label_elevation": 8, "label_azimuth": 17, "label_lighting": 2,
+    }  # fmt: skip
+    write_data_set("smallnorb", {"test": [example]}, shards=1)
+    assert open_source("tfds:smallnorb", "test", 1)[0][1] == 4  # what TFDS calls its label
+    azimuth = open_source("tfds:smallnorb#label_azimuth", "test")
+    assert azimuth[0][1] == 17 and len(azimuth.class_names) == 18
+    assert open_source("vtab:smallnorb_elevation", "test")[0][1] == 8
+    with pytest.raises(ValueError, match="no feature size; it has image, image2, instance"):
+        open_source("tfds:smallnorb#size", "test")
+
+
+def test_vtab_tasks_make_their_label_of_what_is_in_the_picture(write_data_set):
+    thing = {
+        "3d_coords": (0.0, 0.0, 0.0), "color": 0, "material": 0, "rotation": 0.0, "shape": 0,
+        "size": 0,
+    }  # fmt: skip
+    objects = [thing | {"pixel_coords": (1.0, 2.0, z)} for z in (9.7, 8.2, 11.0, 12.0)]
+    answers = [{"question": "?", "answer": "!"}]
+    clevr = {"image": png(1), "file_name": "x", "objects": objects, "question_answer": answers}
+    write_data_set("clevr", {"validation": [clevr]}, shards=1)
+    count, distance = (open_source(f"vtab:clevr_{t}", "validation") for t in ("count", "distance"))
+    assert (count[0][1], len(count.class_names)) == (1, 8)  # four objects, from three on
+    assert (distance[0][1], len(distance.class_names)) == (1, 6)  # 8.2: over 8.0, up to 8.5
+    assert distance.labels().tolist() == [1]
+    with pytest.raises(ValueError, match=r"clevr has no single label.*vtab:TASK"):
+        open_source("tfds:clevr", "validation")
+
+
+@pytest.mark.parametrize(
+    ("cars", "label"), [([7.9, 30.0], 0), ([8.1], 1), ([20.0], 1), ([20.1], 2), ([], 3)]
+)
+def test_the_nearest_vehicle_is_near_middling_far_or_none(cars, label):
+    objects = {  # a pedestrian at 1 m, of type 3, is no vehicle
+        "location": np.asarray([[0, 0, 1.0], *([0, 0, z] for z in cars)], np.float32),
+        "type": np.asarray([3, *([0] * len(cars))]),
+    }
+    assert vtab.kitti_distance(objects) == label
+
+
+def test_images_that_are_arrays_are_given_the_channels_asked_for(write_data_set):
     import tensorflow_datasets as tfds
 
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    features = tfds.features.FeaturesDict(
+        {
+            "pixels": tfds.features.Tensor(shape=(3, 4, 1), dtype=np.uint8),
+            "digit": tfds.features.ClassLabel(names=["zero", "one"]),
+        }
+    )
+    pixels = np.arange(12, dtype=np.uint8).reshape(3, 4, 1)
+    splits = {"train": [{"pixels": pixels, "digit": 1}]}
+    write_data_set("arrays", splits, shards=1, features=features)
+    rgb, grey = (open_source("tfds:arrays", "train", channels)[0][0] for channels in (3, 1))
+    np.testing.assert_array_equal(grey, pixels)
+    np.testing.assert_array_equal(rgb, np.repeat(pixels, 3, axis=2))
+
+
+def test_labels_are_read_without_the_image_and_a_broken_one_names_its_record(write_data_set):
+    examples = [{"image": png(i), "label": i, "file_name": f"{i}.JPEG"} for i in range(40)]
+    examples[33]["image"] = b"broken"
+    write_data_set("imagenet2012", {"train": examples}, shards=3)
+    train = open_source("tfds:imagenet2012", "train")
+    assert train.labels().tolist() == list(range(40))
+    assert open_source("tfds:imagenet2012", "train[50%:]").labels().tolist() == list(range(20, 40))
+    assert [label for _, label in (train[i] for i in range(33))] == list(range(33))
+    with pytest.raises(ValueError, match=r"tfds:imagenet2012, record 33 \(33\.JPEG\)"):
+        train[33]
+
+
+def test_a_data_set_that_is_not_all_there_is_refused_when_it_is_opened(write_data_set):
+    examples = [{"image": png(i), "label": i, "id": "x"} for i in range(6)]
+    folder = write_data_set("cifar10", {"train": examples}, shards=3)
+    (folder / "cifar10-train.array_record-00001-of-00003").unlink()
+    with pytest.raises(ValueError, match=r"of 3 files of train 1 are missing.*00001-of-00003"):
+        open_source("tfds:cifar10", "train")
+    with pytest.raises(ValueError, match=r"no split 'validation'; it has train"):
+        open_source("tfds:cifar10", "validation")
+
+
+def test_a_tfds_data_set_that_is_not_prepared_fails_at_once_with_what_to_do(
+    tmp_path, monkeypatch, write_data_set
+):
     with pytest.raises(ValueError, match="no data set of this name"):
         open_source("tfds:no_such_data_set", "train")
-    tfds.builder("cifar100", file_format="array_record")  # what takes time is importing its code
     start = time.perf_counter()
-    with pytest.raises(ValueError, match=r"(?s)cifar100.*not prepared.*download_and_prepare"):
+    with pytest.raises(ValueError, match=r"cifar100 is not prepared: (?s:.*) prepare cifar100"):
         open_source("tfds:cifar100", "train")
     # A bound on a wait that would be minutes of retries, not a measure of speed.
     assert time.perf_counter() - start < 20
+    examples = [{"image": png(1), "label": 1, "id": "x"}] * 2
+    write_data_set("cifar10", {"train": examples}, "tfrecord")
+    with pytest.raises(ValueError, match=r"prepared as tfrecord (?s:.*) prepare cifar10"):
+        open_source("tfds:cifar10", "train")

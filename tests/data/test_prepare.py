@@ -1,0 +1,232 @@
+"""Preparing data sets: from TFRecord, from a folder; stopped, damaged, and begun again."""
+
+import argparse
+import hashlib
+import importlib.util
+
+import numpy as np
+import pytest
+
+from mlp_mixer.data import pack, prepare, shards, tfds, tfrecord
+from mlp_mixer.data.sources import open_source
+from tests.data.conftest import png
+
+
+def run(source: str, **options) -> None:
+    defaults = dict(source=source, name=None, data_dir=None, manual_dir=None)
+    prepare.main(argparse.Namespace(**(defaults | options)))
+
+
+def contents(folder) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def tfrecords(write_data_set):
+    """ImageNet's folder with 20 training and 3 validation images in TFRecord."""
+    splits = {
+        split: [{"image": png(i), "label": i, "file_name": f"{i}.JPEG"} for i in range(count)]
+        for split, count in (("train", 20), ("validation", 3))
+    }
+    return write_data_set("imagenet2012", splits, "tfrecord", shards=3)
+
+
+def test_a_converted_data_set_has_the_same_records_and_leaves_the_original_alone(
+    tfrecords, tmp_path, capsys
+):
+    before = contents(tfrecords)
+    run("imagenet2012")
+    assert contents(tfrecords) == before
+    builder = tfds.find("imagenet2012", tmp_path)
+    assert tfds.is_array_record(builder) and str(tfrecords) not in str(builder.data_dir)
+    for split, count in (("train", 20), ("validation", 3)):
+        source = open_source("tfds:imagenet2012", split)
+        assert [(int(source[i][0][0, 0, 0]), source[i][1]) for i in range(count)] == [
+            (i, i) for i in range(count)
+        ]
+        records = [
+            record
+            for path in sorted(tfrecords.glob(f"*-{split}.tfrecord*"))
+            for record in tfrecord.read(path)
+        ]
+        assert list(map(bytes, source._records.__getitems__(range(count)))) == records
+    printed = capsys.readouterr().out
+    assert "train 20, validation 3" in printed
+    assert "--config.data.source=tfds:imagenet2012" in printed
+    run("tfds:imagenet2012")  # again: nothing to do
+    assert "prepared already" in capsys.readouterr().out
+
+
+def flip(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda data: flip(data, 0), r"record 0, is damaged: the checksum of its length"),
+        (lambda data: flip(data, len(data) - 20), r"record 6, is damaged: its checksum"),
+        (lambda data: data[:-7], r"record 6, ends early"),
+        (lambda data: data + data[:5], r"record 7, ends early"),
+        (lambda data: b"", r"has 0 records, but dataset_info\.json says 7"),
+        (lambda data: data * 2, r"should get 7 records|has 14 records, but"),
+    ],
+)
+def test_a_damaged_tfrecord_is_named_and_no_data_set_appears(tfrecords, tmp_path, damage, words):
+    file = tfrecords / "imagenet2012-train.tfrecord-00001-of-00003"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(ValueError, match=words) as error:
+        run("imagenet2012")
+    assert file.name in str(error.value)
+    assert not tfds.is_array_record(tfds.find("imagenet2012", tmp_path))
+
+
+def test_a_record_of_another_data_set_is_refused(tfrecords, write_data_set):
+    other = write_data_set("cifar10", {"train": [{"image": png(1), "label": 1, "id": "x"}] * 7},
+                           "tfrecord", shards=1)  # fmt: skip
+    wrong = (other / "cifar10-train.tfrecord-00000-of-00001").read_bytes()
+    (tfrecords / "imagenet2012-train.tfrecord-00001-of-00003").write_bytes(wrong)
+    with pytest.raises(ValueError, match=r"00001-of-00003, record 0,.*lacks file_name"):
+        run("imagenet2012")
+
+
+def test_a_conversion_that_is_stopped_shows_nothing_and_goes_on_where_it_was(
+    tfrecords, tmp_path, monkeypatch
+):
+    read, files = tfrecord.read, []
+
+    def stopped(path):
+        for number, record in enumerate(read(path)):
+            if len(files) == 1 and number == 3:
+                raise KeyboardInterrupt
+            yield record
+        files.append(path)
+
+    monkeypatch.setattr(tfrecord, "read", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run("imagenet2012")
+    assert not tfds.is_array_record(tfds.find("imagenet2012", tmp_path))
+    monkeypatch.setattr(tfrecord, "read", lambda path: files.append(path) or read(path))
+    run("imagenet2012")
+    assert len(files) == len(set(files)) == 6  # the first file was not read again
+    assert len(open_source("tfds:imagenet2012", "train")) == 20
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Four classes, of which one has no images and two the same name; train/ and val/."""
+    root = tmp_path / "images"
+    for split, count in (("train", 10), ("val", 2)):
+        for label, name in enumerate(("n01", "n02", "n04")):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                (root / split / name / f"{name}_{i}.png").write_bytes(png(40 * label + i))
+    (root / "classes.tsv").write_text("n01\tcrane\nn02\tcrane\nn03\tnothing\nn04\tcat\n")
+    return root
+
+
+def test_a_packed_folder_has_every_image_with_its_class_mixed(images, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(pack, "SHARD", 8)
+    run(f"folder:{images}", name="mine")
+    for split in ("train", "val"):
+        folder, packed = open_source(f"folder:{images}", split), open_source("tfds:mine", split)
+        assert packed.class_names == folder.class_names == ("crane", "crane", "nothing", "cat")
+
+        def values(source):
+            return [(int(source[i][0][0, 0, 0]), source[i][1]) for i in range(len(source))]
+
+        assert sorted(values(packed)) == values(folder)
+        assert packed.labels().tolist() == [label for _, label in values(packed)]
+    assert set(open_source("tfds:mine", "train[:50%]").labels()) == {0, 1, 3}
+    with pytest.raises(ValueError, match=r"mine.*is there already"):
+        run(f"folder:{images}", name="mine")
+
+
+def test_packing_goes_on_after_a_stop_but_not_if_the_folder_has_changed(
+    images, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(pack, "SHARD", 8)
+    write, written = shards.write, []
+
+    def stopped(path, records, count):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        write(path, records, count)
+        written.append(path.name)
+
+    for _ in range(2):  # the second time after a change: all is written again
+        written.clear()
+        monkeypatch.setattr(shards, "write", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run(f"folder:{images}", name="mine")
+        assert tfds.find("mine", tfds.data_dir()) is None
+        assert len(written) == 2
+        (images / "train" / "n01" / "new.png").write_bytes(png(200))
+    (images / "train" / "n01" / "new.png").unlink()
+    written.clear()
+    monkeypatch.setattr(
+        shards, "write", lambda path, *rest: written.append(path) or write(path, *rest)
+    )
+    with pytest.raises(ValueError, match="n05"):  # nothing is begun anew by an error
+        (images / "train" / "n05").mkdir()
+        run(f"folder:{images}", name="mine")
+    (images / "train" / "n05").rmdir()
+    run(f"folder:{images}", name="mine")
+    assert len(written) == 5  # 4 of train, 1 of val
+    written.clear()
+    source = open_source("tfds:mine", "train")
+    assert sorted(int(source[i][0][0, 0, 0]) for i in range(30)) == sorted(
+        40 * label + i for label in range(3) for i in range(10)
+    )
+
+
+def test_what_is_lacking_is_said_before_anything_is_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    with pytest.raises(ValueError, match=r"downloads/manual.*img_train\.tar, ILSVRC2012_img_val"):
+        run("imagenet2012")
+    (tmp_path / "manual").mkdir()
+    (tmp_path / "manual" / "ILSVRC2012_img_train.tar").touch()
+    with pytest.raises(ValueError, match=r"download: ILSVRC2012_img_val\.tar\."):
+        run("imagenet2012", manual_dir=str(tmp_path / "manual"))  # TFDS would go without it
+    with pytest.raises(ValueError, match="TFDS has no data set no_such_data"):
+        run("no_such_data")
+    with pytest.raises(ValueError, match="needs --name"):
+        run(f"folder:{tmp_path}")
+    with pytest.raises(ValueError, match="on a disk, not in gs://"):
+        run("cifar10", data_dir="gs://bucket/data")
+    if importlib.util.find_spec("tensorflow") is None:
+        with pytest.raises(ValueError, match="pip install tensorflow-cpu"):
+            run("cifar10")
+
+
+def test_no_space_is_noticed_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="GiB left"):
+        shards.check_space(tmp_path, 2**60)
+
+
+def test_a_file_that_holds_something_else_than_was_written_gets_no_name(tmp_path, monkeypatch):
+    path = tmp_path / "x.array_record"
+    with pytest.raises(ValueError, match="3 records, but there are 2"):
+        shards.write(path, [b"a", b"b"], 3)
+    assert not path.exists()
+    shards.write(path, [b"a", b"b"], 2)
+    assert shards.is_whole(path, 2) and not shards.is_whole(path, 3)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    assert not shards.is_whole(path, 2)
+    path.write_bytes(b"")
+    assert not shards.is_whole(path, 2)
+
+
+def test_the_checksum_is_that_of_the_standard():
+    # RFC 3720, appendix B.4: the CRC-32C of 32 bytes of zeros is 8a9136aa.
+    plain = 0x8A9136AA
+    masked = (((plain >> 15) | (plain << 17)) + 0xA282EAD8) % 2**32
+    assert tfrecord.masked_crc32c(bytes(32)) == masked
+    assert isinstance(masked, int) and np.uint32(masked) == masked
