@@ -2,7 +2,11 @@
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 import jax
@@ -72,3 +76,12 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         config[f"{name}_steps"], config[f"{name}_epochs"] = steps, 0.0
     config.log_every_steps = 2
     return config
+
+
+def python_with_devices(count: int, program: str) -> str:
+    """What a program prints in a new process with so many fake CPU devices."""
+    flags = f"--xla_force_host_platform_device_count={count}"
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], cwd=ROOT, check=True, text=True,
+        env=os.environ | {"XLA_FLAGS": flags}, stdout=subprocess.PIPE,
+    ).stdout  # fmt: skip

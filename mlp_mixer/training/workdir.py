@@ -3,19 +3,88 @@
 WORKDIR/config.json   the full config, from the start
 WORKDIR/classes.txt   the class names, one a line, from the start
 WORKDIR/model.npz     the weights in the published layout, from the end
+WORKDIR/lock          which process runs in it; locked for as long as that lives
 """
 
+import contextlib
+import datetime
+import errno
+import fcntl
 import json
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
+from jax.experimental import multihost_utils
+
+log = logging.getLogger(__name__)
 
 # Fields that may change between the parts of a run: they change nothing but the order of sums.
 MAY_DIFFER = ("layout", "accum_steps", "log_every_steps", "keep_checkpoints")
 
 CONFIG_FILE, CLASSES_FILE, WEIGHTS_FILE = "config.json", "classes.txt", "model.npz"
+LOCK_FILE = "lock"
+
+
+@contextlib.contextmanager
+def lock(workdir: Path) -> Iterator[None]:
+    """Keeps other runs out of the workdir; makes the folder where there is none.
+
+    Process 0 holds the lock. The system takes it away with the process, however that ends, and does
+    not hand it on to the process's children.
+
+    Raises:
+        ValueError: another process holds it; names that.
+    """
+    holder = ""
+
+    def acquire() -> int:
+        nonlocal holder
+        holder = _acquire(file)
+        return not holder
+
+    with contextlib.ExitStack() as stack:
+        if jax.process_index() == 0:
+            workdir.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context((workdir / LOCK_FILE).open("a+"))
+        if not from_process_0(acquire):
+            raise ValueError(
+                f"a run in {workdir} is under way ({holder or 'see process 0'}), and two would "
+                "overwrite each other's files; stop that one first, or choose another workdir"
+            )
+        yield
+
+
+def _acquire(file) -> str:
+    """Locks the file; "" if that worked, else what the holder wrote into it."""
+    try:
+        # Not flock, which a forked child would go on holding after its parent was killed.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            file.seek(0)
+            return file.read().strip() or "by an unknown process"
+        log.warning(
+            "%s cannot be locked (%s): nothing keeps a second run out of this workdir",
+            file.name, error.strerror,
+        )  # fmt: skip
+    file.truncate(0)
+    now = datetime.datetime.now().isoformat(" ", "seconds")
+    file.write(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")
+    file.flush()
+    return ""
+
+
+def from_process_0(number: Callable[[], int]) -> int:
+    """What number() returns in process 0, in every process; only there is it called."""
+    mine = number() if jax.process_index() == 0 else 0
+    return int(multihost_utils.broadcast_one_to_all(np.int32(mine)))
 
 
 def check(workdir: Path, config: ml_collections.ConfigDict) -> None:

@@ -1,0 +1,132 @@
+"""Digests that tell whether a checkpoint is still what was saved.
+
+CHECKPOINT/arrays.json   one for each array, taken on the devices before anything was written
+CHECKPOINT/SHA256SUMS    one for each file, in the format of the command sha256sum
+"""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+ARRAYS_FILE, FILES_FILE = "arrays.json", "SHA256SUMS"
+
+
+def of_arrays(tree: Any) -> dict[str, str]:
+    """The digest of every array of a tree by its name, 16 hexadecimal digits.
+
+    It is a sum over the elements, so it is the same for every layout over devices and processes: in
+    several processes all must call this, and all get it. A change of one element always changes it,
+    any other change but once in 2^64.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    lanes = []
+    for _, leaf in leaves:
+        lanes.append(_lanes(leaf))
+        if jax.default_backend() == "cpu":  # many collectives under way at once may deadlock there
+            jax.block_until_ready(lanes[-1])
+    names = (jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves)
+    return {
+        name: f"{int(first):08x}{int(second):08x}"
+        for name, (first, second) in zip(names, jax.device_get(lanes), strict=True)
+    }
+
+
+@jax.jit
+def _lanes(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Two sums modulo 2^32 over mixtures of the bits of an element with its place."""
+    if x.dtype == jnp.bool_:
+        x = x.astype(jnp.uint8)
+    unsigned = {1: jnp.uint8, 2: jnp.uint16}.get(x.dtype.itemsize, jnp.uint32)
+    bits = jax.lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32)
+    place, stride = jnp.zeros(bits.shape, jnp.uint32), 1
+    for axis in reversed(range(bits.ndim)):
+        steps = jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
+        place, stride = place + steps * np.uint32(stride), stride * bits.shape[axis] % 2**32
+    # Each of these operations can be undone, so two values at one place never give one mixture.
+    # The constants are those of MurmurHash3 and, for the second lane, of xxHash.
+    first = bits ^ (place * np.uint32(0x9E3779B1))
+    first = (first ^ (first >> 16)) * np.uint32(0x85EBCA6B)
+    first = (first ^ (first >> 13)) * np.uint32(0xC2B2AE35)
+    first = first ^ (first >> 16)
+    second = first * np.uint32(0x27D4EB2F)
+    second = second ^ (second >> 15)
+    # Both in one pass: XLA on CPU works on it with all cores, on two sums with one.
+    return jax.lax.reduce(
+        (first, second),
+        (np.uint32(0), np.uint32(0)),
+        lambda a, b: (a[0] + b[0], a[1] + b[1]),
+        tuple(range(bits.ndim)),
+    )
+
+
+def changed(expected: dict[str, str], found: dict[str, str]) -> str:
+    """Names arrays whose digests differ; "" where all are as they should be."""
+    names = [n for n in sorted(expected | found) if expected.get(n) != found.get(n)]
+    return f"{names[0]}{f' and {len(names) - 1} more arrays' * (len(names) > 1)}" if names else ""
+
+
+def write_arrays(folder: Path, step: int, arrays: dict[str, str]) -> None:
+    """Puts the digests of a step's arrays into a checkpoint."""
+    (folder / ARRAYS_FILE).write_text(json.dumps({"step": step, "arrays": arrays}, indent=1) + "\n")
+
+
+def read_arrays(folder: Path) -> tuple[int, dict[str, str]]:
+    """The step of a checkpoint that has passed `damage`, and the digests of its arrays."""
+    content = json.loads((folder / ARRAYS_FILE).read_text())
+    return content["step"], content["arrays"]
+
+
+def seal(folder: Path) -> None:
+    """Lists every file with its digest, after bringing it safely to the disk."""
+    lines = [f"{_sha256(folder / name, sync=True)}  {name}\n" for name in _files(folder)]
+    with (folder / FILES_FILE).open("w") as file:
+        file.writelines(lines)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def damage(folder: Path, part: str = "") -> str:
+    """What is wrong with the files of a sealed folder; "" where nothing is.
+
+    Args:
+        folder: the checkpoint.
+        part: read only the files whose names begin with this, and those that lie at the top.
+    """
+    if not (folder / FILES_FILE).is_file():
+        return f"it has no {FILES_FILE}"
+    lines = (folder / FILES_FILE).read_bytes().decode(errors="replace").splitlines()
+    entries = [re.fullmatch(r"([0-9a-f]{64})  (.+)", line) for line in lines]
+    if None in entries:
+        return f"line {entries.index(None) + 1} of {FILES_FILE} is damaged"
+    expected = {entry[2]: entry[1] for entry in entries}
+    found = _files(folder)
+    if differing := sorted(expected.keys() ^ set(found)):
+        return f"file {differing[0]} is {'missing' if differing[0] in expected else 'not listed'}"
+    for name in found:
+        if "/" in name and not name.startswith(part):
+            continue
+        try:
+            if _sha256(folder / name) != expected[name]:
+                return f"file {name} has changed"
+        except OSError as error:
+            return f"file {name} cannot be read ({error.strerror})"
+    return ""
+
+
+def _files(folder: Path) -> list[str]:
+    paths = (path for path in folder.rglob("*") if not path.is_dir())
+    return sorted({path.relative_to(folder).as_posix() for path in paths} - {FILES_FILE})
+
+
+def _sha256(path: Path, sync: bool = False) -> str:
+    with path.open("rb") as file:
+        if sync:
+            os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
