@@ -67,8 +67,8 @@ def finish(process: subprocess.Popen, workdir: Path) -> None:
 
 
 def training(workdir: Path) -> bool:
-    """Whether the process has come so far that it says what it trains on."""
-    return "examples to train on" in workdir.with_suffix(".log").read_text()
+    """Whether the process has taken its first steps."""
+    return "  loss " in workdir.with_suffix(".log").read_text()
 
 
 def phase(workdir: Path) -> str:

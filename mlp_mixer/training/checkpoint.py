@@ -23,7 +23,7 @@ from mlp_mixer.training.workdir import from_process_0
 log = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
-# Of checkpoints on their way in or out. A run that is killed leaves them; the next one deletes them.
+# Of checkpoints on their way in or out: a run that is killed leaves them, the next deletes them.
 _UNVERIFIED, _DELETING = ".unverified", ".deleting"
 _DAMAGED = ".damaged"  # set aside, for a person to look at
 _NONE, _ALL_DAMAGED = -1, -2  # where a step could stand
@@ -58,7 +58,7 @@ class Checkpoints:
             ValueError: `keep` is not positive.
         """
         if keep < 1:
-            raise ValueError(f"keep_checkpoints={keep}; at least the newest must be kept: 1 or more")
+            raise ValueError(f"keep_checkpoints={keep}, but the newest must be kept: 1 or more")
         self._workdir, self._folder = workdir, Path(workdir).absolute() / FOLDER
         self._keep = keep
         self._newest: int | None = None  # the step that was restored or saved last
@@ -170,8 +170,8 @@ class Checkpoints:
         if step == _NONE:
             return None
         raise ValueError(
-            f"no checkpoint in {self._folder} is undamaged: {_listing(damaged)}; delete this folder "
-            "to go on from the start"
+            f"no checkpoint in {self._folder} is undamaged: {_listing(damaged)}; delete this "
+            "folder to go on from the start"
         )
 
     def _newest_whole(self, damaged: dict[int, str]) -> int:

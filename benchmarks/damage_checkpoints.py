@@ -1,0 +1,140 @@
+"""Damages checkpoints of a run in many ways; every damage must be noticed, no wrong array used.
+
+    python -m benchmarks.damage_checkpoints [--flips=200] [--seed=0]
+
+A small run leaves two checkpoints. Each try works on a fresh copy of its workdir and harms the
+newer: flips one bit of a random byte (of all bytes of the checkpoint alike, or of a random file),
+cuts a file at a random length, or deletes it. Then it resumes as train.py does. "noticed" counts
+the tries in which the newer checkpoint was set aside, "right arrays" those that then went on from
+exactly the arrays of the older. For comparison, Orbax's own restore of the same damaged files:
+"raised", "right arrays" (the bytes are not read or the error is mended) and "wrong arrays".
+"""
+
+import argparse
+import collections
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+
+from mlp_mixer.cli import table
+from mlp_mixer.models import mixer
+from mlp_mixer.training import checkpoint
+from mlp_mixer.training.checkpoint import Checkpoints
+from mlp_mixer.training.step import TrainState
+
+OLDER, NEWER = 10, 20
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--flips", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def make_states() -> dict[int, TrainState]:
+    module = mixer.create(
+        num_classes=10, image_size=32, patch_size=8, num_blocks=2, hidden_dim=64,
+        tokens_mlp_dim=32, channels_mlp_dim=128,
+    )  # fmt: skip
+    states = {}
+    for step in (OLDER, NEWER):
+        params = mixer.init(module, step)
+        grads = mixer.init(module, step + 1)
+        _, opt_state = optax.adam(1e-3).update(grads, optax.adam(1e-3).init(params))
+        states[step] = TrainState(jax.numpy.asarray(step, jax.numpy.int32), params, opt_state)
+    return states
+
+
+def flip_anywhere(files: list[Path], rng: np.random.Generator) -> None:
+    sizes = np.array([path.stat().st_size for path in files], float)
+    _flip(files[rng.choice(len(files), p=sizes / sizes.sum())], rng)
+
+
+def flip_in_any_file(files: list[Path], rng: np.random.Generator) -> None:
+    _flip(files[rng.integers(len(files))], rng)
+
+
+def cut(files: list[Path], rng: np.random.Generator) -> None:
+    path = files[rng.integers(len(files))]
+    path.write_bytes(path.read_bytes()[: rng.integers(path.stat().st_size)])
+
+
+def delete(files: list[Path], rng: np.random.Generator) -> None:
+    files[rng.integers(len(files))].unlink()
+
+
+def _flip(path: Path, rng: np.random.Generator) -> None:
+    data = bytearray(path.read_bytes())
+    data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+    path.write_bytes(data)
+
+
+def same(a, b) -> bool:
+    equal = jax.tree.map(lambda x, y: np.array_equal(np.asarray(x), np.asarray(y)), a, b)
+    return all(jax.tree.leaves(equal))
+
+
+def by_orbax(folder: Path, like: TrainState, wanted: TrainState) -> str:
+    try:
+        handler = ocp.StandardCheckpointHandler()
+        params, opt_state = (
+            handler.restore(folder / name, args=ocp.args.StandardRestore(item))
+            for name, item in (("params", like.params), ("opt_state", like.opt_state))
+        )
+    except Exception:
+        return "raised"
+    right = same((params, opt_state), (wanted.params, wanted.opt_state))
+    return "right arrays" if right else "wrong arrays"
+
+
+def main() -> None:
+    logging.getLogger("mlp_mixer").setLevel(logging.CRITICAL)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    args = parse()
+    rng = np.random.default_rng(args.seed)
+    states = make_states()
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    like = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), states[NEWER]
+    )
+    tries = {
+        "bit flipped, any byte": (flip_anywhere, args.flips),
+        "bit flipped, any file": (flip_in_any_file, args.flips),
+        "file cut short": (cut, 50),
+        "file deleted": (delete, 50),
+    }
+    rows = [("damage", "tries", "noticed", "right arrays", "Orbax alone")]
+    failed = False
+    with tempfile.TemporaryDirectory() as temporary:
+        whole, copy = Path(temporary) / "whole", Path(temporary) / "copy"
+        with Checkpoints(whole, keep=2) as checkpoints:
+            for step, state in states.items():
+                checkpoints.save(step, state)
+        for name, (harm, times) in tries.items():
+            noticed, right, alone = 0, 0, collections.Counter()
+            for _ in range(times):
+                shutil.copytree(whole, copy)
+                folder = copy / checkpoint.FOLDER / str(NEWER)
+                harm([p for p in sorted(folder.rglob("*")) if p.is_file() and p.stat().st_size], rng)
+                alone[by_orbax(folder, like, states[NEWER])] += 1
+                with Checkpoints(copy) as checkpoints:
+                    state = checkpoints.restore(like)
+                noticed += checkpoint.all_steps(copy) == [OLDER]
+                right += same(state, states[OLDER])
+                shutil.rmtree(copy)
+            failed |= noticed < times or right < times
+            orbax = ", ".join(f"{count} {outcome}" for outcome, count in alone.most_common())
+            rows.append((name, str(times), str(noticed), str(right), orbax))
+    print(table(rows))
+    raise SystemExit(failed)
+
+
+if __name__ == "__main__":
+    main()
