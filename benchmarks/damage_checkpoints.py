@@ -104,6 +104,7 @@ def main() -> None:
     like = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), states[NEWER]
     )
+    shardings = jax.tree.map(lambda x: sharding, like)
     tries = {
         "bit flipped, any byte": (flip_anywhere, args.flips),
         "bit flipped, any file": (flip_in_any_file, args.flips),
@@ -122,10 +123,12 @@ def main() -> None:
             for _ in range(times):
                 shutil.copytree(whole, copy)
                 folder = copy / checkpoint.FOLDER / str(NEWER)
-                harm([p for p in sorted(folder.rglob("*")) if p.is_file() and p.stat().st_size], rng)
+                harm(
+                    [p for p in sorted(folder.rglob("*")) if p.is_file() and p.stat().st_size], rng
+                )
                 alone[by_orbax(folder, like, states[NEWER])] += 1
                 with Checkpoints(copy) as checkpoints:
-                    state = checkpoints.restore(like)
+                    state = checkpoints.restore(like, shardings)
                 noticed += checkpoint.all_steps(copy) == [OLDER]
                 right += same(state, states[OLDER])
                 shutil.rmtree(copy)

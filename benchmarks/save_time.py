@@ -69,8 +69,8 @@ def with_digests(folder: Path, state: TrainState) -> tuple[float, float]:
 
 
 def parts(folder: Path, state: TrainState) -> tuple[float, float, float]:
-    saved, host = folder / checkpoint.FOLDER / "1", checkpoint._host()
-    like = checkpoint._placed({"params": state.params, "opt_state": state.opt_state}, host)
+    saved = folder / checkpoint.FOLDER / "1"
+    like = jax.tree.map(checkpoint._on_host, {"params": state.params, "opt_state": state.opt_state})
 
     def read_back():
         return [digests.of_arrays(checkpoint._read(saved / name, like[name])) for name in like]

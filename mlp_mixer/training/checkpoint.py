@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from mlp_mixer.training import digests
@@ -95,7 +95,7 @@ class Checkpoints:
             raise OSError(f"{self._folder} has vanished, so step {step} cannot be saved")
         arrays = digests.of_arrays(state)
         items = {"params": state.params, "opt_state": state.opt_state}
-        like = {name: _placed(item, _host()) for name, item in items.items()}
+        like = jax.tree.map(_on_host, items)
         args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
         try:
             self._orbax.save(self._path(step, _UNVERIFIED), args=ocp.args.Composite(**args))
@@ -143,19 +143,20 @@ class Checkpoints:
         finally:
             self._background.shutdown()
 
-    def restore(self, like: TrainState) -> TrainState | None:
+    def restore(self, like: TrainState, shardings: TrainState) -> TrainState | None:
         """The newest state that is not damaged; None where nothing was ever saved.
 
         Damaged checkpoints that are newer are renamed to STEP.damaged, and the log says so.
 
         Args:
-            like: ShapeDtypeStructs, whose shardings say how the state will lie over devices. They
-                need not be those that it was saved with.
+            like: the shapes.
+            shardings: how the arrays will lie over devices; any, whatever they were saved with.
 
         Raises:
             ValueError: all are damaged, or the newest that is not does not fit `like`; names the
                 parameters.
         """
+        like = jax.tree.map(_placed, like, shardings)
         damaged: dict[int, str] = {}  # steps and what is wrong; in process 0 only, but for arrays
         while (step := from_process_0(lambda: self._newest_whole(damaged))) >= 0:
             state = self._restore(step, like)
@@ -197,7 +198,8 @@ class Checkpoints:
             raise
         except Exception as error:  # tensorstore raises bare Exception
             raise ValueError(f"checkpoint {folder} is unreadable ({_reason(error)})") from error
-        return TrainState(jnp.asarray(step, jnp.int32), params, opt_state)
+        number = jax.device_put(np.asarray(step, np.int32), like.step.sharding)
+        return TrainState(number, params, opt_state)
 
     def _set_aside(self, damaged: dict[int, str]) -> None:
         if jax.process_index():
@@ -263,7 +265,7 @@ def restore_params(step_folder: Path) -> dict[str, Any]:
     item = step_folder / "params"
     try:
         like = ocp.StandardCheckpointHandler().metadata(item).tree
-        params = _read(item, _placed(like, _host()))
+        params = _read(item, jax.tree.map(_on_host, like))
     except Exception as error:  # tensorstore raises bare Exception
         raise ValueError(f"checkpoint {step_folder} is unreadable ({_reason(error)})") from error
     saved = digests.read_arrays(step_folder)[1].items()
@@ -278,15 +280,16 @@ def _read(item: Path, like: Any) -> Any:
     return ocp.StandardCheckpointHandler().restore(item, args=ocp.args.StandardRestore(like))
 
 
-def _placed(tree: Any, sharding: jax.sharding.Sharding) -> Any:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+def _placed(x: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
 
-def _host() -> jax.sharding.Sharding:
+def _on_host(x: Any) -> jax.ShapeDtypeStruct:
     try:
-        return jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+        device = jax.local_devices(backend="cpu")[0]
     except RuntimeError:  # JAX_PLATFORMS names only the accelerator
-        return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        device = jax.local_devices()[0]
+    return _placed(x, jax.sharding.SingleDeviceSharding(device))
 
 
 def _reason(error: Exception) -> str:

@@ -13,6 +13,7 @@ from mlp_mixer.evaluation import evaluators
 from mlp_mixer.training import metrics, setup
 from mlp_mixer.training import workdir as run
 from mlp_mixer.training.checkpoint import Checkpoints, latest_step
+from mlp_mixer.training.preemption import Preemption
 from mlp_mixer.training.setup import Recipe
 from mlp_mixer.training.step import TrainState
 from mlp_mixer.weights.load import save
@@ -29,6 +30,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
     Raises:
         ValueError: the config is not possible, or is not the one the workdir was made with.
         FloatingPointError: loss or gradient became infinite or not a number.
+        OSError: a checkpoint could not be written.
+        SystemExit: the process was asked to end, and the state is saved; see `preemption`.
     """
     workdir = Path(workdir)
     run.check(workdir, config)
@@ -38,21 +41,21 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
     start = latest_step(workdir) or 0
     params = _first_params(config, recipe, start)
     # Only now, with everything checked, is anything written.
-    run.claim(workdir, config, source.class_names)
-    checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
-    try:
-        state = _first_state(recipe, params, start, checkpoints)
-        del params  # the state has them; two copies may not fit
-        _log_start(recipe, source, state, start)
-        state, result = _steps(config, recipe, source, evaluations, state, workdir, checkpoints)
-    finally:
-        checkpoints.close()
-    params = recipe.layout.to_everywhere(state.params)
-    if not result:
-        log.info("the run in %s was finished already", workdir)
-        result = evaluators.run(evaluations, params, recipe.total_steps)
-    if jax.process_index() == 0:
-        save(workdir / run.WEIGHTS_FILE, params, recipe.module)
+    with run.lock(workdir), Preemption() as preemption:
+        run.claim(workdir, config, source.class_names)
+        with Checkpoints(workdir, keep=config.keep_checkpoints) as checkpoints:
+            state = _first_state(recipe, params, start, checkpoints)
+            del params  # the state has them; two copies may not fit
+            _log_start(recipe, source, state)
+            state, result = _steps(
+                config, recipe, source, evaluations, state, workdir, checkpoints, preemption
+            )
+        params = recipe.layout.to_everywhere(state.params)
+        if not result:
+            log.info("the run in %s was finished already", workdir)
+            result = evaluators.run(evaluations, params, recipe.total_steps)
+        if jax.process_index() == 0:
+            save(workdir / run.WEIGHTS_FILE, params, recipe.module)
     return result
 
 
@@ -67,11 +70,12 @@ def _first_state(recipe: Recipe, params, start: int, checkpoints: Checkpoints) -
     like = jax.eval_shape(recipe.new_state, params)
     shardings = recipe.layout.shardings(like)
     if start:
-        return checkpoints.restore(start, like, shardings)
+        return checkpoints.restore(like, shardings)
     return jax.jit(recipe.new_state, out_shardings=shardings)(params)
 
 
-def _log_start(recipe: Recipe, source: Source, state: TrainState, start: int) -> None:
+def _log_start(recipe: Recipe, source: Source, state: TrainState) -> None:
+    start = int(state.step)
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
     log.info(
         "%s: %d examples to train on, %d classes; %.2f M parameters; %s of %d steps on %d %s "
@@ -90,6 +94,7 @@ def _steps(
     state: TrainState,
     workdir: Path,
     checkpoints: Checkpoints,
+    preemption: Preemption,
 ) -> tuple[TrainState, dict[str, float]]:
     """All steps that are left, with what is due between them."""
     layout, total, start = recipe.layout, recipe.total_steps, int(state.step)
@@ -133,7 +138,13 @@ def _steps(
                     if step % recipe.checkpoint_every == 0 or step == total:
                         checkpoints.save(step, layout.to_global(state))
                     meter.pause(time.perf_counter() - paused)
-        report(total, meter.finish())
+                checkpoints.check()
+                if step < total and preemption.reached(step):
+                    report(step, meter.finish(step))
+                    checkpoints.save(step, layout.to_global(state))
+                    checkpoints.wait()
+                    preemption.exit(step)
+        report(total, meter.finish(total))
     finally:
         writer.close()
     return state, result

@@ -105,10 +105,10 @@ class Meter:
         self._fetch(self._pending)
         self._pending.clear()
 
-    def finish(self) -> dict[str, float] | None:
-        """A report on what came after the last one, at the end of the run."""
+    def finish(self, step: int) -> dict[str, float] | None:
+        """A report on what came after the last one, where the run ends at `step`."""
         self.flush()
-        return self._report(self._total_steps) if self._window else None
+        return self._report(step) if self._window else None
 
     def pause(self, seconds: float) -> None:
         """Takes time that was not training (evaluation, saving) out of the speed."""

@@ -26,11 +26,6 @@ def make_state(step: int) -> TrainState:
     return TrainState(jnp.asarray(step, jnp.int32), params, optax.adam(0.1).init(params))
 
 
-def like(state: TrainState) -> TrainState:
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
-
-
 def save(workdir, *steps: int, keep: int = 2) -> None:
     with Checkpoints(workdir, keep) as checkpoints:
         for step in steps:
@@ -38,8 +33,10 @@ def save(workdir, *steps: int, keep: int = 2) -> None:
 
 
 def restore(workdir) -> TrainState | None:
+    like = jax.eval_shape(lambda: make_state(0))
+    shardings = jax.tree.map(lambda x: jax.sharding.SingleDeviceSharding(jax.devices()[0]), like)
     with Checkpoints(workdir) as checkpoints:
-        return checkpoints.restore(like(make_state(0)))
+        return checkpoints.restore(like, shardings)
 
 
 def assert_equal(a, b):
