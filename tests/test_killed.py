@@ -1,13 +1,18 @@
 """Runs that are killed, asked to end, or started twice."""
 
-import shutil
+import os
 import signal
+import subprocess
+import sys
+import textwrap
 import time
 
 import pytest
 
-from mlp_mixer.training import checkpoint, digests, metrics
+from mlp_mixer.training import checkpoint, digests, loop, metrics
+from mlp_mixer.training.preemption import Preemption
 
+from .conftest import ROOT
 from .test_layouts import two_processes
 from .test_train import TINY, assert_same_weights, finish, scalars, start
 
@@ -16,6 +21,15 @@ RUN = [
     "--config.checkpoint_every_steps=20",
 ]  # fmt: skip
 STOPPED = 128 + signal.SIGTERM
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+    """A folder of compiled programs that all processes started here share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -37,50 +51,38 @@ def saved(workdir, beyond: int = 0):
     return lambda: (checkpoint.latest_step(workdir) or 0) > beyond
 
 
-def assert_same_end(straight, other):
-    assert_same_weights(straight / "model.npz", other / "model.npz")
-    folders = checkpoint.latest(straight), checkpoint.latest(other)
-    assert digests.read_arrays(folders[0]) == digests.read_arrays(folders[1])  # optimizer, too
-    for name in ("test/accuracy", "test/loss"):
-        assert scalars(straight, name) == scalars(other, name)
-
-
-def test_a_run_killed_three_times_ends_bit_equal_to_an_uninterrupted_one(straight, tmp_path):
+def test_a_run_killed_three_times_and_asked_to_end_once_is_bit_equal_to_an_uninterrupted_one(
+    straight, tmp_path
+):
     folder = tmp_path / "checkpoints"
 
     def writing():
         return folder.is_dir() and any("unverified" in path.name for path in folder.iterdir())
 
-    def verified_and_more():
-        return saved(tmp_path)() and writing()
-
-    def killed_when(condition):
+    def kill_when(condition):
         process = start(tmp_path, *RUN)
         wait_for(process, condition)
         process.kill()
         process.communicate()
-        assert not (tmp_path / "model.npz").exists()
 
-    killed_when(writing)
-    killed_when(verified_and_more)
-    killed_when(saved(tmp_path, beyond=checkpoint.latest_step(tmp_path)))
-    assert "continuing after step" in finish(start(tmp_path, *RUN))
-    assert_same_end(straight, tmp_path)
-    assert [path.name for path in folder.iterdir()] == ["120"]
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_asked_to_end_saves_ends_and_continues_bit_equal(number, straight, tmp_path):
-    process = start(tmp_path, *RUN)
-    wait_for(process, lambda: (tmp_path / metrics.FILE).exists() and scalars(tmp_path, "train/lr"))
-    process.send_signal(number)
-    _, text = process.communicate(timeout=120)
-    assert process.returncode == 128 + number
+    kill_when(writing)
+    kill_when(lambda: saved(tmp_path)() and writing())
+    asked = start(tmp_path, *RUN)
+    wait_for(asked, saved(tmp_path, beyond=checkpoint.latest_step(tmp_path)))
+    asked.terminate()
+    _, text = asked.communicate(timeout=120)
     step = checkpoint.latest_step(tmp_path)
-    assert f"stopped by {number.name}; step {step} is saved" in text and "Traceback" not in text
-    assert f"continuing after step {step}" in finish(start(tmp_path, *RUN))
-    assert_same_end(straight, tmp_path)
-    assert scalars(tmp_path, "train/loss") == scalars(straight, "train/loss")
+    assert f"stopped by SIGTERM; step {step} is saved" in text and "Traceback" not in text
+    assert asked.returncode == STOPPED
+    kill_when(saved(tmp_path, beyond=step))
+    assert not (tmp_path / "model.npz").exists()
+    assert "continuing after step" in finish(start(tmp_path, *RUN))
+    assert_same_weights(straight / "model.npz", tmp_path / "model.npz")
+    folders = checkpoint.latest(straight), checkpoint.latest(tmp_path)
+    assert digests.read_arrays(folders[0]) == digests.read_arrays(folders[1])  # optimizer, too
+    for name in ("train/loss", "test/accuracy", "test/loss"):
+        assert scalars(straight, name) == scalars(tmp_path, name)
+    assert [path.name for path in folder.iterdir()] == ["120"]
 
 
 def test_two_processes_end_at_the_same_step_when_one_is_asked_to(tmp_path):
@@ -95,16 +97,38 @@ def test_two_processes_end_at_the_same_step_when_one_is_asked_to(tmp_path):
     assert not checkpoint.damage(checkpoint.latest(tmp_path))
 
 
-def test_a_workdir_in_use_is_refused_until_its_process_is_gone(tmp_path):
-    first = start(tmp_path, *RUN, "--config.total_steps=100000")
-    wait_for(first, (tmp_path / "config.json").exists)
-    second = start(tmp_path, *RUN, "--config.total_steps=100000")
-    _, text = second.communicate(timeout=120)
-    assert second.returncode == 1 and "Traceback" not in text
-    assert f"under way (process {first.pid} on" in text
-    first.kill()
-    first.communicate()
-    third = start(tmp_path, *RUN, "--config.total_steps=100000")
-    wait_for(third, saved(tmp_path))
-    third.kill()
-    third.communicate()
+def test_ctrl_c_is_noted_once_and_the_next_signal_ends_the_process():
+    before = signal.getsignal(signal.SIGINT)
+    with Preemption() as preemption:
+        assert not preemption.reached(1)
+        signal.raise_signal(signal.SIGINT)
+        assert preemption.reached(2)
+        handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+        assert handlers == [signal.SIG_DFL] * 2
+    assert signal.getsignal(signal.SIGINT) == before
+    with pytest.raises(SystemExit) as stopped:
+        preemption.exit(2)
+    assert stopped.value.code == 128 + signal.SIGINT
+
+
+def test_a_workdir_in_use_is_refused_until_its_process_is_gone(tiny_config, tmp_path):
+    """Even if that process has left a child of its own, such as one that loads data."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(f"""
+            import os, pathlib, time
+            from mlp_mixer.training import workdir
+            with workdir.lock(pathlib.Path({str(tmp_path)!r})):
+                child = os.fork()
+                if child:
+                    print(child, flush=True)
+                time.sleep(600)
+        """)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    child = int(holder.stdout.readline())
+    with pytest.raises(ValueError, match=rf"under way \(process {holder.pid} on .* since"):
+        loop.train(tiny_config, tmp_path)
+    holder.kill()
+    holder.wait()
+    loop.train(tiny_config, tmp_path)
+    os.kill(child, signal.SIGKILL)

@@ -6,8 +6,11 @@ with a bare number as its name was whole at that time, and one that is damaged s
 its digests (see digests.py). Only when the new checkpoint has its name are older ones deleted.
 """
 
+import functools
 import logging
+import re
 import shutil
+import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -59,6 +62,7 @@ class Checkpoints:
         """
         if keep < 1:
             raise ValueError(f"keep_checkpoints={keep}, but the newest must be kept: 1 or more")
+        _silence_threads()
         self._workdir, self._folder = workdir, Path(workdir).absolute() / FOLDER
         self._keep = keep
         self._newest: int | None = None  # the step that was restored or saved last
@@ -293,7 +297,25 @@ def _on_host(x: Any) -> jax.ShapeDtypeStruct:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+    """The first line of an error; the system's own words where tensorstore quotes them."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    quoted = re.search(r"([^:]+) \[os_error_code='\d+'\]", lines[0])
+    return quoted[1].strip() if quoted else lines[0][:300]
+
+
+@functools.cache
+def _silence_threads() -> None:
+    """Keeps threads of Orbax from printing the error of a save, which `wait` raises, by pages."""
+    before = sys.unraisablehook
+
+    def hook(unraisable) -> None:
+        # From callbacks of tensorstore for the other arrays, when Orbax has given up.
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(lambda x: "orbax" not in x.pathname + x.getMessage())
 
 
 def _listing(damaged: dict[int, str]) -> str:

@@ -43,19 +43,32 @@ class Writer:
         self._events = SummaryWriter(str(workdir), purge_step=start + 1 if start else None)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Records scalars, each under its name."""
+        """Records scalars, each under its name.
+
+        Raises:
+            OSError: they cannot be written; names the file.
+        """
         if self._file is None:
             return
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise OSError(f"{self._file.name} cannot be written ({error.strerror})") from error
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Writes out what is still held back."""
-        if self._file is not None:
-            self._file.close()
-            self._events.close()
+        if self._file is None:
+            return
+        for file in (self._file, self._events):
+            try:
+                file.close()
+            except OSError as error:  # a full disk, which must not hide what ended the run
+                log.warning("the last metrics are lost (%s)", error.strerror)
+                # Or tensorboardX tries again at exit, and prints what its threads think of it.
+                self._events.file_writer.event_writer._closed = True
 
 
 def read(workdir: str | Path) -> list[dict[str, float]]:
