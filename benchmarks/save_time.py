@@ -96,8 +96,10 @@ def main() -> None:
     a_blocked, a_safe, blocked, safe, device, back, seal = map(
         statistics.median, zip(*rows, strict=True)
     )
-    print(f"{args.variant} with Adam, {size / 2**20:.0f} MiB, {jax.default_backend()}, medians of "
-          f"{args.rounds}; digests take {first[2] - first[0]:.1f} s more the first time")  # fmt: skip
+    print(
+        f"{args.variant} with Adam, {size / 2**20:.0f} MiB, {jax.default_backend()}, medians of "
+        f"{args.rounds}; the first time, digests take {first[2] - first[0]:.1f} s more"
+    )
     cells = [
         ("training thread blocked, Orbax alone", a_blocked),
         ("training thread blocked, with digests", blocked),
@@ -107,8 +109,8 @@ def main() -> None:
         ("  of that: reading back, digests of that, in the background", back),
         ("  of that: SHA-256 and flushing the files, in the background", seal),
     ]
-    print(table([("", "seconds", "of Orbax's save"),
-                 *((name, f"{s:.3f}", f"{100 * s / a_safe:.1f} %") for name, s in cells)]))  # fmt: skip
+    rows = [(name, f"{s:.3f}", f"{100 * s / a_safe:.1f} %") for name, s in cells]
+    print(table([("", "seconds", "of Orbax's save"), *rows]))
 
 
 if __name__ == "__main__":

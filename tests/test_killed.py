@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from mlp_mixer.evaluation.classification import Classification
 from mlp_mixer.training import checkpoint, digests, loop, metrics
 from mlp_mixer.training.preemption import Preemption
 
@@ -95,6 +96,24 @@ def test_two_processes_end_at_the_same_step_when_one_is_asked_to(tmp_path):
     step = checkpoint.latest_step(tmp_path)
     assert all(f"stopped by SIGTERM; step {step} is saved" in text for text in texts)
     assert not checkpoint.damage(checkpoint.latest(tmp_path))
+
+
+def test_an_evaluation_is_left_when_asked_to_end_and_made_up_for(tiny_config, tmp_path):
+    loop.train(tiny_config, tmp_path / "straight")
+
+    def ask_to_end(self, params):
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
+        patch.setattr(Classification, "run", ask_to_end)
+        loop.train(tiny_config, tmp_path / "left")
+    assert stopped.value.code == STOPPED
+    assert checkpoint.latest_step(tmp_path / "left") == 3
+    assert not scalars(tmp_path / "left", "test/accuracy")
+    loop.train(tiny_config, tmp_path / "left")
+    for name in ("test/accuracy", "test/loss"):
+        assert scalars(tmp_path / "left", name) == scalars(tmp_path / "straight", name)
+    assert_same_weights(tmp_path / "straight", tmp_path / "left")
 
 
 def test_ctrl_c_is_noted_once_and_the_next_signal_ends_the_process():

@@ -13,7 +13,7 @@ from mlp_mixer.evaluation import evaluators
 from mlp_mixer.training import metrics, setup
 from mlp_mixer.training import workdir as run
 from mlp_mixer.training.checkpoint import Checkpoints, latest_step
-from mlp_mixer.training.preemption import Preemption
+from mlp_mixer.training.preemption import Interrupted, Preemption
 from mlp_mixer.training.setup import Recipe
 from mlp_mixer.training.step import TrainState
 from mlp_mixer.weights.load import save
@@ -118,32 +118,51 @@ def _steps(
             log.info("%s", metrics.log_line(step, total, values))
             writer.scalars(step, {f"train/{name}": value for name, value in values.items()})
 
+    def is_due(step: int) -> bool:
+        return step % recipe.eval_every == 0 or step == total
+
+    def evaluated_already() -> bool:
+        return metrics.evaluated(workdir, start)
+
+    def evaluate(step: int) -> None:
+        nonlocal result
+        params = layout.to_everywhere(state.params)
+        try:
+            with preemption.interrupting():
+                result = evaluators.run(evaluations, params, step)
+        except Interrupted:
+            stop(step)
+        log.info("step %d/%d  %s", step, total, evaluators.log_line(result))
+        writer.scalars(step, result)
+
+    def stop(step: int) -> None:
+        report(step, meter.finish(step))
+        checkpoints.save(step, layout.to_global(state))
+        checkpoints.wait()
+        preemption.exit(step)
+
     try:
+        # A run that was asked to end leaves the evaluation that is under way, and saves.
+        if start and is_due(start) and not run.from_process_0(evaluated_already):
+            evaluate(start)
         with metrics.progress(start, total) as bar:
             for step in range(start + 1, total + 1):
                 batch = layout.to_devices(next(batches))
                 state, values = train_step(state, batch)
                 report(step - 1, meter.add(step, values))
                 bar.update()
-                evaluate = step % recipe.eval_every == 0 or step == total
-                if evaluate or step % recipe.checkpoint_every == 0:
+                if is_due(step) or step % recipe.checkpoint_every == 0:
                     meter.flush()  # raises where the state is not finite, before it is saved
                     paused = time.perf_counter()
-                    if evaluate:
-                        params = layout.to_everywhere(state.params)
-                        result = evaluators.run(evaluations, params, step)
-                        log.info("step %d/%d  %s", step, total, evaluators.log_line(result))
-                        writer.scalars(step, result)
+                    if is_due(step):
+                        evaluate(step)
                     # After the evaluation: its metrics are written when the checkpoint exists.
                     if step % recipe.checkpoint_every == 0 or step == total:
                         checkpoints.save(step, layout.to_global(state))
                     meter.pause(time.perf_counter() - paused)
                 checkpoints.check()
                 if step < total and preemption.reached(step):
-                    report(step, meter.finish(step))
-                    checkpoints.save(step, layout.to_global(state))
-                    checkpoints.wait()
-                    preemption.exit(step)
+                    stop(step)
         report(total, meter.finish(total))
     finally:
         writer.close()

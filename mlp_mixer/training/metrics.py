@@ -82,6 +82,12 @@ def read(workdir: str | Path) -> list[dict[str, float]]:
     return lines
 
 
+def evaluated(workdir: str | Path, step: int) -> bool:
+    """Whether a run's metrics.jsonl has results of an evaluation at this step."""
+    names = {name for line in read(workdir) if line["step"] == step for name in line}
+    return any(name != "step" and not name.startswith("train/") for name in names)
+
+
 class Meter:
     """Fetches the metrics of each step, one step late, and watches speed and sanity.
 

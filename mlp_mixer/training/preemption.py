@@ -3,15 +3,21 @@
 SIGTERM is how schedulers and cloud machines announce that they will end a process soon.
 """
 
+import contextlib
 import logging
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import jax
 from jax.experimental import multihost_utils
 
 log = logging.getLogger(__name__)
+
+
+class Interrupted(BaseException):
+    """Raised by a signal that asks the run to end, where `Preemption.interrupting` allows it."""
 
 
 class Preemption:
@@ -24,6 +30,7 @@ class Preemption:
 
     def __init__(self):
         self._noted: int | None = None
+        self._interrupting = False
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Preemption":
@@ -42,12 +49,23 @@ class Preemption:
         for each in self._before:
             signal.signal(each, signal.SIG_DFL)
         # Not by logging, which may be what the signal has interrupted.
-        os.write(2, b"\nstopping after this step; the same signal again stops at once\n")
+        os.write(2, b"\nsaving and stopping; a second signal stops at once\n")
+        if self._interrupting:
+            raise Interrupted
 
-    @property
-    def noted(self) -> bool:
-        """Whether this process was asked to end; other processes may not know it yet."""
-        return self._noted is not None
+    @contextlib.contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Within it, a signal raises Interrupted: for work that may outlast the time that is left.
+
+        Not in several processes, which could not agree on it.
+        """
+        self._interrupting = True
+        try:
+            if self._noted:
+                raise Interrupted
+            yield
+        finally:
+            self._interrupting = False
 
     def reached(self, step: int) -> bool:
         """Whether the run is to be saved and ended at `step`: the same step in all processes.
@@ -56,7 +74,7 @@ class Preemption:
         """
         if jax.process_count() > 1:
             return multihost_utils.reached_preemption_sync_point(step)
-        return self.noted
+        return self._noted is not None
 
     def exit(self, step: int) -> None:
         """Ends the process with 128 + the signal's number, as a shell reports one that it killed.
