@@ -6,11 +6,8 @@ with a bare number as its name was whole at that time, and one that is damaged s
 its digests (see digests.py). Only when the new checkpoint has its name are older ones deleted.
 """
 
-import functools
 import logging
-import re
 import shutil
-import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from mlp_mixer.training import digests
+from mlp_mixer.training.orbax_errors import in_a_line, silence_threads
 from mlp_mixer.training.step import TrainState
 from mlp_mixer.training.workdir import from_process_0
 
@@ -62,7 +60,7 @@ class Checkpoints:
         """
         if keep < 1:
             raise ValueError(f"keep_checkpoints={keep}, but the newest must be kept: 1 or more")
-        _silence_threads()
+        silence_threads()
         self._workdir, self._folder = workdir, Path(workdir).absolute() / FOLDER
         self._keep = keep
         self._newest: int | None = None  # the step that was restored or saved last
@@ -201,7 +199,7 @@ class Checkpoints:
         except Misfit:
             raise
         except Exception as error:  # tensorstore raises bare Exception
-            raise ValueError(f"checkpoint {folder} is unreadable ({_reason(error)})") from error
+            raise ValueError(f"checkpoint {folder} is unreadable ({in_a_line(error)})") from error
         number = jax.device_put(np.asarray(step, np.int32), like.step.sharding)
         return TrainState(number, params, opt_state)
 
@@ -224,7 +222,7 @@ class Checkpoints:
     def _unwritten(self, step: int, error: Exception) -> OSError:
         last = latest_step(self._workdir)
         return OSError(
-            f"checkpoint {self._path(step)} could not be written ({_reason(error)}); the same "
+            f"checkpoint {self._path(step)} could not be written ({in_a_line(error)}); the same "
             f"command goes on from {'the start' if last is None else f'step {last}'}"
         )
 
@@ -271,7 +269,7 @@ def restore_params(step_folder: Path) -> dict[str, Any]:
         like = ocp.StandardCheckpointHandler().metadata(item).tree
         params = _read(item, jax.tree.map(_on_host, like))
     except Exception as error:  # tensorstore raises bare Exception
-        raise ValueError(f"checkpoint {step_folder} is unreadable ({_reason(error)})") from error
+        raise ValueError(f"checkpoint {step_folder} is unreadable ({in_a_line(error)})") from error
     saved = digests.read_arrays(step_folder)[1].items()
     expected = {name: digest for name, digest in saved if name.startswith("params/")}
     if names := digests.changed(expected, digests.of_arrays({"params": params})):
@@ -294,28 +292,6 @@ def _on_host(x: Any) -> jax.ShapeDtypeStruct:
     except RuntimeError:  # JAX_PLATFORMS names only the accelerator
         device = jax.local_devices()[0]
     return _placed(x, jax.sharding.SingleDeviceSharding(device))
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error; the system's own words where tensorstore quotes them."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    quoted = re.search(r"([^:]+) \[os_error_code='\d+'\]", lines[0])
-    return quoted[1].strip() if quoted else lines[0][:300]
-
-
-@functools.cache
-def _silence_threads() -> None:
-    """Keeps threads of Orbax from printing the error of a save, which `wait` raises, by pages."""
-    before = sys.unraisablehook
-
-    def hook(unraisable) -> None:
-        # From callbacks of tensorstore for the other arrays, when Orbax has given up.
-        if str(unraisable.exc_value) != "Event loop is closed":
-            before(unraisable)
-
-    sys.unraisablehook = hook
-    for name in ("absl", "asyncio"):
-        logging.getLogger(name).addFilter(lambda x: "orbax" not in x.pathname + x.getMessage())
 
 
 def _listing(damaged: dict[int, str]) -> str:
