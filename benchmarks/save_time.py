@@ -70,10 +70,10 @@ def with_digests(folder: Path, state: TrainState) -> tuple[float, float]:
 
 def parts(folder: Path, state: TrainState) -> tuple[float, float, float]:
     saved = folder / checkpoint.FOLDER / "1"
-    like = jax.tree.map(checkpoint._on_host, {"params": state.params, "opt_state": state.opt_state})
+    like = jax.tree.map(checkpoint.on_host, {"params": state.params, "opt_state": state.opt_state})
 
     def read_back():
-        return [digests.of_arrays(checkpoint._read(saved / name, like[name])) for name in like]
+        return [digests.of_arrays(checkpoint.read_item(saved / name, like[name])) for name in like]
 
     return (
         seconds(lambda: digests.of_arrays(state)),

@@ -97,7 +97,7 @@ class Checkpoints:
             raise OSError(f"{self._folder} has vanished, so step {step} cannot be saved")
         arrays = digests.of_arrays(state)
         items = {"params": state.params, "opt_state": state.opt_state}
-        like = jax.tree.map(_on_host, items)
+        like = jax.tree.map(on_host, items)
         args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
         try:
             self._orbax.save(self._path(step, _UNVERIFIED), args=ocp.args.Composite(**args))
@@ -113,7 +113,7 @@ class Checkpoints:
         folder, found = self._path(step, _UNVERIFIED), {}
         found["step"] = arrays["step"]  # the one thing that is not an array there
         for name, item in like.items():
-            found |= digests.of_arrays({name: _read(folder / name, item)})
+            found |= digests.of_arrays({name: read_item(folder / name, item)})
         if names := digests.changed(arrays, found):
             raise OSError(f"what is there is not what was written: {names}")
         digests.write_arrays(folder, step, arrays)
@@ -193,7 +193,7 @@ class Checkpoints:
             stored = ocp.StandardCheckpointHandler().metadata(folder / "params")
             _check_shapes(stored.tree, like.params, folder)
             params, opt_state = (
-                _read(folder / name, item)
+                read_item(folder / name, item)
                 for name, item in (("params", like.params), ("opt_state", like.opt_state))
             )
         except Misfit:
@@ -267,7 +267,7 @@ def restore_params(step_folder: Path) -> dict[str, Any]:
     item = step_folder / "params"
     try:
         like = ocp.StandardCheckpointHandler().metadata(item).tree
-        params = _read(item, jax.tree.map(_on_host, like))
+        params = read_item(item, jax.tree.map(on_host, like))
     except Exception as error:  # tensorstore raises bare Exception
         raise ValueError(f"checkpoint {step_folder} is unreadable ({in_a_line(error)})") from error
     saved = digests.read_arrays(step_folder)[1].items()
@@ -277,7 +277,8 @@ def restore_params(step_folder: Path) -> dict[str, Any]:
     return jax.device_get(params)
 
 
-def _read(item: Path, like: Any) -> Any:
+def read_item(item: Path, like: Any) -> Any:
+    """The arrays of one part of a checkpoint, laid as the ShapeDtypeStructs of `like` say."""
     # The handler, and not a Checkpointer, which would wait for the other processes.
     return ocp.StandardCheckpointHandler().restore(item, args=ocp.args.StandardRestore(like))
 
@@ -286,7 +287,8 @@ def _placed(x: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
 
-def _on_host(x: Any) -> jax.ShapeDtypeStruct:
+def on_host(x: Any) -> jax.ShapeDtypeStruct:
+    """An array's shape, to be read into the memory of this process's machine."""
     try:
         device = jax.local_devices(backend="cpu")[0]
     except RuntimeError:  # JAX_PLATFORMS names only the accelerator

@@ -201,7 +201,7 @@ def test_the_last_good_one_stays_until_the_next_is_verified(tmp_path, monkeypatc
     """What is read back differs from what was saved: the new one never gets its name."""
     save(tmp_path, 10, keep=1)
     monkeypatch.setattr(
-        checkpoint, "_read", lambda item, like: jax.tree.map(lambda x: jnp.ones(x.shape), like)
+        checkpoint, "read_item", lambda item, like: jax.tree.map(lambda x: jnp.ones(x.shape), like)
     )
     with pytest.raises(OSError, match=r"checkpoints/20 could not be written.*from step 10"):
         save(tmp_path, 20, keep=1)
@@ -217,3 +217,27 @@ def test_a_vanished_workdir_is_an_error_and_not_a_new_folder(tmp_path):
     with pytest.raises(OSError, match="vanished"):
         checkpoints.save(10, make_state(10))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_one_message_and_loses_nothing(tmp_path):
+    """A limit on the size of files fails like a full disk, in the threads of Orbax."""
+    save(tmp_path, 10)
+    text = python_with_devices(1, f"""
+        import os, resource, signal, warnings
+        from mlp_mixer.training.checkpoint import Checkpoints
+        from tests.training.test_checkpoint import make_state
+        os.dup2(1, 2)
+        warnings.simplefilter("ignore")  # compiled programs cannot be cached, either
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+        try:
+            with Checkpoints({str(tmp_path)!r}) as checkpoints:
+                checkpoints.save(20, make_state(20))
+        except OSError as error:
+            print(error)
+    """)  # fmt: skip
+    assert text.strip() == (
+        f"checkpoint {tmp_path}/checkpoints/20 could not be written (File too large); the same "
+        "command goes on from step 10"
+    )
+    assert_equal(restore(tmp_path), make_state(10))
