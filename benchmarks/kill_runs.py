@@ -1,6 +1,6 @@
 """Kills a run at random moments, over and over, and compares its end with an uninterrupted one.
 
-    python -m benchmarks.kill_runs [--kills=50] [--devices=1] [--seed=0] [-- --config.X=Y ...]
+    python -m benchmarks.kill_runs [--kills=50] [--devices=1] [-- --config.X=Y ...]
 
 The run is a small Mixer on the digits that saves every 20 steps, so most kills hit a checkpoint
 that is being written. Each process is killed with SIGKILL after a random time, one in ten of them
@@ -43,6 +43,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--devices", type=int, default=1, help="fake devices on the CPU")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--longest", type=float, default=4, help="seconds that a process may train")
     parser.add_argument("rest", nargs="*", help="further arguments for train.py")
     return parser.parse_args()
 
@@ -114,7 +115,7 @@ def main() -> None:
                 while_it_starts = moments.random() < 0.1
                 while not (while_it_starts or training(workdir)) and process.poll() is None:
                     time.sleep(0.02)
-                time.sleep(moments.uniform(0, 4))
+                time.sleep(moments.uniform(0, args.longest))
                 process.send_signal(signal.SIGKILL)
                 if process.wait() != -signal.SIGKILL:
                     finish(process, workdir)

@@ -151,3 +151,8 @@ def test_a_workdir_in_use_is_refused_until_its_process_is_gone(tiny_config, tmp_
     holder.wait()
     loop.train(tiny_config, tmp_path)
     os.kill(child, signal.SIGKILL)
+
+
+def test_a_workdir_that_is_an_address_is_refused(tiny_config):
+    with pytest.raises(ValueError, match=r"gs:/+bucket/run is an address.*Mount"):
+        loop.train(tiny_config, "gs://bucket/run")

@@ -13,6 +13,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -88,7 +89,15 @@ def from_process_0(number: Callable[[], int]) -> int:
 
 
 def check(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Raises ValueError, naming the fields that differ, if the workdir is of another config."""
+    """Raises ValueError, naming the fields that differ, if the workdir is of another config.
+
+    Or if it is no folder but an address.
+    """
+    if re.match(r"[a-z0-9]+:/", str(workdir)):
+        raise ValueError(
+            f"workdir {workdir} is an address; locks and renaming need a folder. Mount the bucket "
+            "(gcsfuse), or train in a folder and copy it"
+        )
     if not (workdir / CONFIG_FILE).exists():
         return
     have, want = _flat(read_config(workdir)), _flat(json.loads(config.to_json()))
