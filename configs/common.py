@@ -52,7 +52,7 @@ def base() -> ml_collections.ConfigDict:
     # --- what is measured and kept ---
     config.evals = ml_collections.ConfigDict()
     config.evals.test = classification("test")
-    config.eval_crop = "resmall"  # or resize; see mlp_mixer/data/images.py
+    config.eval_crop = "resmall"  # keeps the aspect; or resize, which does not: data/images.py
     config.eval_crop_fraction = 1.0  # of the resized image that is seen, along each side
     config.eval_every_epochs = 0.0
     config.eval_every_steps = 0
@@ -63,18 +63,26 @@ def base() -> ml_collections.ConfigDict:
     return config
 
 
+# Evaluators: add one as config.evals.NAME = common.classification(...). Of each, `enabled` can be
+# turned off, `only_at_end` keeps it for the last step (a test set in a strict protocol, a large one
+# for few shots), and where source, crop or crop_fraction are empty they are the run's own.
+
+
 def classification(split: str, source: str = "") -> ml_collections.ConfigDict:
-    """An evaluator of accuracy; `source` is the one to train on where it is not given."""
+    """An evaluator of accuracy and loss, on a split of a source."""
     return ml_collections.ConfigDict(
-        dict(type="classification", split=split, source=source, enabled=True)
-    )
+        dict(
+            type="classification", split=split, source=source, enabled=True, only_at_end=False,
+            crop="", crop_fraction=0.0,
+        )
+    )  # fmt: skip
 
 
-def fewshot(train: str, test: str, source: str = "") -> ml_collections.ConfigDict:
+def fewshot(train_split: str, split: str, source: str = "") -> ml_collections.ConfigDict:
     """An evaluator of features by linear regression from a few examples of each class."""
     return ml_collections.ConfigDict(
         dict(
-            type="fewshot", train_split=train, split=test, source=source, enabled=True,
-            shots=(5, 10, 25),
+            type="fewshot", train_split=train_split, split=split, source=source, enabled=True,
+            only_at_end=False, crop="resize", crop_fraction=0.0, shots=(5, 10, 25),
         )
     )  # fmt: skip

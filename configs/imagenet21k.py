@@ -35,6 +35,10 @@ def get_config(variant: str = "B/16") -> ml_collections.ConfigDict:
     for name in list(config.evals):
         del config.evals[name]
     config.evals.minival = imagenet.common.classification("train[:51200]")
+    config.evals.fewshot = imagenet.common.fewshot(
+        "train[:65000]", "validation", "tfds:imagenet2012"
+    )
+    config.evals.fewshot.enabled = False  # the paper's upstream measure, where ImageNet is prepared
     config.eval_every_steps = 10_000
     config.checkpoint_every_steps = 2500
     return config

@@ -97,6 +97,10 @@ def get_config(argument: str = "B/16,cifar10") -> ml_collections.ConfigDict:
         config.evals.test.split = dataset.test
         config.sweep.train_split, config.sweep.dev_split = dataset.train, dataset.dev
         config.total_steps, config.warmup_steps = dataset.steps, dataset.warmup
+    if name == "imagenet":  # --config.evals.real.enabled=True where TFDS has prepared it
+        config.evals.real = common.classification("validation", "tfds:imagenet2012_real")
+        config.evals.v2 = common.classification("test", "tfds:imagenet_v2")
+        config.evals.real.enabled = config.evals.v2.enabled = False
     config.eval_every_steps = max(config.total_steps // 10, 1)
     config.checkpoint_every_steps = config.eval_every_steps
 

@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from mlp_mixer.data import pipeline, sources
+from mlp_mixer.data import images, pipeline, sources
 from mlp_mixer.data.sources import Source
 from mlp_mixer.evaluation.classifier import to_probabilities
 from mlp_mixer.training import losses, parallel
@@ -32,12 +32,23 @@ class Classification:
         crop: str = "resmall",
         crop_fraction: float = 1.0,
         loss: str = "softmax",
+        skip_broken: bool = False,
     ):
-        """See `data.images.eval_view` for crop and crop_fraction."""
+        """See `data.pipeline.eval_batches` for crop, crop_fraction and skip_broken.
+
+        Raises:
+            ValueError: the source has other classes than the model, or there is no such crop.
+        """
+        if len(source.class_names) != module.num_classes:
+            raise ValueError(
+                f"the model tells {module.num_classes} classes apart, {source.name} has "
+                f"{len(source.class_names)}"
+            )
+        images.check_crop(crop, crop_fraction)
         self._module, self._source = module, source
         self._layout = parallel.Replicated(mesh)
         self._batch_size = self._layout.divisible(min(batch_size, len(source)))
-        self._view = dict(crop=crop, crop_fraction=crop_fraction)
+        self._view = dict(crop=crop, crop_fraction=crop_fraction, skip_broken=skip_broken)
         loss_fn = losses.get(loss)
 
         def sums(params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
@@ -65,28 +76,26 @@ class Classification:
     @classmethod
     def from_config(
         cls,
-        fields: ml_collections.ConfigDict,
         config: ml_collections.ConfigDict,
         module: Any,
         mesh: Mesh,
+        *,
+        split: str,
+        source: str = "",
+        crop: str = "",
+        crop_fraction: float = 0.0,
     ) -> "Classification":
-        """From `fields` (split; source, by default the one to train on) of a run's `config`."""
-        source = sources.open_source(
-            fields.source or config.data.source, fields.split, config.image_channels
-        )
-        if len(source.class_names) != module.num_classes:
-            raise ValueError(
-                f"the model tells {module.num_classes} classes apart, {source.name} has "
-                f"{len(source.class_names)}"
-            )
+        """Where a field is not given, the run's own source, crop and fraction are taken."""
+        opened = sources.open_source(source or config.data.source, split, config.image_channels)
         return cls(
             module,
-            source,
+            opened,
             mesh,
             batch_size=config.batch_size,
-            crop=config.eval_crop,
-            crop_fraction=config.eval_crop_fraction,
+            crop=crop or config.eval_crop,
+            crop_fraction=crop_fraction or config.eval_crop_fraction,
             loss=config.loss,
+            skip_broken=config.data.skip_broken,
         )
 
     def _batches(self):

@@ -1,10 +1,12 @@
 """The evaluations that a config names: config.evals.NAME = {type, ...its own fields}.
 
 An evaluator is any object whose `run(params)` returns scalars. To add one, write a class with a
-`from_config` and give it a row in TYPES.
+`from_config(config, module, mesh, **fields)`, whose keyword arguments are the fields that a config
+may set, and give it a row in TYPES. See docs/evaluation.md.
 """
 
-from typing import Any, Protocol
+import inspect
+from typing import Any, NamedTuple, Protocol
 
 import ml_collections
 from jax.sharding import Mesh
@@ -20,10 +22,20 @@ class Evaluator(Protocol):
         """Scalars, each under its name."""
 
 
+class Scheduled(NamedTuple):
+    """An evaluator, and whether it runs only after the last step."""
+
+    evaluator: Evaluator
+    only_at_end: bool
+
+
 TYPES = {"classification": Classification, "fewshot": FewShot}
 
+# Fields of every evaluator; the others are arguments of its from_config.
+COMMON = ("type", "enabled", "only_at_end")
 
-def make(config: ml_collections.ConfigDict, module: Any, mesh: Mesh) -> dict[str, Evaluator]:
+
+def make(config: ml_collections.ConfigDict, module: Any, mesh: Mesh) -> dict[str, Scheduled]:
     """The evaluators of a config, by name.
 
     Raises:
@@ -34,22 +46,43 @@ def make(config: ml_collections.ConfigDict, module: Any, mesh: Mesh) -> dict[str
         if not fields.get("enabled", True):
             continue
         try:
-            if fields.type not in TYPES:
-                raise ValueError(f"unknown type {fields.type!r}; use one of {', '.join(TYPES)}")
-            made[name] = TYPES[fields.type].from_config(fields, config, module, mesh)
+            evaluator = _make_one(dict(fields), config, module, mesh)
         except (ValueError, TypeError, OSError) as error:
             raise ValueError(f"config.evals.{name}: {error}") from error
+        made[name] = Scheduled(evaluator, fields.get("only_at_end", False))
     return made
 
 
-def run(evaluators: dict[str, Evaluator], params: Any, step: int) -> dict[str, float]:
-    """The scalars of all, as NAME/SCALAR.
+def _make_one(fields: dict[str, Any], config: Any, module: Any, mesh: Mesh) -> Evaluator:
+    if (kind := fields.get("type")) not in TYPES:
+        raise ValueError(f"unknown type {kind!r}; use one of {', '.join(TYPES)}")
+    from_config = TYPES[kind].from_config
+    own = {name: value for name, value in fields.items() if name not in COMMON}
+    try:
+        inspect.signature(from_config).bind(config, module, mesh, **own)
+    except TypeError as error:  # a field that there is not, or one that is missing
+        parameters = list(inspect.signature(from_config).parameters.values())[3:]
+        needed = [p.name for p in parameters if p.default is p.empty]
+        may = [p.name for p in parameters if p.default is not p.empty]
+        raise ValueError(
+            f"{error}; type {kind} needs {', '.join(needed)} and may have "
+            f"{', '.join([*may, *COMMON[1:]])}"
+        ) from error
+    return from_config(config, module, mesh, **own)
+
+
+def run(
+    evaluators: dict[str, Scheduled], params: Any, step: int, is_last: bool = True
+) -> dict[str, float]:
+    """The scalars of those that are due, as NAME/SCALAR.
 
     Raises:
         ValueError: one failed; says which, and at what step.
     """
     result = {}
-    for name, evaluator in evaluators.items():
+    for name, (evaluator, only_at_end) in evaluators.items():
+        if only_at_end and not is_last:
+            continue
         try:
             values = evaluator.run(params)
         except Exception as error:

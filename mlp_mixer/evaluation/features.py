@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mlp_mixer.data import pipeline
+from mlp_mixer.data import images, pipeline
 from mlp_mixer.data.sources import Source
 from mlp_mixer.training import parallel
 from mlp_mixer.training.step import normalise
@@ -16,13 +16,21 @@ class Features:
     """Computes the features that a model's head would see."""
 
     def __init__(
-        self, module: Any, mesh: Mesh, *, batch_size: int, crop: str, crop_fraction: float
+        self,
+        module: Any,
+        mesh: Mesh,
+        *,
+        batch_size: int,
+        crop: str,
+        crop_fraction: float,
+        skip_broken: bool = False,
     ):
-        """See `data.images.eval_view` for crop and crop_fraction."""
+        """See `data.pipeline.eval_batches` for crop, crop_fraction and skip_broken."""
+        images.check_crop(crop, crop_fraction)
         self._module = module.clone(num_classes=0)
         self._layout = parallel.Replicated(mesh)
         self._batch_size = batch_size
-        self._view = dict(crop=crop, crop_fraction=crop_fraction)
+        self._view = dict(crop=crop, crop_fraction=crop_fraction, skip_broken=skip_broken)
 
         def features(params: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
             found = self._module.apply({"params": params}, normalise(batch["image"]))
@@ -31,19 +39,25 @@ class Features:
         # Every process gets the rows of all.
         self._features = jax.jit(features, out_shardings=self._layout.everywhere)
 
-    def __call__(self, params: Any, source: Source) -> tuple[np.ndarray, np.ndarray]:
-        """Features float32 [n, c] and labels [n], in the order of the source."""
+    def __call__(self, params: Any, source: Source) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Features float32 [n, c], labels [n] and indices [n] of examples, in order.
+
+        Without skip_broken the indices are all there are. Every process gets the same.
+        """
         params = {name: value for name, value in params.items() if name != "head"}
+        batch_size = self._layout.divisible(min(self._batch_size, len(source)))
         found = []
-        for batch in pipeline.eval_batches(
+        batches = pipeline.eval_batches(
             source,
             self._module.image_size,
-            batch_size=self._layout.divisible(min(self._batch_size, len(source))),
+            batch_size=batch_size,
             process=(jax.process_index(), jax.process_count()),
             **self._view,
-        ):
+        )
+        for number, batch in enumerate(batches):
             whole = self._features(params, self._layout.to_devices(batch))
             features, labels, mask = jax.device_get(whole)
-            found.append((features[mask > 0], labels[mask > 0]))
-        features, labels = zip(*found, strict=True)
-        return np.concatenate(features), np.concatenate(labels)
+            good = np.flatnonzero(mask)
+            found.append((features[good], labels[good], number * batch_size + good))
+        features, labels, indices = map(np.concatenate, zip(*found, strict=True))
+        return features, labels, indices

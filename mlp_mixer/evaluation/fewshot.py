@@ -12,6 +12,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh
+from scipy.linalg import solve
 
 from mlp_mixer.data import sources
 from mlp_mixer.data.sources import Source, Subset
@@ -20,19 +21,34 @@ from mlp_mixer.evaluation.features import Features
 BIAS = 100.0
 L2 = 2.0**10
 SEEDS = 3
+SHOTS = (5, 10, 25)
+CHUNK = 4096  # examples that are classified at a time
 
 
 class FewShot:
     """Evaluates parameters by what a linear classifier learns from their features."""
 
     def __init__(self, features: Features, train: Source, test: Source, shots: Sequence[int]):
-        """`shots` are numbers of training images of each class.
+        """Only those images of `train` are ever decoded that are drawn.
+
+        Args:
+            features: computes what the classifier sees.
+            train: the images to draw from.
+            test: the images to classify.
+            shots: numbers of training images of each class.
 
         Raises:
-            ValueError: a class has fewer training images.
+            ValueError: a class has fewer training images, images have several labels, or the two
+                sources have other classes.
         """
-        labels = train.labels()
-        counts = np.bincount(labels, minlength=len(train.class_names))
+        labels, num_classes = train.labels(), len(train.class_names)
+        if train.class_names != test.class_names:
+            raise ValueError(f"{train.name} and {test.name} have other classes")
+        if labels.ndim > 1 or np.ndim(test[0][1]):
+            raise ValueError(f"{test.name}: images have several labels; few-shot needs just one")
+        if not shots or min(shots) < 1:
+            raise ValueError(f"shots={tuple(shots)}: one or more numbers of images, from 1 on")
+        counts = np.bincount(labels, minlength=num_classes)
         if counts.min() < max(shots):
             rarest = train.class_names[counts.argmin()]
             raise ValueError(
@@ -40,47 +56,58 @@ class FewShot:
                 f"{max(shots)} shots need more"
             )
         # Of each seed and class the images in the order in which they are drawn.
-        drawn = [_draw(labels, len(train.class_names), max(shots), seed) for seed in range(SEEDS)]
-        self._used, positions = np.unique(drawn, return_inverse=True)
-        self._drawn = positions.reshape(SEEDS, len(train.class_names), max(shots))
+        drawn = [_draw(labels, num_classes, max(shots), seed) for seed in range(SEEDS)]
+        used, positions = np.unique(drawn, return_inverse=True)
+        self._drawn = positions.reshape(SEEDS, num_classes, max(shots))
         self._features, self._shots = features, tuple(shots)
-        self._train, self._test = Subset(train, self._used), test
+        self._train, self._test = Subset(train, used), test
 
     @classmethod
     def from_config(
         cls,
-        fields: ml_collections.ConfigDict,
         config: ml_collections.ConfigDict,
         module: Any,
         mesh: Mesh,
+        *,
+        train_split: str,
+        split: str,
+        source: str = "",
+        shots: Sequence[int] = SHOTS,
+        crop: str = "resize",
+        crop_fraction: float = 0.0,
     ) -> "FewShot":
-        """From `fields` (train_split, split, shots; source, by default the one to train on)."""
-        spec = fields.source or config.data.source
+        """Where source or crop_fraction are not given, the run's own are taken.
+
+        The authors resize to a square here, whatever the crop of other evaluations.
+        """
         train, test = (
-            sources.open_source(spec, split, config.image_channels)
-            for split in (fields.train_split, fields.split)
+            sources.open_source(source or config.data.source, part, config.image_channels)
+            for part in (train_split, split)
         )
-        # The authors resize to a square here, whatever the crop of other evaluations.
         features = Features(
             module,
             mesh,
             batch_size=config.batch_size,
-            crop="resize",
-            crop_fraction=config.eval_crop_fraction,
+            crop=crop,
+            crop_fraction=crop_fraction or config.eval_crop_fraction,
+            skip_broken=config.data.skip_broken,
         )
-        return cls(features, train, test, fields.shots)
+        return cls(features, train, test, shots)
 
     def run(self, params: Any) -> dict[str, float]:
         """Accuracy for each number of shots, the mean over seeds, as "5shot"."""
-        train, train_labels = self._features(params, self._train)
-        test, test_labels = self._features(params, self._test)
+        train, train_labels, indices = self._features(params, self._train)
+        test, test_labels, _ = self._features(params, self._test)
+        row = np.full(len(self._train), -1)  # of each training image; none for a broken one
+        row[indices] = np.arange(len(indices))
         result = {}
         for shots in self._shots:
             accuracies = []
             for drawn in self._drawn[:, :, :shots]:
-                few = drawn.ravel()
-                predict = fit(train[few], train_labels[few], len(drawn))
-                accuracies.append((predict(test) == test_labels).mean())
+                few = row[drawn.ravel()]
+                few = few[few >= 0]
+                solution = fit(train[few], train_labels[few], len(drawn))
+                accuracies.append(accuracy(*solution, test, test_labels))
             result[f"{shots}shot"] = float(np.mean(accuracies))
         return result
 
@@ -91,8 +118,10 @@ def _draw(labels: np.ndarray, num_classes: int, count: int, seed: int) -> np.nda
     return np.stack([rng.permutation(np.where(labels == k)[0])[:count] for k in range(num_classes)])
 
 
-def fit(features: np.ndarray, labels: np.ndarray, num_classes: int, l2: float = L2):
-    """Solves the regularised least squares.
+def fit(
+    features: np.ndarray, labels: np.ndarray, num_classes: int, l2: float = L2
+) -> tuple[np.ndarray, np.ndarray]:
+    """Solves the regularised least squares, in float64.
 
     Args:
         features: [n, c].
@@ -101,20 +130,28 @@ def fit(features: np.ndarray, labels: np.ndarray, num_classes: int, l2: float = 
         l2: factor of the squared weights.
 
     Returns:
-        A function of features [m, c] to predicted classes [m].
+        (weights [c, k], bias [k]), both float64, for features as they are: the standardisation is
+        part of them, which spares a standardised copy of all test features.
     """
+    features = features.astype(np.float64)
     mean, deviation = features.mean(0), features.std(0) + 1e-5
-
-    def standardise(x: np.ndarray, dtype: Any) -> np.ndarray:
-        x = ((x - mean) / deviation).astype(dtype)
-        return np.pad(x, ((0, 0), (0, 1)), constant_values=BIAS)
-
-    x = standardise(features, np.float64)
+    x = np.pad((features - mean) / deviation, ((0, 0), (0, 1)), constant_values=BIAS)
     y = 2.0 * np.eye(num_classes)[labels] - 1.0
     n, c = x.shape
     if n >= c:
-        weights = np.linalg.solve(x.T @ x + l2 * np.eye(c), x.T @ y)
-    else:  # the same solution from the smaller system
-        weights = x.T @ np.linalg.solve(x @ x.T + l2 * np.eye(n), y)
-    weights = weights.astype(np.float32)
-    return lambda new: (standardise(new, np.float32) @ weights).argmax(-1)
+        solution = solve(x.T @ x + l2 * np.eye(c), x.T @ y, assume_a="pos")
+    else:  # the same from the smaller system
+        solution = x.T @ solve(x @ x.T + l2 * np.eye(n), y, assume_a="pos")
+    weights = solution[:-1] / deviation[:, None]
+    return weights, BIAS * solution[-1] - mean @ weights
+
+
+def accuracy(
+    weights: np.ndarray, bias: np.ndarray, features: np.ndarray, labels: np.ndarray
+) -> float:
+    """The share of examples [n, c] whose largest output is their label [n]; see `fit`."""
+    right = 0
+    for first in range(0, len(features), CHUNK):
+        part = slice(first, first + CHUNK)
+        right += np.sum((features[part] @ weights + bias).argmax(-1) == labels[part])
+    return float(right) / len(features)

@@ -131,11 +131,12 @@ def _steps(
         params = layout.to_everywhere(state.params)
         try:
             with preemption.interrupting():
-                result = evaluators.run(evaluations, params, step)
+                result = evaluators.run(evaluations, params, step, is_last=step == total)
         except Interrupted:
             stop(step)
-        log.info("step %d/%d  %s", step, total, evaluators.log_line(result))
-        writer.scalars(step, result)
+        if result:  # all evaluators may wait for the end
+            log.info("step %d/%d  %s", step, total, evaluators.log_line(result))
+            writer.scalars(step, result)
 
     def stop(step: int) -> None:
         report(step, meter.finish(step))
