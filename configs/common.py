@@ -23,6 +23,7 @@ def base() -> ml_collections.ConfigDict:
     config.augment = ml_collections.ConfigDict()
 
     # --- the model: variant, or widths; see mlp_mixer/models/mixer.py ---
+    config.architecture = "mixer"  # or vit, bit: what the paper compares with
     config.model = ml_collections.ConfigDict()
     config.model.stoch_depth = 0.0  # drop probability of the last block
     config.dtype = "auto"  # float32 on CPU, bfloat16 on TPU and GPU

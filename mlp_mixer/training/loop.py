@@ -10,6 +10,7 @@ import ml_collections
 from mlp_mixer.data import pipeline
 from mlp_mixer.data.sources import Source
 from mlp_mixer.evaluation import evaluators
+from mlp_mixer.models.mixer import MlpMixer
 from mlp_mixer.training import metrics, setup
 from mlp_mixer.training import workdir as run
 from mlp_mixer.training.checkpoint import Checkpoints, latest_step
@@ -54,7 +55,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
         if not result:
             log.info("the run in %s was finished already", workdir)
             result = evaluators.run(evaluations, params, recipe.total_steps)
-        if jax.process_index() == 0:
+        # The published format is for Mixers, and cannot say that one sees permuted pixels.
+        if jax.process_index() == 0 and isinstance(recipe.module, MlpMixer):
             save(workdir / run.WEIGHTS_FILE, params, recipe.module)
     return result
 

@@ -12,7 +12,8 @@ import optax
 
 from mlp_mixer.data import sources
 from mlp_mixer.data.augment import Augment
-from mlp_mixer.models import mixer
+from mlp_mixer.models import bit, mixer, vit
+from mlp_mixer.models.permuted import Permuted
 from mlp_mixer.training import losses, optimizer, parallel
 from mlp_mixer.training.mixup import Mixup
 from mlp_mixer.training.step import Step, TrainState, make_train_step
@@ -22,6 +23,9 @@ from mlp_mixer.weights.load import load
 log = logging.getLogger(__name__)
 
 Config = ml_collections.ConfigDict
+
+# What config.architecture may be; config.model goes to its create().
+ARCHITECTURES = {"mixer": mixer, "vit": vit, "bit": bit}
 
 # A part of an accumulated batch has at most as many numbers as the tokens of 32 images have in
 # B/16: what fits the on-chip memory of a TPU v5e, where it makes a step faster (docs/tpu_plans.md).
@@ -64,7 +68,7 @@ class Recipe:
         eval_every, checkpoint_every: steps between two evaluations or checkpoints.
     """
 
-    module: mixer.MlpMixer
+    module: Any
     layout: parallel.Replicated
     step: Step
     optimizer: optax.GradientTransformation
@@ -122,25 +126,30 @@ def make_recipe(
 
 
 def _auto_accum_steps(
-    config: Config, module: mixer.MlpMixer, layout: parallel.Replicated, platform: str
+    config: Config, module: Any, layout: parallel.Replicated, platform: str
 ) -> int:
-    """The fewest parts that are small enough for a TPU's on-chip memory; 1 elsewhere."""
+    """The fewest parts of a Mixer that are small enough for a TPU's on-chip memory; else 1."""
     rows = config.batch_size // layout.mesh.size
-    if platform != "tpu" or not rows:
+    if platform != "tpu" or not rows or not isinstance(module, mixer.MlpMixer):
         return 1
     tokens = module.grid[0] * module.grid[1]
     most = max(1, PART_ACTIVATIONS // (tokens * module.hidden_dim))
     return next(parts for parts in range(1, rows + 1) if rows % parts == 0 and rows <= most * parts)
 
 
-def make_model(config: Config, num_classes: int, platform: str | None = None) -> mixer.MlpMixer:
-    """The model, at the size that it is trained at.
+def make_model(config: Config, num_classes: int, platform: str | None = None) -> Any:
+    """The model: config.architecture, behind the permutation config.permuted if there is one.
 
-    `init_image_size` and `init_patch_size` are the sizes that the weights of init_from were trained
-    at, `init_resize` is the way from there to the config's own; see `weights.resolution`. They are
-    fields of the config because the widths of the model depend on them.
+    A Mixer is made at the size that it is trained at. `init_image_size` and `init_patch_size` are
+    the sizes that the weights of init_from were trained at, `init_resize` is the way from there to
+    the config's own; see `weights.resolution`. They are fields of the config because the widths of
+    the model depend on them.
     """
-    module = mixer.create(
+    if config.architecture not in ARCHITECTURES:
+        raise ValueError(
+            f"unknown architecture {config.architecture!r}; use one of {', '.join(ARCHITECTURES)}"
+        )
+    module = ARCHITECTURES[config.architecture].create(
         num_classes=num_classes,
         image_size=config.image_size,
         image_channels=config.image_channels,
@@ -148,6 +157,13 @@ def make_model(config: Config, num_classes: int, platform: str | None = None) ->
         dtype=compute_dtype(config.dtype, platform or jax.default_backend()),
         **config.model,
     )
+    if permuted := config.get("permuted"):
+        module = Permuted(module, **permuted)
+        module.pixel_order()  # raises where it is not possible
+    if not isinstance(module, mixer.MlpMixer):
+        if config.get("init_from"):
+            raise ValueError("init_from is for Mixers that see pixels in their order only")
+        return module
     init = module.clone(
         image_size=mixer.as_pair(config.get("init_image_size") or module.image_size),
         patch_size=mixer.as_pair(config.get("init_patch_size") or module.patch_size),
@@ -167,7 +183,7 @@ def compute_dtype(name: str, platform: str) -> Any:
     return dtypes[name]
 
 
-def initial_params(config: Config, module: mixer.MlpMixer) -> dict[str, Any]:
+def initial_params(config: Config, module: Any) -> dict[str, Any]:
     """Random parameters, or those of `init_from`, with a new head unless `init_head` is "keep".
 
     Raises:
@@ -207,6 +223,6 @@ def _init_resize(config: Config) -> str:
     return config.get("init_resize", "auto")
 
 
-def random_params(config: Config, module: mixer.MlpMixer) -> dict[str, Any]:
+def random_params(config: Config, module: Any) -> dict[str, Any]:
     """Fresh parameters for the config's seed."""
     return mixer.init(module, config.seed)

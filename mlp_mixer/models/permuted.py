@@ -1,0 +1,107 @@
+"""A model that sees the pixels of every image in another order, as in the paper's section 3.4."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from mlp_mixer.models.checks import as_pair, tile
+
+ORDERS = ("patches", "pixels")
+
+
+class Permuted(nn.Module):
+    """Another model behind a fixed permutation of the pixels, the same for all images.
+
+    It stands behind everything that is done to images on the host, such as crops and flips, and
+    acts in training and evaluation alike. Parameters have the names of the model's own.
+
+    Attributes:
+        model: the model; see `models.mixer.MlpMixer` for its interface.
+        order: "patches" shuffles the patches, and the pixels inside all patches in one and the same
+            way; "pixels" shuffles the pixels of the whole image.
+        patch_size: (height, width) in pixels, of the patches that are shuffled.
+        seed: of the permutation.
+    """
+
+    model: Any
+    order: str
+    patch_size: tuple[int, int]
+    seed: int = 0
+
+    def setup(self):
+        nn.share_scope(self, self.model)
+
+    def __call__(self, images: jax.Array, **options: Any) -> Any:
+        """What the model returns for the permuted images [n, h, w, c]; see its __call__."""
+        if images.shape[1:3] == self.image_size:  # else the model says what is wrong
+            images = permute(images, self.pixel_order())
+        return self.model(images, **options)
+
+    def pixel_order(self) -> np.ndarray:
+        """int [h * w]: which pixel of the image comes to each place, both in raster order."""
+        return make_order(self.order, self.image_size, self.patch_size, self.seed)
+
+    def clone(self, *, num_classes: int | None = None, **changes: Any) -> "Permuted":
+        """As nn.Module.clone; another num_classes goes to the model."""
+        if num_classes is not None:
+            changes["model"] = self.model.clone(num_classes=num_classes)
+        return super().clone(**changes)
+
+    @property
+    def num_classes(self) -> int:
+        return self.model.num_classes
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self.model.image_size
+
+    @property
+    def image_channels(self) -> int:
+        return self.model.image_channels
+
+
+def permute(images: jax.Array, order: np.ndarray) -> jax.Array:
+    """Images [n, h, w, c] with their pixels in another order; see `Permuted.pixel_order`."""
+    n, h, w, c = images.shape
+    return images.reshape(n, h * w, c)[:, order].reshape(images.shape)
+
+
+def make_order(
+    order: str, image_size: tuple[int, int], patch_size: int | tuple[int, int], seed: int
+) -> np.ndarray:
+    """The permutation that an order's name stands for; see `Permuted`.
+
+    Raises:
+        ValueError: there is no order of that name, or the patches do not tile the image.
+    """
+    rng = np.random.default_rng(seed)
+    h, w = image_size
+    if order == "pixels":
+        return rng.permutation(h * w)
+    if order != "patches":
+        raise ValueError(f"unknown order of pixels {order!r}; use {' or '.join(ORDERS)}")
+    ph, pw = as_pair(patch_size)
+    rows, columns = tile(image_size, (ph, pw))
+    return patch_order(image_size, (ph, pw), rng.permutation(rows * columns), rng.permutation(ph * pw))
+
+
+def patch_order(
+    image_size: tuple[int, int],
+    patch_size: tuple[int, int],
+    patches: np.ndarray,
+    inside: np.ndarray,
+) -> np.ndarray:
+    """The order of an image's pixels in which its patches, and the pixels inside them, are moved.
+
+    Args:
+        image_size: (height, width).
+        patch_size: (height, width), which tiles the image.
+        patches: int [s]: which patch comes to each place, in raster order.
+        inside: int [p]: which pixel of a patch comes to each place of every patch.
+    """
+    (h, w), (ph, pw) = image_size, patch_size
+    pixels = np.arange(h * w).reshape(h // ph, ph, w // pw, pw).swapaxes(1, 2)  # patches first
+    pixels = pixels.reshape(-1, ph * pw)[patches][:, inside]
+    return pixels.reshape(h // ph, w // pw, ph, pw).swapaxes(1, 2).reshape(-1)
