@@ -84,7 +84,9 @@ def make_order(
         raise ValueError(f"unknown order of pixels {order!r}; use {' or '.join(ORDERS)}")
     ph, pw = as_pair(patch_size)
     rows, columns = tile(image_size, (ph, pw))
-    return patch_order(image_size, (ph, pw), rng.permutation(rows * columns), rng.permutation(ph * pw))
+    return patch_order(
+        image_size, (ph, pw), rng.permutation(rows * columns), rng.permutation(ph * pw)
+    )
 
 
 def patch_order(

@@ -2,10 +2,13 @@
 
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 import ml_collections
+import numpy as np
 
 from mlp_mixer.data import pipeline
 from mlp_mixer.data.sources import Source
@@ -48,9 +51,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
             state = _first_state(recipe, params, start, checkpoints)
             del params  # the state has them; two copies may not fit
             _log_start(recipe, source, state)
-            state, result = _steps(
-                config, recipe, source, evaluations, state, workdir, checkpoints, preemption
-            )
+            training = _Training(config, recipe, evaluations, workdir, checkpoints, preemption)
+            state, result = training.run(source, state)
         params = recipe.layout.to_everywhere(state.params)
         if not result:
             log.info("the run in %s was finished already", workdir)
@@ -88,87 +90,102 @@ def _log_start(recipe: Recipe, source: Source, state: TrainState) -> None:
     )  # fmt: skip
 
 
-def _steps(
-    config: ml_collections.ConfigDict,
-    recipe: Recipe,
-    source: Source,
-    evaluations: dict[str, evaluators.Evaluator],
-    state: TrainState,
-    workdir: Path,
-    checkpoints: Checkpoints,
-    preemption: Preemption,
-) -> tuple[TrainState, dict[str, float]]:
-    """All steps that are left, with what is due between them."""
-    layout, total, start = recipe.layout, recipe.total_steps, int(state.step)
-    train_step = layout.jit_step(recipe.step, state)
-    batches = pipeline.train_batches(
-        source,
-        setup.make_augment(config),
-        batch_size=config.batch_size,
-        seed=config.seed,
-        start=start,
-        in_memory=config.data.in_memory,
-        workers=config.data.workers,
-        skip_broken=config.data.skip_broken,
-        process=(jax.process_index(), jax.process_count()),
-    )
-    writer = metrics.Writer(workdir, start)
-    meter = metrics.Meter(config.batch_size, total, config.log_every_steps)
-    result: dict[str, float] = {}
+class _Training:
+    """The steps that are left of a run, and what is due between them."""
 
-    def report(step: int, values: dict[str, float] | None) -> None:
-        if values:
-            values["lr"] = float(recipe.schedule(step - 1))
-            log.info("%s", metrics.log_line(step, total, values))
-            writer.scalars(step, {f"train/{name}": value for name, value in values.items()})
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        recipe: Recipe,
+        evaluations: dict[str, evaluators.Scheduled],
+        workdir: Path,
+        checkpoints: Checkpoints,
+        preemption: Preemption,
+    ):
+        self._config, self._recipe, self._workdir = config, recipe, workdir
+        self._evaluations, self._checkpoints = evaluations, checkpoints
+        self._preemption = preemption
+        self._meter = metrics.Meter(config.batch_size, recipe.total_steps, config.log_every_steps)
 
-    def is_due(step: int) -> bool:
-        return step % recipe.eval_every == 0 or step == total
-
-    def evaluated_already() -> bool:
-        return metrics.evaluated(workdir, start)
-
-    def evaluate(step: int) -> None:
-        nonlocal result
-        params = layout.to_everywhere(state.params)
+    def run(self, source: Source, state: TrainState) -> tuple[TrainState, dict[str, float]]:
+        """The state after the last step, and the scalars of the last evaluation."""
+        layout, total, start = self._recipe.layout, self._recipe.total_steps, int(state.step)
+        train_step = layout.jit_step(self._recipe.step, state)
+        batches = self._batches(source, start)
+        self._writer = metrics.Writer(self._workdir, start)
+        profile = metrics.Profile(self._workdir, start, self._config.profile_steps)
+        result: dict[str, float] = {}
         try:
-            with preemption.interrupting():
-                result = evaluators.run(evaluations, params, step, is_last=step == total)
+            # A run that was asked to end leaves the evaluation that is under way, and saves.
+            if start and self._evaluation_is_due(start) and not self._was_evaluated(start):
+                result = self._evaluate(start, state)
+            with metrics.progress(start, total) as bar, profile:
+                for step in range(start + 1, total + 1):
+                    batch = layout.to_devices(next(batches))
+                    state, values = train_step(state, batch)
+                    self._report(step - 1, self._meter.add(step, values))
+                    profile.after(step)
+                    bar.update()
+                    evaluate = self._evaluation_is_due(step)
+                    save = step % self._recipe.checkpoint_every == 0 or step == total
+                    if evaluate or save:
+                        self._meter.flush()  # raises where the state is not finite: not saved then
+                        paused = time.perf_counter()
+                        if evaluate:
+                            result = self._evaluate(step, state)
+                        # After the evaluation: its metrics are written when the checkpoint exists.
+                        if save:
+                            self._checkpoints.save(step, layout.to_global(state))
+                        self._meter.pause(time.perf_counter() - paused)
+                    self._checkpoints.check()
+                    if step < total and self._preemption.reached(step):
+                        self._stop(step, state)
+            self._report(total, self._meter.finish(total))
+        finally:
+            self._writer.close()
+        return state, result
+
+    def _batches(self, source: Source, start: int) -> Iterator[dict[str, np.ndarray]]:
+        config = self._config
+        return pipeline.train_batches(
+            source,
+            setup.make_augment(config),
+            batch_size=config.batch_size,
+            seed=config.seed,
+            start=start,
+            in_memory=config.data.in_memory,
+            workers=config.data.workers,
+            skip_broken=config.data.skip_broken,
+            process=(jax.process_index(), jax.process_count()),
+        )
+
+    def _evaluation_is_due(self, step: int) -> bool:
+        return step % self._recipe.eval_every == 0 or step == self._recipe.total_steps
+
+    def _was_evaluated(self, step: int) -> bool:
+        return bool(run.from_process_0(lambda: metrics.evaluated(self._workdir, step)))
+
+    def _evaluate(self, step: int, state: TrainState) -> dict[str, float]:
+        total = self._recipe.total_steps
+        params = self._recipe.layout.to_everywhere(state.params)
+        try:
+            with self._preemption.interrupting():
+                result = evaluators.run(self._evaluations, params, step, is_last=step == total)
         except Interrupted:
-            stop(step)
+            self._stop(step, state)
         if result:  # all evaluators may wait for the end
             log.info("step %d/%d  %s", step, total, evaluators.log_line(result))
-            writer.scalars(step, result)
+            self._writer.scalars(step, result)
+        return result
 
-    def stop(step: int) -> None:
-        report(step, meter.finish(step))
-        checkpoints.save(step, layout.to_global(state))
-        checkpoints.wait()
-        preemption.exit(step)
+    def _report(self, step: int, values: dict[str, float] | None) -> None:
+        if values:
+            values["lr"] = float(self._recipe.schedule(step - 1))
+            log.info("%s", metrics.log_line(step, self._recipe.total_steps, values))
+            self._writer.scalars(step, {f"train/{name}": x for name, x in values.items()})
 
-    try:
-        # A run that was asked to end leaves the evaluation that is under way, and saves.
-        if start and is_due(start) and not run.from_process_0(evaluated_already):
-            evaluate(start)
-        with metrics.progress(start, total) as bar:
-            for step in range(start + 1, total + 1):
-                batch = layout.to_devices(next(batches))
-                state, values = train_step(state, batch)
-                report(step - 1, meter.add(step, values))
-                bar.update()
-                if is_due(step) or step % recipe.checkpoint_every == 0:
-                    meter.flush()  # raises where the state is not finite, before it is saved
-                    paused = time.perf_counter()
-                    if is_due(step):
-                        evaluate(step)
-                    # After the evaluation: its metrics are written when the checkpoint exists.
-                    if step % recipe.checkpoint_every == 0 or step == total:
-                        checkpoints.save(step, layout.to_global(state))
-                    meter.pause(time.perf_counter() - paused)
-                checkpoints.check()
-                if step < total and preemption.reached(step):
-                    stop(step)
-        report(total, meter.finish(total))
-    finally:
-        writer.close()
-    return state, result
+    def _stop(self, step: int, state: TrainState) -> NoReturn:
+        self._report(step, self._meter.finish(step))
+        self._checkpoints.save(step, self._recipe.layout.to_global(state))
+        self._checkpoints.wait()
+        self._preemption.exit(step)

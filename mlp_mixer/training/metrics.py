@@ -159,6 +159,39 @@ class Meter:
         }
 
 
+class Profile:
+    """Records some steps for TensorBoard's profile tab, into WORKDIR/plugins/profile."""
+
+    SKIPPED = 10  # steps before: compiling and warming up
+
+    def __init__(self, workdir: Path, start: int, steps: int):
+        """Records `steps` steps, none for 0."""
+        self._workdir, self._first, self._last = workdir, start + self.SKIPPED, None
+        if steps:
+            self._last = self._first + steps
+        self._running = False
+
+    def __enter__(self) -> "Profile":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._stop()
+
+    def after(self, step: int) -> None:
+        """To be called after each step was started."""
+        if self._last and step == self._first:
+            jax.profiler.start_trace(str(self._workdir))
+            self._running = True
+        elif step == self._last:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._running:
+            jax.profiler.stop_trace()
+            self._running = False
+            log.info("a profile is in %s; tensorboard --logdir shows it", self._workdir)
+
+
 @contextlib.contextmanager
 def progress(start: int, total: int) -> Iterator[tqdm]:
     """A progress bar where a person watches; log lines then appear above it."""

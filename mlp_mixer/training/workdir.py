@@ -27,7 +27,14 @@ from jax.experimental import multihost_utils
 log = logging.getLogger(__name__)
 
 # Fields that may change between the parts of a run: they change nothing but the order of sums.
-MAY_DIFFER = ("layout", "accum_steps", "log_every_steps", "keep_checkpoints", "data.workers")
+MAY_DIFFER = (
+    "layout",
+    "accum_steps",
+    "log_every_steps",
+    "keep_checkpoints",
+    "data.workers",
+    "profile_steps",
+)
 
 CONFIG_FILE, CLASSES_FILE, WEIGHTS_FILE = "config.json", "classes.txt", "model.npz"
 LOCK_FILE = "lock"
