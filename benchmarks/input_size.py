@@ -160,7 +160,7 @@ def _through(args, size: tuple[int, int]) -> str:
                 (partial / split / class_name).mkdir(parents=True, exist_ok=True)
             for i in range(len(source)):
                 image, label = source[i]
-                image = images.resize(images.resize_and_crop(image, size, 1.0), TRAINED)
+                image = images.resize(images.eval_view(image, size), TRAINED)
                 path = partial / split / source.class_names[label] / f"{i:06}.png"
                 cv2.imwrite(str(path), image[..., ::-1])
         partial.rename(folder)

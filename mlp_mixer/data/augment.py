@@ -70,7 +70,7 @@ class Augment:
         elif self.random_crop:
             image = random_crop(image, rng, self.size, self.random_crop)
         else:
-            image = images.resize_and_crop(image, self.size, 1.0)
+            image = images.eval_view(image, self.size)
         return self.batch(image[None], rng)[0]
 
     def batch(self, batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:

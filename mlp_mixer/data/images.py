@@ -158,11 +158,6 @@ def check_crop(crop: str, fraction: float) -> None:
         raise ValueError(f"an evaluation crop sees a fraction over 0 and up to 1, not {fraction}")
 
 
-def resize_and_crop(image: np.ndarray, size: tuple[int, int], fraction: float) -> np.ndarray:
-    """`eval_view` with the crop "resmall"."""
-    return eval_view(image, size, "resmall", fraction)
-
-
 def _resmall(image: np.ndarray, cover: list[int]) -> np.ndarray:
     h, w = image.shape[:2]
     scale = max(cover[0] / h, cover[1] / w)

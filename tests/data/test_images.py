@@ -87,12 +87,12 @@ def test_a_broken_file_is_named_with_its_folder(tmp_path, kind, damage):
 def test_the_evaluation_view_is_the_shorter_side_resized_and_the_middle_cut_out():
     # A ramp along the width: after resizing 256/128 times, column x holds about x / 2 + 1/4.
     ramp = np.tile(np.arange(200, dtype=np.uint8)[None, :, None], (128, 1, 3))
-    view = images.resize_and_crop(ramp, (224, 224), 0.875)
+    view = images.eval_view(ramp, (224, 224), "resmall", 0.875)
     assert view.shape == (224, 224, 3)
     left = (400 - 224) // 2
     expected = (np.arange(left, left + 224) + 0.5) / 2 - 0.5
     assert np.abs(view[100, :, 0] - expected).max() <= 1
-    same = images.resize_and_crop(ramp[:, :128], (128, 128), 1.0)
+    same = images.eval_view(ramp[:, :128], (128, 128))
     np.testing.assert_array_equal(same, ramp[:, :128])
 
 
