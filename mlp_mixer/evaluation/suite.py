@@ -4,6 +4,8 @@ What cannot be measured, for want of a data set or a transfer, is a dash with it
 """
 
 import argparse
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -29,6 +31,7 @@ TRANSFERS = {
 }
 CROP, CROP_FRACTION = "resmall", 0.875  # of Table 3
 PRETRAINED_ON = {"imagenet1k": "ImageNet", "imagenet21k": "ImageNet-21k"}  # folders of RELEASED
+COLUMNS = ("ImageNet", "ReaL", "Avg 5")
 MISSING = "–"
 
 
@@ -36,53 +39,49 @@ def report(args: argparse.Namespace) -> str:
     """Measures what it can; see `evaluate` for the arguments.
 
     Raises:
-        ValueError: a transfer is of another model, or not of the four data sets.
+        ValueError: a transfer is of another model, or not on one of the four data sets.
     """
     classifier = load_classifier(args.checkpoint, args.image_size, args.patch_size, args.resize)
-    crop, fraction = args.crop or CROP, args.crop_fraction or CROP_FRACTION
-    name, px = variant(args.checkpoint, classifier.module), classifier.module.image_size[0]
-    accuracies, notes = _read_transfers(args.transfers, name, classifier.module.image_size, crop)
-    imagenet = args.source or IMAGENET
-    real = (imagenet, "real") if imagenet.startswith("folder:") else (REAL, "validation")
-    found = {}
-    for column, source in {"ImageNet": (imagenet, "validation"), "ReaL": real}.items():
-        try:
-            found[column] = _accuracy(classifier, source, crop, fraction, args.batch_size)
-        except (ValueError, OSError) as error:
-            notes.append(f"{column}: {error}")
-    five = [found.get("ImageNet"), *(accuracies.get(task) for task in TRANSFERS)]
-    if missing := [task for task in TRANSFERS if task not in accuracies]:
+    classifier = replace(
+        classifier, crop=args.crop or CROP, crop_fraction=args.crop_fraction or CROP_FRACTION
+    )
+    module, name = classifier.module, variant(args.checkpoint, classifier.module)
+    transfers, notes = _read_transfers(args.transfers, name, module.image_size, classifier.crop)
+    found = _accuracies(classifier, args.source, args.batch_size, notes)
+    if missing := [task for task in TRANSFERS if task not in transfers]:
         notes.append(f"Avg 5: needs --transfers with finished runs on {', '.join(missing)}")
     elif "ImageNet" in found:
-        found["Avg 5"] = float(np.mean(five))
-
+        found["Avg 5"] = float(np.mean([found["ImageNet"], *transfers.values()]))
     dtype = setup.compute_dtype("auto", jax.default_backend())
-    best = throughput.measure(classifier.module.clone(dtype=dtype), classifier.params)
-    device = jax.local_devices()[0]
+    speed = throughput.measure(module.clone(dtype=dtype), classifier.params)
+
+    measured = *map(found.get, COLUMNS), speed.images_per_second
+    rows = [("", *COLUMNS, "images/s"), _cells("this model", *measured)]
     data = args.pretraining or pretrained_on(args.checkpoint)
-    cover = "x".join(str(round(side / fraction)) for side in classifier.module.image_size)
-    seen = "x".join(map(str, classifier.module.image_size))
-    rows = [
-        ("", "ImageNet", "ReaL", "Avg 5", "images/s"),
-        _cells("this model", *map(found.get, ("ImageNet", "ReaL", "Avg 5")), best[0]),
-    ]
-    for row in paper.published(f"Mixer-{name}", px, data):
+    for row in paper.published(f"Mixer-{name}", module.image_size[0], data):
         label = f"published: {row.model}, {row.data}, {row.px} px, {row.epochs} epochs"
         rows.append(_cells(label, row.imagenet, row.real, row.avg5, row.throughput))
+    seen = _by(module.image_size)
     if len(rows) == 2:
-        about = f"{name or 'these widths'} at {seen} pixels" + (f" from {data}" if data else "")
-        notes.append(f"published: Table 3 has no Mixer of {about}")
-    lines = [
-        cli.table(rows),
-        "",
-        f"crop: {crop}, to {cover} and the middle {seen} of it. Table 3 has resmall, to 256x256 "
-        "and 224x224 of it; Table 2 has resize.",
-        f"images/s: here on one {device.device_kind} device ({device.platform}) in "
-        f"{np.dtype(dtype).name}, at batch size {best.batch_size}; published on one TPUv3 core.",
-        *(f"{task}: {value:.2f}" for task, value in accuracies.items()),
-        *(f"{MISSING} {note}" for note in notes),
-    ]
-    return "\n".join(lines)
+        notes.append(
+            f"published: Table 3 has no Mixer {name or 'of these widths'} at {seen} pixels"
+            + (f" from {data}" if data else "")
+        )
+    resized = _by(round(side / classifier.crop_fraction) for side in module.image_size)
+    device = jax.local_devices()[0]
+    return "\n".join(
+        [
+            cli.table(rows),
+            "",
+            f"crop: {classifier.crop}, to {resized} and the middle {seen} of it. Table 3 has "
+            "resmall, to 256x256 and 224x224 of it; Table 2 has resize.",
+            f"images/s: here on one {device.device_kind} ({device.platform}) in "
+            f"{np.dtype(dtype).name}, at batch size {speed.batch_size}; published on one TPUv3 "
+            "core.",
+            *(f"{task}: {value:.2f}" for task, value in transfers.items()),
+            *(f"{MISSING} {note}" for note in notes),
+        ]
+    )
 
 
 def variant(checkpoint: str | Path, module: mixer.MlpMixer) -> str | None:
@@ -103,21 +102,28 @@ def pretrained_on(checkpoint: str | Path) -> str | None:
     return PRETRAINED_ON.get(origin.partition("/")[0]) if origin in RELEASED else None
 
 
-def _accuracy(
-    classifier: Classifier, source: tuple[str, str], crop: str, fraction: float, batch_size: int
-) -> float:
-    """Per cent."""
-    opened = sources.open_source(*source, classifier.module.image_channels)
-    evaluation = Classification(
-        classifier.module,
-        opened,
-        parallel.make_mesh(),
-        batch_size=batch_size,
-        crop=crop,
-        crop_fraction=fraction,
-        loss=classifier.loss,
-    )
-    return 100 * evaluation.run(classifier.params)["accuracy"]
+def _accuracies(
+    classifier: Classifier, source: str | None, batch_size: int, notes: list[str]
+) -> dict[str, float]:
+    """Per cent on ImageNet and ReaL; where one is not possible, a note says why."""
+    imagenet = source or IMAGENET
+    real = (imagenet, "real") if imagenet.startswith("folder:") else (REAL, "validation")
+    found = {}
+    for column, where in {"ImageNet": (imagenet, "validation"), "ReaL": real}.items():
+        try:
+            evaluation = Classification(
+                classifier.module,
+                sources.open_source(*where, classifier.module.image_channels),
+                parallel.make_mesh(),
+                batch_size=batch_size,
+                crop=classifier.crop,
+                crop_fraction=classifier.crop_fraction,
+                loss=classifier.loss,
+            )
+            found[column] = 100 * evaluation.run(classifier.params)["accuracy"]
+        except (ValueError, OSError) as error:
+            notes.append(f"{column}: {error}")
+    return found
 
 
 def _read_transfers(
@@ -149,8 +155,9 @@ def _read_transfers(
             notes.append(f"{task}: the run in {workdir} is not finished")
             continue
         found.setdefault(task, []).append(accuracy)
-        if config["eval_crop"] != crop:
-            notes.append(f"{task}: {workdir} was evaluated with the crop {config['eval_crop']}")
+        used = config["evals"]["test"].get("crop") or config["eval_crop"]
+        if used != crop:
+            notes.append(f"{task}: {workdir} was evaluated with the crop {used}, not {crop}")
     return {task: float(np.mean(found[task])) for task in TRANSFERS if task in found}, notes
 
 
@@ -166,6 +173,10 @@ def _cells(label: str, *values: float | None) -> tuple[str, ...]:
     *accuracies, speed = values
     cells = [MISSING if value is None else f"{value:.2f}" for value in accuracies]
     return label, *cells, f"{speed:.0f}" if speed >= 100 else f"{speed:.1f}"
+
+
+def _by(sides: Iterable[int]) -> str:
+    return "x".join(map(str, sides))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

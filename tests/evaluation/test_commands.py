@@ -98,6 +98,14 @@ def test_evaluate_repeats_the_runs_last_evaluation_and_draws_a_sheet(run, workdi
         assert f"accuracy {expected['test/accuracy']:.2%}" in weights
 
 
+def test_evaluate_takes_another_crop_and_a_few_shots(run, workdir):
+    assert "(crop resmall 1)" in run("evaluate", "--checkpoint", workdir)
+    other = run("evaluate", "--checkpoint", workdir, "--crop=resize", "--crop-fraction=0.5")
+    assert "(crop resize 0.5)" in other
+    out = run("evaluate", "--checkpoint", workdir, "--fewshot=digits", "--shots", 1, 5)
+    assert "digits: 1shot" in out and "digits: 5shot" in out and "on 360 images" in out
+
+
 def test_curves_and_filters_draw_pictures(run, workdir, tmp_path):
     out = run("curves", workdir, workdir, "--out", tmp_path / "curves.png")
     assert "test accuracy" in out and (tmp_path / "curves.png").stat().st_size > 10_000
