@@ -61,7 +61,7 @@ def base() -> ml_collections.ConfigDict:
     config.profile_steps = 0  # steps to record for TensorBoard's profile tab, from the 11th on
     config.checkpoint_every_epochs = 0.0
     config.checkpoint_every_steps = 0
-    config.keep_checkpoints = 1
+    config.keep_checkpoints = 2  # the newest, and one to fall back to
     return config
 
 

@@ -1,6 +1,6 @@
 """Pretraining on ImageNet with the paper's extra regularisation (Table 4, first rows).
 
-    python train.py --config=configs/imagenet.py:B/16 --workdir=gs://BUCKET/runs/imagenet_b16
+    python train.py --config=configs/imagenet.py:B/16 --workdir=runs/imagenet_b16
 
 The argument is a variant. Table 4 has B and L; S and H take the same numbers here, which nobody has
 published. Data: TFDS's imagenet2012 as ArrayRecord (docs/data.md), or class folders with

@@ -1,6 +1,6 @@
 """The paper's recipe for JFT-300M, for those who have data of that size (Table 4, last rows).
 
-    python train.py --config=configs/jft.py:H/14 --workdir=gs://BUCKET/runs/jft_h14 \\
+    python train.py --config=configs/jft.py:H/14 --workdir=runs/jft_h14 \\
         --config.data.source=folder:PATH
 
 JFT-300M (300 million images, 18,000 classes) is not public; give a source of your own as folder: or

@@ -12,7 +12,8 @@ CLUSTER=${CLUSTER:?the GKE cluster}
 LOCATION=${LOCATION:?its region or zone, such as us-west4-a}
 TYPE=${TYPE:-v5e-32}         # chips of a slice
 SLICES=${SLICES:-1}
-WORKDIR=${WORKDIR:?where checkpoints go, such as WORKDIR=gs://BUCKET/runs/b16}
+BUCKET=${BUCKET:?the Cloud Storage bucket for checkpoints, without gs://; mounted at /gcs}
+RUN=${RUN:-runs/mixer}       # the folder of this run in the bucket
 DATA=${DATA:-}               # gs://BUCKET/data, mounted read-only at /data
 MANIFEST=${MANIFEST:-}
 # The repository of images that gcluster pushes to, in the project and region of the cluster.
@@ -26,8 +27,8 @@ command=(
   gcluster job submit --name "$NAME" --cluster "$CLUSTER" --location "$LOCATION"
   --compute-type "$TYPE" --num-slices "$SLICES" --restarts 1000 --grace-period 120
   --base-image python:3.12-slim --build-context "$here"
-  --env TFDS_DATA_DIR=/data
-  --command "pip install --quiet -r requirements-tpu.txt && exec python train.py --workdir=$WORKDIR $(printf '%q ' "$@")"
+  --env TFDS_DATA_DIR=/data --mount "gs://$BUCKET;/gcs;rw;options=implicit-dirs"
+  --command "pip install --quiet -r requirements-tpu.txt && exec python train.py --workdir=/gcs/$RUN $(printf '%q ' "$@")"
 )
 if [[ -n $DATA ]]; then
   command+=(--mount "$DATA;/data;ro;options=implicit-dirs")

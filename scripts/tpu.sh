@@ -15,9 +15,11 @@ set -euo pipefail
 NAME=${NAME:-mixer}
 ZONE=${ZONE:-us-west4-a}
 TYPE=${TYPE:-v5litepod-8}    # v5litepod-8 is one host with 8 chips; v5litepod-32 a slice of 8 hosts
-WORKDIR=${WORKDIR:?where checkpoints go, such as WORKDIR=gs://BUCKET/runs/b16}
+BUCKET=${BUCKET:?the Cloud Storage bucket for checkpoints, without gs://}
+RUN=${RUN:-runs/mixer}       # the folder of this run in the bucket
 DISK=${DISK:-}               # a persistent disk with the data set, attached read-only to every host
 POLL=${POLL:-60}             # seconds between two looks at a queued resource
+GCSFUSE=${GCSFUSE:-3.4.0}    # release of Cloud Storage FUSE
 
 here=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -62,7 +64,7 @@ create() {
     --version="$version" ${disk:+"$disk"}
 }
 
-# The image's own Python is 3.10, too old for jax; uv brings its own.
+# The image's own Python is 3.10, too old for jax; uv brings its own. The bucket becomes ~/gcs.
 setup() {
   local archive=/tmp/mlp_mixer.tar.gz
   run git -C "$here" archive --format=tar.gz --output="$archive" HEAD
@@ -72,6 +74,11 @@ mkdir -p mlp_mixer && tar -xzf mlp_mixer.tar.gz -C mlp_mixer && cd mlp_mixer
 python3 -m pip install --quiet --user uv
 ~/.local/bin/uv venv --quiet --allow-existing --python 3.12 .venv
 ~/.local/bin/uv pip install --quiet --python .venv/bin/python -r requirements-tpu.txt
+if ! command -v gcsfuse > /dev/null; then
+  curl -sSfL -o /tmp/gcsfuse.deb https://github.com/GoogleCloudPlatform/gcsfuse/releases/download/v$GCSFUSE/gcsfuse_${GCSFUSE}_amd64.deb
+  sudo apt-get install -qq -y /tmp/gcsfuse.deb
+fi
+mkdir -p ~/gcs && { mountpoint -q ~/gcs || gcsfuse --implicit-dirs $BUCKET ~/gcs; }
 if [[ -b /dev/sdb ]]; then sudo mkdir -p /data && { mountpoint -q /data || sudo mount -o ro,noload /dev/sdb /data; }; fi
 .venv/bin/python -c 'import jax; print(jax.local_device_count(), \"chips or cores here\")' || true"
 }
@@ -81,7 +88,7 @@ train() {
   local arguments
   arguments=$(printf '%q ' "$@")
   on_all "cd mlp_mixer && TFDS_DATA_DIR=/data setsid nohup .venv/bin/python train.py \
---workdir=$WORKDIR $arguments > train.log 2>&1 < /dev/null & echo started"
+--workdir=\$HOME/gcs/$RUN $arguments > train.log 2>&1 < /dev/null & echo started"
 }
 
 logs() {
@@ -98,7 +105,7 @@ delete() {
 }
 
 finished() {
-  gcloud storage ls "$WORKDIR/model.npz" > /dev/null 2>&1
+  gcloud storage ls "gs://$BUCKET/$RUN/model.npz" > /dev/null 2>&1
 }
 
 running() {
@@ -118,7 +125,7 @@ give_up_request() {
   run gcloud compute tpus queued-resources delete "$NAME" --zone="$ZONE" --force --quiet
 }
 
-# WORKDIR/model.npz is written at the end of a run; until it is there the same command goes on.
+# model.npz is written at the end of a run; until it is there the same command goes on.
 spot() {
   if [[ -n ${DRY_RUN:-} ]]; then
     request
@@ -141,7 +148,7 @@ spot() {
     esac
     sleep "$POLL"
   done
-  echo "finished: $WORKDIR/model.npz"
+  echo "finished: gs://$BUCKET/$RUN/model.npz"
   give_up_request
 }
 

@@ -109,7 +109,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
         loop.train(tiny_config, tmp_path)
     failed = int(str(error.value).split()[1])
     kept = [int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
-    assert kept == [failed - 1]
+    assert sorted(kept) == [failed - 2, failed - 1]
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(restore_params(latest(tmp_path))))
     assert not (tmp_path / "model.npz").exists()
 
