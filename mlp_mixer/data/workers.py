@@ -162,8 +162,7 @@ def _process_pool(load: Load, workers: int) -> futures.ProcessPoolExecutor:
 
 def _start_worker(pickled_load: bytes) -> None:
     global _load  # noqa: PLW0603 - a pool's initializer has no other place to leave it
-    for number in (signal.SIGINT, signal.SIGTERM):  # for the main process, which ends its workers
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _load = pickle.loads(pickled_load)  # from our own parent
 

@@ -121,7 +121,7 @@ class _Training:
                 result = self._evaluate(start, state)
             with metrics.progress(start, total) as bar, profile:
                 for step in range(start + 1, total + 1):
-                    batch = layout.to_devices(next(batches))
+                    batch = layout.to_devices(self._next(batches, step, state))
                     state, values = train_step(state, batch)
                     self._report(step - 1, self._meter.add(step, values))
                     profile.after(step)
@@ -158,6 +158,15 @@ class _Training:
             skip_broken=config.data.skip_broken,
             process=(jax.process_index(), jax.process_count()),
         )
+
+    def _next(self, batches: Iterator, step: int, state: TrainState) -> dict[str, np.ndarray]:
+        try:
+            return next(batches)
+        except ChildProcessError:
+            # A SIGTERM to a whole group of processes ends those that load images first.
+            if jax.process_count() == 1 and self._preemption.reached(step - 1):
+                self._stop(step - 1, state)
+            raise
 
     def _evaluation_is_due(self, step: int) -> bool:
         return step % self._recipe.eval_every == 0 or step == self._recipe.total_steps
