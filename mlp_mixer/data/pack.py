@@ -123,18 +123,15 @@ def _write_split(
 def _records(
     source: FolderSource, indices: np.ndarray, features: Any, bar: tqdm
 ) -> Iterator[bytes]:
-    labels, paths = source.labels(), map(source.path, map(int, indices))
+    labels = source.labels()
     with ThreadPoolExecutor(16) as pool:  # most of the time is waiting for the disk
         for first in range(0, len(indices), AT_ONCE):
-            some = indices[first : first + AT_ONCE]
-            files = [next(paths) for _ in some]
-            for index, file, data in zip(
-                some, files, pool.map(Path.read_bytes, files), strict=True
-            ):
+            some = [int(index) for index in indices[first : first + AT_ONCE]]
+            for index, data in zip(some, pool.map(source.read, some), strict=True):
                 example = {
                     "image": io.BytesIO(data),
                     "label": int(labels[index]),
-                    "file_name": file.name,
+                    "file_name": source.path(index).name,
                 }
                 bar.update()
                 yield features.serialize_example(features.encode_example(example))

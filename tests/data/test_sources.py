@@ -1,6 +1,8 @@
 """Digits, folders and TFDS data sets."""
 
+import shutil
 import sys
+import tarfile
 import time
 
 import numpy as np
@@ -192,6 +194,30 @@ def test_folders_that_are_numbers_are_read_in_numeric_order(tmp_path):
     train = open_source(f"folder:{tmp_path}", "train")
     assert train.class_names == tuple(map(str, range(12)))
     assert [train[i][0][0, 0, 0] for i in range(12)] == train.labels().tolist() == list(range(12))
+
+
+def test_a_tar_for_a_class_is_read_as_the_folder_it_was_made_of(imagenet):
+    plain = open_source(f"folder:{imagenet}", "train")
+    expected = [(plain[i][0], plain[i][1]) for i in range(len(plain))]
+    for wnid in ("n01", "n02"):
+        folder = imagenet / "train" / wnid
+        with tarfile.open(f"{folder}.tar", "w") as tar:
+            tar.add(folder, wnid if wnid == "n01" else ".")
+        shutil.rmtree(folder)
+    mixed = open_source(f"folder:{imagenet}", "train")
+    assert mixed.class_names == ("n01", "n02", "n03") and len(mixed) == len(expected)
+    for i, (image, label) in enumerate(expected):
+        np.testing.assert_array_equal(mixed[i][0], image)
+        assert mixed[i][1] == label
+    tar = imagenet / "train" / "n01.tar"
+    whole = tar.read_bytes()
+    for size in (100, 1500, 2100):
+        tar.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=r"n01\.tar (is damaged|ends early)"):
+            open_source(f"folder:{imagenet}", "train")
+    tar.write_bytes(whole.replace(b"JFIF", b"....").replace(b"\xff\xd8\xff", b"\0\0\0"))
+    with pytest.raises(ValueError, match=r"n01_0\.JPEG in folder .*n01\.tar"):
+        open_source(f"folder:{imagenet}", "train")[0]
 
 
 def test_a_flat_validation_folder_takes_its_labels_from_the_file_beside_it(imagenet):
