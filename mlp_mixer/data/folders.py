@@ -4,8 +4,6 @@ import json
 import os
 import re
 import tarfile
-from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mlp_mixer.data import images
+from mlp_mixer.data.class_files import alphabetical, read_classes, read_labels
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 _SUFFIXES = tuple(map(str.encode, IMAGE_SUFFIXES))
@@ -23,7 +22,7 @@ SAME_SPLIT = {"test": ("val",), "val": ("test", "validation"), "validation": ("v
 class FolderSource:
     """PATH/SPLIT/CLASS/image.jpg, and what else ImageNet comes as (docs/data.md).
 
-    Classes are the lines of PATH/classes.txt or classes.tsv (see `read_classes`), or without such a
+    Classes are the lines of PATH/classes.txt or classes.tsv (see `class_files`), or without such a
     file the folders of PATH/train: in alphabetical order, or by number where all are numbers.
 
     The folder of a split may hold
@@ -52,7 +51,7 @@ class FolderSource:
         if present := _subfolders(self._folder):
             self.groups = self._list_class_folders(root, present)
         else:
-            self.groups = [("", *_read_labels(Path(f"{self._folder}.txt"), self.folders))]
+            self.groups = [("", *read_labels(Path(f"{self._folder}.txt"), self.folders))]
         self._firsts = np.cumsum([0, *(len(names) for _, names, _ in self.groups)])
         if not len(self):
             raise ValueError(
@@ -74,7 +73,7 @@ class FolderSource:
                     f"{self._folder} has class folders that {_origin(root)} has not: "
                     f"{', '.join(unknown[:8])}{', ...' if len(unknown) > 8 else ''}"
                 )
-            order = _alphabetical(self.folders)
+            order = alphabetical(self.folders)
             label_of = {folder: int(order[int(folder)]) for folder in present}
         present.sort(key=label_of.__getitem__)
         # Threads, as a disk on the network takes its time for each folder.
@@ -90,7 +89,7 @@ class FolderSource:
         """uint8 [n, classes]."""
         if not path.is_file():
             raise ValueError(f"the split real needs {path}, the ReaL labels (docs/data.md)")
-        real, order = json.loads(path.read_text()), _alphabetical(self.folders)
+        real, order = json.loads(path.read_text()), alphabetical(self.folders)
         labels = np.zeros((len(self), len(self.folders)), np.uint8)
         for i in range(len(self)):
             file = self.path(i).name
@@ -136,40 +135,14 @@ class FolderSource:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int | np.ndarray]:
         path, label = self.path(index), self._labels[index]
-        where = f"{path.name} in folder {path.parent}"
-        image = images.decode(self.read(index), self._channels, where)
+        if self._entry(index)[1].dtype.names:
+            image = images.decode(self.read(index), self._channels, f"{path.name} in {path.parent}")
+        else:
+            image = images.decode_file(path, self._channels)
         return image, label if label.ndim else int(label)
 
     def labels(self) -> np.ndarray:
         return self._labels
-
-
-def read_classes(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Folder names and readable names of the classes, from a file with a line for each class.
-
-    A line is FOLDER, or FOLDER and NAME, or NUMBER, FOLDER and NAME, with tabs between; in the last
-    case the first line may be a heading. A class need not have a folder.
-
-    Raises:
-        ValueError: lines of different kinds, a number that is not the line's, or a folder twice.
-    """
-    rows = [line.split("\t") for line in path.read_text().splitlines() if line.strip()]
-    if rows and len(rows[0]) == 3 and not rows[0][0].isdecimal():
-        del rows[0]
-    if not rows:
-        raise ValueError(f"{path} has no classes")
-    for number, row in enumerate(rows):
-        if len(row) != len(rows[0]) or len(row) > 3:
-            raise ValueError(
-                f"{path}: write FOLDER, FOLDER and NAME, or NUMBER, FOLDER and NAME in every line, "
-                f"with tabs between, not {row}"
-            )
-        if len(row) == 3 and row[0] != str(number):
-            raise ValueError(f"{path}: class {number} has the number {row[0]}")
-    folders = tuple(row[-2] if len(row) > 1 else row[0] for row in rows)
-    if twice := [folder for folder, count in Counter(folders).items() if count > 1]:
-        raise ValueError(f"{path} has {', '.join(twice[:8])} twice")
-    return folders, tuple(row[-1] for row in rows)
 
 
 def _classes(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -190,11 +163,6 @@ def _classes(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _origin(root: Path) -> Path:
     """Where the classes come from, for messages."""
     return next((root / name for name in CLASS_FILES if (root / name).is_file()), root / "train")
-
-
-def _alphabetical(folders: Sequence[str]) -> np.ndarray:
-    """The classes in the order in which files of other makers number them, int [n]."""
-    return np.asarray(sorted(range(len(folders)), key=folders.__getitem__))
 
 
 def _split_folder(root: Path, split: str) -> Path:
@@ -238,28 +206,6 @@ def _tar_entries(path: Path) -> np.ndarray:
 
 def _is_image(name: bytes) -> bool:
     return name.lower().endswith(_SUFFIXES) and not name.startswith(b".")
-
-
-def _read_labels(path: Path, folders: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """File names, bytes [n], and labels, int32 [n], of lines "FILE CLASS"."""
-    if not path.is_file():
-        raise ValueError(
-            f"{path.with_suffix('')} has no class folders; images that lie in it side by side need "
-            f"their labels in {path}, with lines such as a.jpg {folders[0]}"
-        )
-    label_of = {str(number): label for number, label in enumerate(_alphabetical(folders))}
-    label_of |= {folder: label for label, folder in enumerate(folders)}
-    names, labels = [], []
-    for line in sorted(filter(str.strip, path.read_text().splitlines())):
-        name, _, folder = line.strip().rpartition(" ")
-        if not name or folder not in label_of:
-            raise ValueError(
-                f"{path}: {line!r} is not a file and one of the {len(folders)} classes, by its "
-                f"folder name or its number in alphabetical order; for instance a.jpg {folders[0]}"
-            )
-        names.append(os.fsencode(name))
-        labels.append(label_of[folder])
-    return np.asarray(names, np.bytes_), np.asarray(labels, np.int32)
 
 
 def _listing(folder: Path, limit: int = 8) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 from etils import epath
 
-from mlp_mixer.data import pack, tfds, tfrecord
+from mlp_mixer.data import pack, prepared, tfrecord
 
 # Without one of these TFDS would prepare the others and say nothing.
 MANUAL_FILES = {
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    folder = epath.Path(args.data_dir).expanduser() if args.data_dir else tfds.data_dir()
+    folder = epath.Path(args.data_dir).expanduser() if args.data_dir else prepared.data_dir()
     if "://" in str(folder):
         raise ValueError(
             f"data sets are prepared on a disk, not in {folder}: give --data-dir, and copy what it "
@@ -54,14 +54,14 @@ def main(args: argparse.Namespace) -> None:
     else:
         name = args.source.removeprefix("tfds:").partition("#")[0]
         _prepare(name, folder, args.manual_dir)
-    builder = tfds.find(name, folder)
+    builder = prepared.find(name, folder)
     splits = ", ".join(
         f"{split} {info.num_examples:,}" for split, info in builder.info.splits.items()
     )
     print(
         f"{builder.data_dir}\n  examples: {splits}\nIn a config: --config.data.source=tfds:{name}"
     )
-    if folder != tfds.data_dir():
+    if folder != prepared.data_dir():
         print(f"with the environment variable TFDS_DATA_DIR={folder}")
 
 
@@ -79,13 +79,13 @@ def _prepare_folder(path: str, name: str | None, folder: Path) -> str:
 
 
 def _prepare(name: str, folder: epath.Path, manual_dir: str | None) -> None:
-    builder = tfds.find(name, folder)
+    builder = prepared.find(name, folder)
     if builder is None:
         _download(name, folder, manual_dir)
-    elif tfds.is_array_record(builder):
+    elif prepared.is_array_record(builder):
         print(f"{name} is prepared already:")
     elif builder.info.file_format.value == "tfrecord":
-        target = Path(folder, tfds.CONVERTED, Path(builder.data_dir).relative_to(folder))
+        target = Path(folder, prepared.CONVERTED, Path(builder.data_dir).relative_to(folder))
         tfrecord.convert(builder, target)
     else:
         raise ValueError(

@@ -5,7 +5,7 @@ of your own that `python -m mlp_mixer prepare` made of a folder. With `#FEATURE`
 `cifar100#coarse_label`, the label is that feature.
 """
 
-import os
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,16 +14,14 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from mlp_mixer.data import images, vtab
-from mlp_mixer.data.folders import read_classes
+from mlp_mixer.data import images, prepared, vtab
+from mlp_mixer.data.class_files import read_classes
 
-# Beside the data sets that TFDS prepared, where `prepare` puts what it converts from TFRecord.
-CONVERTED = "array_record"
 CLASS_NAMES = "classes.tsv"  # readable names of a folder's classes, which need not differ
 
 
 class TfdsSource:
-    """One split of a prepared data set; see `data_dir` for where it is looked for.
+    """One split of a prepared data set; see `prepared.data_dir` for where it is looked for.
 
     The label is what the data set's own description names (`supervised_keys`), else its feature
     `label`, else its only feature of classes. A sequence of classes becomes a multi-hot label: for
@@ -36,7 +34,7 @@ class TfdsSource:
 
         self.name, self._task, self._channels = f"tfds:{name}", task, channels
         name, _, feature = name.partition("#")
-        builder = _prepared(name)
+        builder = prepared.find_array_record(name)
         features = builder.info.features
         if task != vtab.AS_IT_IS:
             feature = task.feature
@@ -62,7 +60,7 @@ class TfdsSource:
         self._is_multi_hot = not task.label and isinstance(
             features[self._label_key], tfds.features.Sequence
         )
-        self._records = _open(self.name, builder, split)
+        self._records, self._files = prepared.open_records(self.name, builder, split)
         read = (self._image_key, self._label_key)
         self._parse = _parser(features, [*read, *({"file_name"} & set(features))])
         self._parse_label = _parser(features, [self._label_key])
@@ -74,10 +72,17 @@ class TfdsSource:
     def __getitem__(self, index: int) -> tuple[np.ndarray, int | np.ndarray]:
         where = f"{self.name}, record {index}"
         try:
-            example = self._parse(self._records[index])
+            record = self._records[index]
+        except RuntimeError as error:
+            message = f"{where} in {self._file(index)} cannot be read: {error}"
+            if "Corrupted" in str(error):  # a checksum is wrong; else it is worth another try
+                raise images.BrokenImage(message) from error
+            raise OSError(message) from error
+        try:
+            example = self._parse(record)
             image, label = example[self._image_key], self._label(example)
-        except Exception as error:  # of three libraries, each with kinds of its own
-            raise ValueError(f"{where} cannot be read: {error}") from error
+        except Exception as error:  # of protobuf, TFDS and NumPy, each with kinds of its own
+            raise images.BrokenImage(f"{where} is damaged: {error}") from error
         if isinstance(image, bytes):
             if file_name := example.get("file_name"):
                 where += f" ({file_name.decode(errors='replace')})"
@@ -85,6 +90,10 @@ class TfdsSource:
         else:
             image = _with_channels(image, self._channels, where)
         return image * np.uint8(self._task.scale) if self._task.scale != 1 else image, label
+
+    def _file(self, index: int) -> str:
+        firsts = np.cumsum([count for _, count in self._files])
+        return self._files[int(np.searchsorted(firsts, index, side="right"))][0]
 
     def _label(self, example: dict[str, Any]) -> int | np.ndarray:
         label = example[self._label_key]
@@ -108,85 +117,15 @@ class TfdsSource:
         firsts = range(0, len(self), at_once)
         bar = tqdm(firsts, f"reading labels of {self.name}", disable=None, leave=False, delay=2)
         for first in bar:
-            yield from self._records.__getitems__(range(first, min(first + at_once, len(self))))
-
-
-def data_dir() -> epath.Path:
-    """Where TFDS keeps data sets: $TFDS_DATA_DIR, or ~/tensorflow_datasets."""
-    folder = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return epath.Path(folder).expanduser()
-
-
-def find(name: str, folder: epath.Path) -> Any | None:
-    """The tfds.core.DatasetBuilder of a data set's files, ArrayRecord before any other format.
-
-    It is looked for in `folder` and in array_record/ in it, and needs no code of the data set's.
-    None where there are no files of it.
-    """
-    import tensorflow_datasets as tfds
-
-    found = None
-    for place in (folder, folder / CONVERTED):
-        try:
-            builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=place)
-        except tfds.core.DatasetNotFoundError:
-            continue
-        if not builder.info.splits:
-            continue
-        if is_array_record(builder):
-            return builder
-        found = found or builder
-    return found
-
-
-def is_array_record(builder: Any) -> bool:
-    return builder.info.file_format is not None and builder.info.file_format.value == "array_record"
-
-
-def _prepared(name: str) -> Any:
-    """The builder of a data set in ArrayRecord; a ValueError says how to get there."""
-    import tensorflow_datasets as tfds
-
-    # Not by tfds.data_source(), which would retry a download for minutes.
-    builder = find(name, data_dir())
-    if builder is not None and is_array_record(builder):
-        return builder
-    mend = f"Once:\n  python -m mlp_mixer prepare {name}\nor set TFDS_DATA_DIR to the folder of it."
-    if builder is not None:
-        raise ValueError(
-            f"tfds:{name} is prepared as {builder.info.file_format.value} in {builder.data_dir}, "
-            f"which has no random access here. {mend}"
-        )
-    try:
-        tfds.builder_cls(name)
-    except tfds.core.DatasetNotFoundError as error:
-        raise ValueError(
-            f"tfds:{name}: TFDS has no data set of this name, and there is none in {data_dir()}"
-        ) from error
-    raise ValueError(f"tfds:{name} is not prepared: no files in {data_dir()}. {mend}")
-
-
-def _open(name: str, builder: Any, split: str) -> Any:
-    """Random access to the records of a split, as bytes."""
-    import tensorflow_datasets as tfds
-
-    try:
-        files = builder.info.splits[split].file_instructions
-        records = builder.as_data_source(
-            split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-        )
-    except (ValueError, KeyError, AssertionError) as error:
-        raise ValueError(
-            f"{name} has no split {split!r}; it has {', '.join(builder.info.splits)}, and parts "
-            "such as train[:98%]"
-        ) from error
-    missing = [file.filename for file in files if not epath.Path(file.filename).exists()]
-    if missing:
-        raise ValueError(
-            f"{name}: of {len(files)} files of {split} {len(missing)} are missing; the first is "
-            f"{missing[0]}"
-        )
-    return records
+            indices = range(first, min(first + at_once, len(self)))
+            try:
+                records = self._records.__getitems__(indices)
+            except RuntimeError as error:
+                raise ValueError(
+                    f"{self.name}: the labels of the records {indices[0]} to {indices[-1]} cannot be "
+                    f"read: {error}"
+                ) from error
+            yield from records
 
 
 def _parser(features: Any, keys: list[str]) -> Callable[[bytes], dict[str, Any]]:
@@ -199,7 +138,7 @@ def _parser(features: Any, keys: list[str]) -> Callable[[bytes], dict[str, Any]]
         for key in keys
         if isinstance(features[key], tfds.features.Image)
     }
-    return lambda record: wanted.deserialize_example_np(record, decoders=skip)
+    return functools.partial(wanted.deserialize_example_np, decoders=skip)
 
 
 def _image_feature(name: str, info: Any) -> str:

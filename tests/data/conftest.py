@@ -31,7 +31,7 @@ def write_tfrecord(path: Path, records: list[bytes]) -> None:
 
 
 def write_array_record(path: Path, records: list[bytes]) -> None:
-    writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")
+    writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1,uncompressed")
     for record in records:
         writer.write(record)
     writer.close()

@@ -7,7 +7,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from mlp_mixer.data import pack, prepare, shards, tfds, tfrecord
+from mlp_mixer.data import pack, prepare, prepared, shards, tfrecord
 from mlp_mixer.data.sources import open_source
 from tests.data.conftest import png
 
@@ -41,8 +41,8 @@ def test_a_converted_data_set_has_the_same_records_and_leaves_the_original_alone
     before = contents(tfrecords)
     run("imagenet2012")
     assert contents(tfrecords) == before
-    builder = tfds.find("imagenet2012", tmp_path)
-    assert tfds.is_array_record(builder) and str(tfrecords) not in str(builder.data_dir)
+    builder = prepared.find("imagenet2012", tmp_path)
+    assert prepared.is_array_record(builder) and str(tfrecords) not in str(builder.data_dir)
     for split, count in (("train", 20), ("validation", 3)):
         source = open_source("tfds:imagenet2012", split)
         assert [(int(source[i][0][0, 0, 0]), source[i][1]) for i in range(count)] == [
@@ -82,7 +82,7 @@ def test_a_damaged_tfrecord_is_named_and_no_data_set_appears(tfrecords, tmp_path
     with pytest.raises(ValueError, match=words) as error:
         run("imagenet2012")
     assert file.name in str(error.value)
-    assert not tfds.is_array_record(tfds.find("imagenet2012", tmp_path))
+    assert not prepared.is_array_record(prepared.find("imagenet2012", tmp_path))
 
 
 def test_a_record_of_another_data_set_is_refused(tfrecords, write_data_set):
@@ -109,7 +109,7 @@ def test_a_conversion_that_is_stopped_shows_nothing_and_goes_on_where_it_was(
     monkeypatch.setattr(tfrecord, "read", stopped)
     with pytest.raises(KeyboardInterrupt):
         run("imagenet2012")
-    assert not tfds.is_array_record(tfds.find("imagenet2012", tmp_path))
+    assert not prepared.is_array_record(prepared.find("imagenet2012", tmp_path))
     monkeypatch.setattr(tfrecord, "read", lambda path: files.append(path) or read(path))
     run("imagenet2012")
     assert len(files) == len(set(files)) == 6  # the first file was not read again
@@ -165,7 +165,7 @@ def test_packing_goes_on_after_a_stop_but_not_if_the_folder_has_changed(
         monkeypatch.setattr(shards, "write", stopped)
         with pytest.raises(KeyboardInterrupt):
             run(f"folder:{images}", name="mine")
-        assert tfds.find("mine", tfds.data_dir()) is None
+        assert prepared.find("mine", prepared.data_dir()) is None
         assert len(written) == 2
         (images / "train" / "n01" / "new.png").write_bytes(png(200))
     (images / "train" / "n01" / "new.png").unlink()

@@ -1,5 +1,7 @@
 """Digits, folders and TFDS data sets."""
 
+import io
+import pickle
 import shutil
 import sys
 import tarfile
@@ -10,6 +12,7 @@ import pytest
 from PIL import Image
 
 from mlp_mixer.data import vtab
+from mlp_mixer.data.images import BrokenImage
 from mlp_mixer.data.sources import open_source, take_per_class
 from tests.data.conftest import png
 
@@ -216,7 +219,7 @@ def test_a_tar_for_a_class_is_read_as_the_folder_it_was_made_of(imagenet):
         with pytest.raises(ValueError, match=r"n01\.tar (is damaged|ends early)"):
             open_source(f"folder:{imagenet}", "train")
     tar.write_bytes(whole.replace(b"JFIF", b"....").replace(b"\xff\xd8\xff", b"\0\0\0"))
-    with pytest.raises(ValueError, match=r"n01_0\.JPEG in folder .*n01\.tar"):
+    with pytest.raises(ValueError, match=r"n01_0\.JPEG in .*n01\.tar"):
         open_source(f"folder:{imagenet}", "train")[0]
 
 
@@ -342,6 +345,27 @@ def test_labels_are_read_without_the_image_and_a_broken_one_names_its_record(wri
     assert [label for _, label in (train[i] for i in range(33))] == list(range(33))
     with pytest.raises(ValueError, match=r"tfds:imagenet2012, record 33 \(33\.JPEG\)"):
         train[33]
+
+
+def test_a_damaged_record_is_named_with_its_file_and_the_others_are_read(write_data_set):
+    pixels = np.random.RandomState(0).randint(0, 255, (8, 32, 32, 3), np.uint8)
+    files = [io.BytesIO() for _ in pixels]
+    for file, image in zip(files, pixels, strict=True):
+        Image.fromarray(image).save(file, "PNG")
+    examples = [{"image": file.getvalue(), "label": i, "id": "x"} for i, file in enumerate(files)]
+    folder = write_data_set("cifar10", {"train": examples}, shards=2)
+    path = folder / "cifar10-train.array_record-00001-of-00002"
+    data = bytearray(path.read_bytes())
+    where = data.find(examples[6]["image"][2000:2100])
+    data[where] ^= 1
+    path.write_bytes(data)
+    train = pickle.loads(pickle.dumps(open_source("tfds:cifar10", "train")))  # as workers get it
+    with pytest.raises(BrokenImage, match=r"tfds:cifar10, record 6 in .*00001-of-00002 cannot be"):
+        train[6]
+    with pytest.raises(ValueError, match=r"tfds:cifar10: .*labels of the records 0 to 7 cannot be"):
+        train.labels()
+    for i in (0, 1, 2, 3, 4, 5, 7):
+        np.testing.assert_array_equal(train[i][0], pixels[i])
 
 
 def test_a_data_set_that_is_not_all_there_is_refused_when_it_is_opened(write_data_set):

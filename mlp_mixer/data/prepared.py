@@ -1,0 +1,92 @@
+"""The files of TFDS data sets: where they are, and whether they are all there."""
+
+import os
+from typing import Any
+
+from etils import epath
+
+# Beside the data sets that TFDS prepared, where `prepare` puts what it converts from TFRecord.
+CONVERTED = "array_record"
+
+
+def data_dir() -> epath.Path:
+    """Where TFDS keeps data sets: $TFDS_DATA_DIR, or ~/tensorflow_datasets."""
+    folder = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return epath.Path(folder).expanduser()
+
+
+def find(name: str, folder: epath.Path) -> Any | None:
+    """The tfds.core.DatasetBuilder of a data set's files, ArrayRecord before any other format.
+
+    It is looked for in `folder` and in array_record/ in it, and needs no code of the data set's.
+    None where there are no files of it.
+    """
+    import tensorflow_datasets as tfds
+
+    found = None
+    for place in (folder, folder / CONVERTED):
+        try:
+            builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=place)
+        except tfds.core.DatasetNotFoundError:
+            continue
+        if not builder.info.splits:
+            continue
+        if is_array_record(builder):
+            return builder
+        found = found or builder
+    return found
+
+
+def is_array_record(builder: Any) -> bool:
+    return builder.info.file_format is not None and builder.info.file_format.value == "array_record"
+
+
+def find_array_record(name: str) -> Any:
+    """The builder of a data set in ArrayRecord; a ValueError says how to get there."""
+    import tensorflow_datasets as tfds
+
+    # Not by tfds.data_source(), which would retry a download for minutes.
+    builder = find(name, data_dir())
+    if builder is not None and is_array_record(builder):
+        return builder
+    mend = f"Once:\n  python -m mlp_mixer prepare {name}\nor set TFDS_DATA_DIR to the folder of it."
+    if builder is not None:
+        raise ValueError(
+            f"tfds:{name} is prepared as {builder.info.file_format.value} in {builder.data_dir}, "
+            f"which has no random access here. {mend}"
+        )
+    try:
+        tfds.builder_cls(name)
+    except tfds.core.DatasetNotFoundError as error:
+        raise ValueError(
+            f"tfds:{name}: TFDS has no data set of this name, and there is none in {data_dir()}"
+        ) from error
+    raise ValueError(f"tfds:{name} is not prepared: no files in {data_dir()}. {mend}")
+
+
+def open_records(name: str, builder: Any, split: str) -> tuple[Any, list[tuple[str, int]]]:
+    """Random access to the records of a split, as bytes, and its files with their numbers of them.
+
+    Raises:
+        ValueError: no such split, or files of it are missing.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        files = builder.info.splits[split].file_instructions
+        records = builder.as_data_source(
+            split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
+    except (ValueError, KeyError, AssertionError) as error:
+        raise ValueError(
+            f"{name} has no split {split!r}; it has {', '.join(builder.info.splits)}, and parts "
+            "such as train[:98%]"
+        ) from error
+    missing = [file.filename for file in files if not epath.Path(file.filename).exists()]
+    if missing:
+        raise ValueError(
+            f"{name}: of {len(files)} files of {split} {len(missing)} are missing; the first is "
+            f"{missing[0]}"
+        )
+    # Without TFDS's wrapper, which carries all that is known of the data set to worker processes.
+    return records.data_source, [(str(file.filename), file.take) for file in files]
