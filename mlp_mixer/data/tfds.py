@@ -122,8 +122,8 @@ class TfdsSource:
                 records = self._records.__getitems__(indices)
             except RuntimeError as error:
                 raise ValueError(
-                    f"{self.name}: the labels of the records {indices[0]} to {indices[-1]} cannot be "
-                    f"read: {error}"
+                    f"{self.name}: the labels of the records {indices[0]} to {indices[-1]} cannot "
+                    f"be read: {error}"
                 ) from error
             yield from records
 
