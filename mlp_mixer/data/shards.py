@@ -41,6 +41,7 @@ def write(path: Path, records: Iterable[bytes], count: int) -> None:
 
     Raises:
         ValueError: there are not `count` records, or the disk gives back others.
+        OSError: the disk is full, or does not take it for another reason.
     """
     part = path.with_name(f"{path.name}.part")
     chosen = np.random.default_rng(count).choice(count, min(COMPARED, count), replace=False)
@@ -55,8 +56,9 @@ def write(path: Path, records: Iterable[bytes], count: int) -> None:
             if written in kept:
                 kept[written] = record
             written += 1
-    finally:
         writer.close()
+    except RuntimeError as error:
+        raise OSError(f"{part} cannot be written: {error}") from error
     if written != count:
         raise ValueError(f"{path.name} should get {count} records, but there are {written}")
     if (found := count_records(part)) != count:
