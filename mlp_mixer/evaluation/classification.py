@@ -122,12 +122,16 @@ class Classification:
             raise ValueError(f"no example of {self._source.name} has a label")
         return {name: total / examples for name, total in totals.items()} | {"examples": examples}
 
-    def predict(self, params: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities [n, classes] and labels [n] of all examples, in order; one process only."""
+    def predict(self, params: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Probabilities [n, classes], labels [n] and indices [n] of examples; one process only.
+
+        Without skip_broken the indices are all there are, in order.
+        """
         found = []
-        for batch in self._batches():
+        for number, batch in enumerate(self._batches()):
             on_devices = self._layout.to_devices(batch)
             whole = jax.device_get(self._probabilities(params, on_devices))
-            found.append((whole[batch["mask"] > 0], batch["label"][batch["mask"] > 0]))
-        probabilities, labels = zip(*found, strict=True)
-        return np.concatenate(probabilities), np.concatenate(labels)
+            good = np.flatnonzero(batch["mask"])
+            found.append((whole[good], batch["label"][good], number * self._batch_size + good))
+        probabilities, labels, indices = map(np.concatenate, zip(*found, strict=True))
+        return probabilities, labels, indices

@@ -13,6 +13,7 @@ The figure is a sheet of the data set's images with their predictions, the error
 """
 
 import argparse
+from collections.abc import Callable
 
 import numpy as np
 
@@ -64,7 +65,7 @@ def main(args: argparse.Namespace) -> None:
 def _accuracy(args: argparse.Namespace) -> None:
     classifier = load_classifier(args.checkpoint, args.image_size, args.patch_size, args.resize)
     config = _config(args)
-    test = config["evals"].get("test", {})
+    test = config["evals"].get("test") or config["evals"].get("val") or {}
     spec = args.source or test.get("source") or config["data"].get("source")
     if not spec:
         raise ValueError(
@@ -82,6 +83,7 @@ def _accuracy(args: argparse.Namespace) -> None:
         crop=crop,
         crop_fraction=fraction,
         loss=classifier.loss,
+        skip_broken=config["data"].get("skip_broken", False),
     )
     result = evaluation.run(classifier.params)
     print(
@@ -89,10 +91,11 @@ def _accuracy(args: argparse.Namespace) -> None:
         f"{result['loss']:.4f} on {result['examples']:.0f} images (crop {crop} {fraction:g})"
     )
     if args.figure:
-        probabilities, labels = evaluation.predict(classifier.params)
+        probabilities, labels, indices = evaluation.predict(classifier.params)
 
         def view(i: int) -> np.ndarray:
-            return images.eval_view(source[i][0], classifier.module.image_size, crop, fraction)
+            image, _ = source[int(indices[i])]
+            return images.eval_view(image, classifier.module.image_size, crop, fraction)
 
         _draw(args.figure, source, view, probabilities, labels)
         print(f"drawn to {args.figure}")
@@ -110,13 +113,15 @@ def _few_shots(args: argparse.Namespace) -> None:
         open_source(args.fewshot, part, module.image_channels) for part in (args.train_split, split)
     )
     crop = args.crop or "resize"
-    fraction = args.crop_fraction or _config(args).get("eval_crop_fraction", 0.875)
+    config = _config(args)
+    fraction = args.crop_fraction or config.get("eval_crop_fraction", 0.875)
     features = Features(
         module,
         parallel.make_mesh(),
         batch_size=args.batch_size,
         crop=crop,
         crop_fraction=fraction,
+        skip_broken=config["data"].get("skip_broken", False),
     )
     result = fewshot.FewShot(features, train, test, args.shots).run(params)
     for name, accuracy in result.items():
@@ -126,7 +131,13 @@ def _few_shots(args: argparse.Namespace) -> None:
         )
 
 
-def _draw(path, source: Source, view, probabilities: np.ndarray, labels: np.ndarray) -> None:
+def _draw(
+    path: str,
+    source: Source,
+    view: Callable[[int], np.ndarray],
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+) -> None:
     from mlp_mixer.analysis.figures import Tile, draw_sheet
 
     if labels.ndim > 1:

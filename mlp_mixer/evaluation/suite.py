@@ -144,11 +144,11 @@ def _read_transfers(
                 f"--transfers {text}: on which data is it ({config['data']['source']})? Write "
                 f"NAME=WORKDIR with NAME one of {', '.join(TRANSFERS)}"
             )
-        have = config["model"].get("variant"), tuple(config["image_size"])
-        if have != (name, image_size):
+        model = config["architecture"], config["model"].get("variant"), tuple(config["image_size"])
+        if model != ("mixer", name, image_size):
             raise ValueError(
-                f"--transfers {text}: is a {have[0]} at {have[1]} pixels, the checkpoint a {name} "
-                f"at {image_size}"
+                f"--transfers {text}: is a {model[0]} {model[1]} at {model[2]} pixels, the "
+                f"checkpoint a mixer {name} at {image_size}"
             )
         accuracy = _last_test_accuracy(workdir)
         if accuracy is None:

@@ -46,7 +46,8 @@ def test_padding_changes_no_metric(trained, loss):
         assert result["examples"] == 37
         assert result["accuracy"] == pytest.approx((logits.argmax(-1) == labels).mean(), abs=1e-6)
         assert result["loss"] == pytest.approx(float(expected), rel=1e-5)
-        probabilities, given = evaluation.predict(params)
+        probabilities, given, indices = evaluation.predict(params)
+        np.testing.assert_array_equal(indices, np.arange(37))
         np.testing.assert_array_equal(given, labels)
         expected_p = jax.nn.softmax(logits) if loss == "softmax" else jax.nn.sigmoid(logits)
         np.testing.assert_allclose(probabilities, expected_p, atol=1e-5)

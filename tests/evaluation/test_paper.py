@@ -46,7 +46,8 @@ def make_run(path, source, accuracy=None, crop="resmall", size=16):
     """A workdir as a finished run leaves it, or without an accuracy one that goes on."""
     path.mkdir(parents=True)
     config = dict(
-        data=dict(source=source), model=dict(variant="B/16"), image_size=[size, size],
+        data=dict(source=source), architecture="mixer", model=dict(variant="B/16"),
+        image_size=[size, size],
         eval_crop=crop, eval_crop_fraction=0.875, loss="softmax",
         evals=dict(test=dict(split="test", crop="")), init_from="imagenet21k/Mixer-B_16",
     )  # fmt: skip
