@@ -67,10 +67,12 @@ def load_config(name: str, argument: str | None = None) -> ml_collections.Config
 def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """Makes a config's run as short and its model as small as they can be."""
     patch = config.model.get("patch_size", (16, 16))
-    config.model = ml_collections.ConfigDict(
-        dict(patch_size=patch, num_blocks=2, hidden_dim=8, tokens_mlp_dim=4, channels_mlp_dim=16,
-             stoch_depth=config.model.stoch_depth)
-    )  # fmt: skip
+    sizes = {
+        "mixer": dict(patch_size=patch, num_blocks=2, hidden_dim=8, tokens_mlp_dim=4,
+                      channels_mlp_dim=16, stoch_depth=config.model.get("stoch_depth", 0.0)),
+        "bit": dict(stages=(1, 1), width=8, groups=4),
+    }  # fmt: skip
+    config.model = ml_collections.ConfigDict(sizes[config.architecture])
     config.batch_size, config.data.workers = 16, 0
     for name, steps in (("total", 6), ("warmup", 1), ("eval_every", 3), ("checkpoint_every", 3)):
         config[f"{name}_steps"], config[f"{name}_epochs"] = steps, 0.0

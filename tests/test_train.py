@@ -205,6 +205,9 @@ CONFIGS = [
     ("imagenet", "B/16"),
     ("imagenet21k", "L/16"),
     ("jft", "H/14"),
+    ("permutation", "cifar10,bit,patches"),
+    ("permutation", "imagenet,mixer,pixels"),
+    ("regularisation", "all"),
     *(("transfer", f"{model},{data}") for model, data in (
         ("B/16", "imagenet"), ("S/32", "cifar10"), ("L/16", "cifar100"), ("B/16", "pets"),
         ("B/16", "flowers"), ("B/32", "folder"), ("digits", "place"), ("S/16", "vtab:pets"),
@@ -232,6 +235,8 @@ def test_every_config_runs_end_to_end_and_every_key_of_it_is_read(name, argument
         config.data.source, config.data.train_split = f"folder:{tmp_path / 'data'}", "train"
         for fields in config.evals.values():
             fields.split, fields.source = "test", ""
+            if fields.type == "fewshot":
+                fields.train_split, fields.shots = "train", (5,)
     if name == "transfer":
         del config["sweep"]  # read by the command of that name: tests/training/test_sweep.py
     config = recorded(config)

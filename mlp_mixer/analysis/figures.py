@@ -1,14 +1,17 @@
-"""Drawing, shared by the commands that write pictures."""
+"""Drawing, and writing of the numbers drawn, shared by the commands that write pictures."""
 
+import csv
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 
 matplotlib.use("Agg")  # pictures go to files; no screen is needed
 from matplotlib import pyplot as plt
+from matplotlib.transforms import Bbox
 
 WRONG = "#c1121f"
 
@@ -26,6 +29,47 @@ def save(figure: plt.Figure, path: str | Path) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130, bbox_inches="tight", facecolor="white")
     plt.close(figure)
+
+
+def clean(ax: plt.Axes) -> None:
+    """A pale grid, and no frame above and on the right."""
+    ax.grid(alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def label(ax: plt.Axes, points: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
+    """Writes a text beside each point, on the first side where it covers no other."""
+    ax.figure.canvas.draw()  # settles where the points lie
+    renderer = ax.figure.canvas.get_renderer()
+    places = ax.transData.transform(np.asarray(points, float))
+    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in places]
+    sides = [((6, 0), "left", "center"), ((-6, 0), "right", "center")]
+    sides += [((0, 5), "center", "bottom"), ((0, -5), "center", "top")]
+    sides += [((5, y), "left", "center") for y in (8, -8)]
+    sides += [((-5, y), "right", "center") for y in (8, -8)]
+    sides += [((5, y), "left", "center") for y in (15, -15)]
+    for point, text in zip(points, texts, strict=True):
+        for offset, horizontal, vertical in sides:
+            written = ax.annotate(
+                text, point, xytext=offset, textcoords="offset points", fontsize=7, color="0.25",
+                ha=horizontal, va=vertical,
+            )  # fmt: skip
+            box = written.get_window_extent(renderer)
+            if not any(box.overlaps(other) for other in taken):
+                break
+            written.remove()
+        else:
+            ax.add_artist(written)  # none is free: the last one
+        taken.append(box)
+
+
+def save_numbers(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Writes rows with the same keys as a CSV file with a heading."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with Path(path).open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def draw_sheet(

@@ -1,10 +1,22 @@
-"""Draws the hidden units of a token-mixing MLP as images.
+"""Draws filters as images: hidden units of token-mixing MLPs, or the stem (figures 5 to 7).
 
-    python -m mlp_mixer filters --checkpoint=FILE_OR_WORKDIR [--block=0] --out=filters.png
+    python -m mlp_mixer filters --checkpoint=FILE_OR_WORKDIR [--blocks 0 1 2] --out=filters.png
+    python -m mlp_mixer filters --checkpoint=FILE_OR_WORKDIR --stem --out=stem.png
 
-Each image is one unit of the MLP's first layer: the weights with which it looks at the patches,
-laid out as the patches lie in the image. Red is positive, blue negative, white zero; each unit is
-scaled by its own largest weight. Units are sorted by strength (the norm of their weights).
+Works for all weights that `mlp_mixer.load` reads. In a block, each image is one unit of the
+token-mixing MLP's first layer: the weights with which it looks at the patches, laid out as the
+patches lie in the image. Red is positive, blue negative, white zero. In the stem, each image is the
+patch that a channel of the tokens answers to, in its colours, grey for zero. Every image is scaled
+by its own largest weight.
+
+Images are sorted from low to high frequency, row by row, and each is followed by the one nearest to
+its inverse. The frequency of a unit is the mean over its cosine spectrum, weighted by power; the
+nearest to the inverse is the unpaired unit with the lowest cosine similarity. See
+mlp_mixer/analysis/ordering.py.
+
+--numbers writes a CSV file with a row for each image: layer, place, unit (its number in the
+checkpoint), frequency in cycles per patch (or, in the stem, per pixel), norm, and the similarity to
+the other one of its pair.
 """
 
 import argparse
@@ -12,40 +24,115 @@ import math
 
 import numpy as np
 
+from mlp_mixer.analysis import ordering
 from mlp_mixer.weights.load import load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, help="weights file, or workdir of a run")
-    parser.add_argument("--block", type=int, default=0, help="number of the Mixer block")
-    parser.add_argument("--units", type=int, default=128, help="how many to draw at most")
+    parser.add_argument(
+        "--blocks", type=int, nargs="+", metavar="I", help="numbers of Mixer blocks; default: 0"
+    )
+    parser.add_argument("--stem", action="store_true", help="draw the stem")
+    parser.add_argument(
+        "--units", type=int, default=128, metavar="N", help="draw at most N, the strongest pairs"
+    )
     parser.add_argument("--out", default="filters.png", help="file to draw to")
+    parser.add_argument("--numbers", metavar="FILE.csv", help="write the numbers behind the figure")
 
 
 def main(args: argparse.Namespace) -> None:
     from mlp_mixer.analysis import figures
 
     module, params = load(args.checkpoint)
-    if not 0 <= args.block < module.num_blocks:
-        raise ValueError(f"--block={args.block}: the model has blocks 0 to {module.num_blocks - 1}")
-    kernel = params[f"MixerBlock_{args.block}"]["token_mixing"]["Dense_0"]["kernel"]  # [s, units]
-    strongest = np.argsort(-np.linalg.norm(kernel, axis=0))[: args.units]
-    columns = min(16, math.ceil(math.sqrt(len(strongest) * 2)))
-    rows = math.ceil(len(strongest) / columns)
+    layers = choose(module, params, args.blocks, args.stem)
     figure, axes = figures.plt.subplots(
-        rows, columns, figsize=(columns * 0.6, rows * 0.6 + 0.4), squeeze=False
+        1, len(layers), figsize=(4.6 * len(layers), 4.9), squeeze=False, layout="constrained"
     )
-    for ax in axes.flat:
+    rows = []
+    for ax, (name, units) in zip(axes[0], layers.items(), strict=True):
+        numbers, values = sort(units, args.units)
+        image = mosaic(units[numbers])
+        ax.imshow(image, cmap=None if image.ndim == 3 else "RdBu_r", vmin=-1, vmax=1)
         ax.axis("off")
-    for ax, unit in zip(axes.flat, strongest, strict=False):
-        weights = kernel[:, unit].reshape(module.grid)
-        largest = np.abs(weights).max()
-        ax.imshow(weights, cmap="RdBu_r", vmin=-largest, vmax=largest)
-    h, w = module.grid
-    figure.suptitle(
-        f"token mixing, block {args.block}: the {len(strongest)} strongest of {kernel.shape[1]} "
-        f"units over {h}x{w} patches",
-        fontsize=10,
-    )
+        h, w = units.shape[1:3]
+        what = f"{len(numbers)} of {len(units)}" if len(numbers) < len(units) else len(units)
+        of = "pixels" if name == "stem" else "patches"
+        ax.set_title(f"{name.replace('_', ' ')}: {what} units, {h} x {w} {of}", fontsize=10)
+        rows += [{"layer": name, "place": i, **value} for i, value in enumerate(values)]
     figures.save(figure, args.out)
     print(f"drawn to {args.out}")
+    if args.numbers:
+        figures.save_numbers(args.numbers, rows)
+        print(f"numbers in {args.numbers}")
+
+
+def choose(
+    module, params: dict, blocks: list[int] | None = None, stem: bool = False
+) -> dict[str, np.ndarray]:
+    """Filters [units, h, w] of blocks and [units, h, w, c] of the stem, by the layer's name.
+
+    Raises:
+        ValueError: the model has no such block.
+    """
+    layers = {"stem": np.moveaxis(np.asarray(params["stem"]["kernel"]), -1, 0)} if stem else {}
+    for i in blocks or ([] if stem else [0]):
+        if not 0 <= i < module.num_blocks:
+            raise ValueError(f"--blocks {i}: the model has blocks 0 to {module.num_blocks - 1}")
+        kernel = np.asarray(params[f"MixerBlock_{i}"]["token_mixing"]["Dense_0"]["kernel"])
+        layers[f"block_{i}"] = kernel.T.reshape(-1, *module.grid)
+    return layers
+
+
+def sort(units: np.ndarray, most: int) -> tuple[np.ndarray, list[dict[str, float]]]:
+    """The units of the strongest pairs, `most` at the most, in the order of drawing.
+
+    Returns:
+        Their numbers, and what each is like: the columns of --numbers.
+    """
+    norms = np.linalg.norm(units.reshape(len(units), -1), axis=1)
+    frequency = ordering.frequencies(units)
+    order, similarity = ordering.opposite_pairs(units, frequency)
+    pairs = [range(i, min(i + 2, len(order))) for i in range(0, len(order), 2)]
+    by_strength = sorted(pairs, key=lambda pair: -norms[order[pair]].sum())
+    places = sorted(place for pair in by_strength[: max(most // 2, 1)] for place in pair)
+    values = [
+        dict(
+            unit=int(order[place]),
+            frequency=float(frequency[order[place]]),
+            norm=float(norms[order[place]]),
+            similarity=float(similarity[place]),
+        )
+        for place in places
+    ]
+    return order[places], values
+
+
+def mosaic(units: np.ndarray) -> np.ndarray:
+    """Filters side by side in rows, pairs close together: [y, x] in [-1, 1], or RGB in [0, 1].
+
+    Filters [n, h, w, 3] become RGB; those of another number of channels become their mean.
+    """
+    n, h, w = units.shape[:3]
+    if units.ndim == 4 and units.shape[-1] != 3:
+        units = units.mean(-1)
+    color = units.ndim == 4
+    largest = np.abs(units).reshape(n, -1).max(1).reshape(-1, *[1] * (units.ndim - 1))
+    units = units / np.where(largest > 0, largest, 1)
+    if color:
+        units = (units + 1) / 2
+    zoom = max(1, 48 // max(h, w))  # so that the gaps are thin
+    units = units.repeat(zoom, 1).repeat(zoom, 2)
+    h, w = h * zoom, w * zoom
+    gap = max(1, max(h, w) // 24)
+    pair = (h + 5 * gap, 2 * w + 6 * gap)  # with the space after it
+    pairs = math.ceil(n / 2)
+    columns = min(pairs, max(1, round(math.sqrt(pairs * pair[0] / pair[1]))))
+    lines = math.ceil(pairs / columns)
+    empty = 1.0 if color else np.nan
+    canvas = np.full((lines * pair[0], columns * pair[1], *units.shape[3:]), empty)
+    for i, unit in enumerate(units):
+        line, column = divmod(i // 2, columns)
+        top, left = line * pair[0], column * pair[1] + i % 2 * (w + gap)
+        canvas[top : top + h, left : left + w] = unit
+    return canvas[: -5 * gap, : -5 * gap]

@@ -109,7 +109,7 @@ def test_evaluate_takes_another_crop_and_a_few_shots(run, workdir):
 def test_curves_and_filters_draw_pictures(run, workdir, tmp_path):
     out = run("curves", workdir, workdir, "--out", tmp_path / "curves.png")
     assert "test accuracy" in out and (tmp_path / "curves.png").stat().st_size > 10_000
-    run("filters", "--checkpoint", workdir, "--block", 1, "--out", tmp_path / "filters.png")
+    run("filters", "--checkpoint", workdir, "--blocks", 1, "--out", tmp_path / "filters.png")
     assert (tmp_path / "filters.png").stat().st_size > 3_000
 
 
@@ -119,7 +119,7 @@ def test_curves_and_filters_draw_pictures(run, workdir, tmp_path):
         (["predict", "--checkpoint=nothing.npz", "x.png"], ["nothing.npz"]),
         (["evaluate", "--checkpoint={workdir}", "--source=folder:nowhere"], ["nowhere"]),
         (["evaluate", "--checkpoint={workdir}", "--source=digits:place"], ["10 classes", "20"]),
-        (["filters", "--checkpoint={workdir}", "--block=7"], ["--block=7", "0 to 1"]),
+        (["filters", "--checkpoint={workdir}", "--blocks=7"], ["--blocks 7", "0 to 1"]),
         (["curves", "nowhere"], ["nowhere", "metrics.jsonl"]),
     ],
 )

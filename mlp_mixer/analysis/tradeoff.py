@@ -1,0 +1,210 @@
+"""Accuracy against the compute of training and against throughput, as in figures 2 and 3.
+
+    python -m mlp_mixer tradeoff --out=tradeoff.png                     the paper's Table 3
+    python -m mlp_mixer tradeoff WORKDIR... --scalar=test/accuracy      runs
+    python -m mlp_mixer tradeoff WORKDIR... --scalar=test/accuracy --paper   both
+
+The paper's points are ImageNet accuracies after fine-tuning (--paper-accuracy: imagenet, real or
+avg5) against the core-days of pretraining on TPUv3 and the images per second and core of inference.
+A run's point is what its workdir says: the last value of --scalar; device-days, which are the
+images that it has seen divided by the images per second and device of its training (the median of
+what metrics.jsonl reports); and that speed of training itself. Devices differ: compare days only
+where they are the same. --flops draws a run's arithmetic instead of its days: three times the
+operations of a forward pass (the backward pass takes two), as XLA counts them before it optimises,
+times the images seen.
+
+--numbers writes a CSV file with a row for each point: name, family, data, accuracy, device_days,
+images_per_second_per_device, training_flops (empty for the paper's).
+"""
+
+import argparse
+import statistics
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from mlp_mixer import cli
+from mlp_mixer.analysis import curves
+from mlp_mixer.evaluation.paper import TABLE_3
+from mlp_mixer.training import workdir as run
+
+FAMILIES = {"Mixer": "C3", "ViT": "C0", "BiT": "C2"}  # with their colours
+PAPER_ACCURACIES = {
+    "imagenet": "ImageNet top-1",
+    "real": "ImageNet ReaL top-1",
+    "avg5": "mean accuracy of 5 tasks",
+}
+ARCHITECTURES = {"mixer": "Mixer", "vit": "ViT", "bit": "BiT"}
+
+
+class Point(NamedTuple):
+    """One model; the fields are the columns of --numbers, accuracy is a share."""
+
+    name: str
+    family: str
+    data: str
+    accuracy: float
+    device_days: float
+    images_per_second_per_device: float
+    training_flops: float | None = None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("workdirs", nargs="*", metavar="WORKDIR")
+    parser.add_argument("--scalar", default="test/accuracy", help="of the runs")
+    parser.add_argument("--paper", action="store_true", help="draw the paper's points, too")
+    parser.add_argument("--paper-accuracy", default="imagenet", choices=list(PAPER_ACCURACIES))
+    parser.add_argument("--flops", action="store_true", help="compute of runs as operations")
+    parser.add_argument("--out", default="tradeoff.png", help="file to draw to")
+    parser.add_argument("--numbers", metavar="FILE.csv", help="write the numbers behind the figure")
+
+
+def main(args: argparse.Namespace) -> None:
+    from mlp_mixer.analysis import figures
+
+    if args.flops and (args.paper or not args.workdirs):
+        raise ValueError("--flops is for runs: the paper's tables have core-days only")
+    names = curves.short_names(args.workdirs) if args.workdirs else {}
+    points = [of_run(workdir, args.scalar, names[workdir]) for workdir in args.workdirs]
+    if args.paper or not points:
+        points += of_paper(args.paper_accuracy)
+    compute, label = "device_days", "training (device-days)"
+    if args.flops:
+        compute, label = "training_flops", "training (floating-point operations)"
+    elif not args.workdirs:
+        label = "pretraining (TPUv3 core-days)"
+    speed = "images/s/device in training"
+    if not args.workdirs:
+        speed = "images/s/core of inference"
+    figure, axes = figures.plt.subplots(1, 2, figsize=(11, 4.6), sharey=True, layout="constrained")
+    draw(axes[0], points, compute, label, more_is_better=False)
+    draw(axes[1], points, "images_per_second_per_device", speed, more_is_better=True)
+    axes[0].set_ylabel(args.scalar if args.workdirs else PAPER_ACCURACIES[args.paper_accuracy])
+    legend = dict(loc="outside lower center", ncols=8, frameon=False, fontsize=9)
+    figure.legend(*_legend(figures.plt, points), **legend)
+    figures.save(figure, args.out)
+    rows = [point._asdict() for point in points]
+    if args.numbers:
+        figures.save_numbers(args.numbers, rows)
+    cells = [
+        [p.name, p.data, f"{p.accuracy:.2%}", f"{p.device_days:.3g}",
+         f"{p.images_per_second_per_device:.0f}"]
+        for p in points
+    ]  # fmt: skip
+    print(cli.table([["model", "data", "accuracy", "device-days", "images/s/device"], *cells]))
+    print(f"drawn to {args.out}")
+
+
+def of_paper(accuracy: str = "imagenet") -> list[Point]:
+    """The rows of Table 3 that have this accuracy."""
+    return [
+        Point(
+            name=row.model.removeprefix("BiT-") + ("" if row.px == 224 else f" @{row.px}"),
+            family=row.model.partition("-")[0],
+            data=row.data,
+            accuracy=getattr(row, accuracy) / 100,
+            device_days=row.core_days * 1000,
+            images_per_second_per_device=row.throughput,
+        )
+        for row in TABLE_3
+        if getattr(row, accuracy) is not None
+    ]
+
+
+def of_run(workdir: str, scalar: str, name: str) -> Point:
+    """The point of a run that has been evaluated.
+
+    Raises:
+        FileNotFoundError: this is no workdir.
+        ValueError: it was not evaluated with this scalar, or reports no speed.
+    """
+    lines = curves.read(workdir)
+    config = ml_collections.ConfigDict(run.read_config(workdir))
+    values = curves.series(lines, scalar)
+    speeds = [value for _, value in curves.series(lines, "train/images_per_second_per_device")]
+    if not values or not speeds:
+        missing = scalar if speeds else "train/images_per_second_per_device"
+        raise ValueError(f"{workdir} has no {missing}; --scalar names another evaluation")
+    step, accuracy = values[-1]
+    images, speed = step * config.batch_size, statistics.median(speeds)
+    forward = forward_flops(config, len(run.read_classes(Path(workdir))))
+    return Point(
+        name=name,
+        family=ARCHITECTURES[config.architecture],
+        data=config.data.source.partition(":")[2].rpartition("/")[2] or config.data.source,
+        accuracy=accuracy,
+        device_days=images / speed / 86400,
+        images_per_second_per_device=speed,
+        training_flops=3 * forward * images,
+    )
+
+
+def forward_flops(config: ml_collections.ConfigDict, num_classes: int) -> float:
+    """Floating-point operations of a config's model for one image, as XLA counts them."""
+    import jax
+
+    from mlp_mixer.training import setup
+
+    module = setup.make_model(config, num_classes)
+    images = jax.ShapeDtypeStruct((1, *module.image_size, module.image_channels), "float32")
+    params = jax.eval_shape(lambda: setup.random_params(config, module))
+    lowered = jax.jit(module.apply).lower({"params": params}, images)
+    return lowered.cost_analysis()["flops"]
+
+
+def draw(ax: Any, points: list[Point], x: str, label: str, more_is_better: bool) -> None:
+    """Accuracy against one of the other fields, on a logarithmic scale.
+
+    A line joins the models of a family and a data set that none of the others beats in both.
+    """
+    from mlp_mixer.analysis import figures
+
+    groups: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for point in points:
+        place = getattr(point, x), point.accuracy
+        groups.setdefault((point.family, point.data), []).append(place)
+    markers = _markers(points)
+    for (family, data), places in groups.items():
+        style = dict(color=FAMILIES[family], marker=markers[data])
+        ax.plot(*zip(*places, strict=True), ls="", ms=6, **style)
+        best = frontier(places, more_is_better)
+        ax.plot(*zip(*best, strict=True), color=FAMILIES[family], lw=1, alpha=0.5, zorder=1)
+    ax.set(xscale="log", xlabel=label)
+    ax.margins(x=0.12, y=0.08)
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_major_locator(figures.plt.MaxNLocator(steps=[1, 2, 5, 10]))
+    ax.yaxis.set_major_formatter("{x:.0%}" if len(points) > 1 else "{x:.1%}")
+    figures.clean(ax)
+    figures.label(
+        ax,
+        [(getattr(point, x), point.accuracy) for point in points],
+        [point.name.removeprefix(f"{point.family}-") for point in points],
+    )
+
+
+def frontier(places: list[tuple[float, float]], more_is_better: bool) -> list[tuple[float, float]]:
+    """Those (x, accuracy), sorted by x, for which no other has a better x and a better accuracy."""
+    best, highest = [], -1.0
+    for x, accuracy in sorted(places, key=lambda p: (-p[0] if more_is_better else p[0], -p[1])):
+        if accuracy > highest:
+            best.append((x, accuracy))
+            highest = accuracy
+    return sorted(best)
+
+
+def _markers(points: list[Point]) -> dict[str, str]:
+    """A marker for each data set."""
+    every = dict.fromkeys(point.data for point in points)
+    return {data: "os^Dv<>P*X"[i % 10] for i, data in enumerate(every)}
+
+
+def _legend(plt: Any, points: list[Point]) -> tuple[list[Any], list[str]]:
+    """One entry for each family, by its colour, and each data set, by its marker."""
+    families = [family for family in FAMILIES if family in {point.family for point in points}]
+    handles = [plt.Line2D([], [], lw=4, color=FAMILIES[family]) for family in families]
+    markers = _markers(points)
+    handles += [
+        plt.Line2D([], [], marker=marker, ls="", color="0.3") for marker in markers.values()
+    ]
+    return handles, [*families, *markers]

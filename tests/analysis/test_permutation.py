@@ -1,0 +1,112 @@
+"""The symmetry of a Mixer behind the paper's permutation experiment, exactly."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mlp_mixer.analysis.permutation import undo
+from mlp_mixer.models import bit, mixer
+from mlp_mixer.models.permuted import Permuted, make_order, patch_order, permute
+
+IMAGE, PATCH = (8, 12), (4, 2)  # 2 x 6 patches of 8 pixels
+RNG = np.random.default_rng(0)
+PATCHES, INSIDE = RNG.permutation(12), RNG.permutation(8)
+ORDER = patch_order(IMAGE, PATCH, PATCHES, INSIDE)
+
+
+@pytest.fixture
+def module():
+    return mixer.create(
+        num_classes=5, image_size=IMAGE, patch_size=PATCH, num_blocks=2, hidden_dim=8,
+        tokens_mlp_dim=6, channels_mlp_dim=16,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def params(module):
+    """Everywhere far from zero: nothing can agree because it is nothing."""
+    return jax.tree.map(lambda x: RNG.normal(0, 0.4, x.shape).astype("f4"), mixer.init(module))
+
+
+@pytest.fixture
+def images():
+    return RNG.uniform(-1, 1, (6, *IMAGE, 3)).astype("f4")
+
+
+def test_permuting_patches_and_pixels_within_them_equals_permuting_parameters(
+    module, params, images, highest_precision
+):
+    permuted = permute(images, ORDER)
+    expected = np.asarray(module.apply({"params": params}, images))
+    undone = undo(params, module, PATCHES, INSIDE)
+    assert np.asarray(module.apply({"params": undone}, permuted)) == pytest.approx(
+        expected, abs=1e-5
+    )
+    unmoved = np.asarray(module.apply({"params": params}, permuted))
+    assert np.abs(unmoved - expected).max() > 0.1  # it does see the permutation
+
+
+def test_training_on_permuted_images_is_training_from_permuted_parameters(
+    module, params, images, highest_precision
+):
+    """So the two learning curves of figure 4 differ by the draw of the first weights only."""
+    labels = jnp.arange(6) % 5
+    tx = optax.adam(0.01)
+
+    def train(params, images):
+        state = tx.init(params)
+        for _ in range(3):
+            grads = jax.grad(
+                lambda p: optax.softmax_cross_entropy_with_integer_labels(
+                    module.apply({"params": p}, images), labels
+                ).mean()
+            )(params)
+            updates, state = tx.update(grads, state)
+            params = optax.apply_updates(params, updates)
+        return params
+
+    expected = undo(train(params, images), module, PATCHES, INSIDE)
+    trained = train(undo(params, module, PATCHES, INSIDE), permute(images, ORDER))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), trained, expected)
+
+
+def test_patches_move_and_their_pixels_move_alike():
+    tokens = np.arange(IMAGE[0] * IMAGE[1]).reshape(2, 4, 6, 2).swapaxes(1, 2).reshape(12, 8)
+    moved = ORDER.reshape(2, 4, 6, 2).swapaxes(1, 2).reshape(12, 8)
+    assert (moved == tokens[PATCHES][:, INSIDE]).all()
+
+
+def test_an_order_is_a_permutation_that_its_seed_decides():
+    orders = [make_order("patches", IMAGE, PATCH, 1), make_order("pixels", IMAGE, PATCH, 1)]
+    for order in orders:
+        assert sorted(order) == list(range(IMAGE[0] * IMAGE[1]))
+    assert (orders[0] != orders[1]).any()
+    assert (make_order("patches", IMAGE, PATCH, 1) == orders[0]).all()
+    assert (make_order("patches", IMAGE, PATCH, 2) != orders[0]).any()
+    with pytest.raises(ValueError, match=r"'rows'.*patches or pixels"):
+        make_order("rows", IMAGE, PATCH, 0)
+    with pytest.raises(ValueError, match="not tiled"):
+        make_order("patches", IMAGE, (3, 3), 0)
+
+
+@pytest.mark.parametrize("order", ["patches", "pixels"])
+@pytest.mark.parametrize("architecture", ["mixer", "bit"])
+def test_a_permuted_model_is_the_model_on_permuted_images(order, architecture, module, images):
+    model = module
+    if architecture == "bit":
+        model = bit.create(num_classes=5, image_size=IMAGE, stages=(1,), width=8, groups=4)
+    permuted = Permuted(model, order, PATCH, seed=3)
+    params = mixer.init(permuted)
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, mixer.init(model))
+    params = jax.tree.map(lambda x: RNG.normal(0, 0.4, x.shape).astype("f4"), params)
+    moved = permute(images, permuted.pixel_order())
+    expected = np.asarray(model.apply({"params": params}, moved))
+    assert np.asarray(permuted.apply({"params": params}, images)) == pytest.approx(expected)
+    headless = {name: value for name, value in params.items() if name != "head"}
+    features = permuted.clone(num_classes=0).apply({"params": headless}, images)
+    assert features.shape == (
+        6,
+        model.clone(num_classes=0).apply({"params": headless}, moved).shape[1],
+    )
