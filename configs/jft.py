@@ -17,31 +17,19 @@ The loss is not in the paper; sigmoid is the authors' in the configs that they h
 
 import ml_collections
 
-from configs import imagenet
+from configs import imagenet21k
 
 # Table 4: epochs and learning rate, by the size of the model.
 SCHEDULE = {"S": (5.0, 0.003), "B": (7.0, 0.003), "L": (7.0, 0.001), "H": (14.0, 0.001)}
 
 
 def get_config(variant: str = "L/16") -> ml_collections.ConfigDict:
-    config = imagenet.get_config(variant)
+    config = imagenet21k.get_config(variant)  # its data is handled alike
     config.data.source = "folder:jft"
-    config.data.train_split = "train[51200:]"
-    config.data.skip_broken = True
     config.augment.randaugment_layers = 0
     config.augment.randaugment_magnitude = 0.0
     config.mixup = 0.0
     config.model.stoch_depth = 0.0
     config.total_epochs, config.lr = SCHEDULE[variant[0]]
     config.weight_decay = 0.03
-
-    for name in list(config.evals):
-        del config.evals[name]
-    config.evals.minival = imagenet.common.classification("train[:51200]")
-    config.evals.fewshot = imagenet.common.fewshot(
-        "train[:65000]", "validation", "tfds:imagenet2012"
-    )
-    config.evals.fewshot.enabled = False  # the paper's upstream measure, where ImageNet is prepared
-    config.eval_every_steps = 10_000
-    config.checkpoint_every_steps = 2500
     return config
