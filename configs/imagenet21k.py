@@ -16,7 +16,7 @@ their runs on this data (docs/recipes.md).
 
 import ml_collections
 
-from configs import imagenet
+from configs import common, imagenet
 
 # Table 4: RandAugment's magnitude and mixup's p, by the size of the model.
 REGULARISATION = {"S": (10.0, 0.2), "B": (10.0, 0.2), "L": (20.0, 0.5), "H": (20.0, 0.5)}
@@ -34,10 +34,8 @@ def get_config(variant: str = "B/16") -> ml_collections.ConfigDict:
 
     for name in list(config.evals):
         del config.evals[name]
-    config.evals.minival = imagenet.common.classification("train[:51200]")
-    config.evals.fewshot = imagenet.common.fewshot(
-        "train[:65000]", "validation", "tfds:imagenet2012"
-    )
+    config.evals.minival = common.classification("train[:51200]")
+    config.evals.fewshot = common.fewshot("train[:65000]", "validation", "tfds:imagenet2012")
     config.evals.fewshot.enabled = False  # the paper's upstream measure, where ImageNet is prepared
     config.eval_every_steps = 10_000
     config.checkpoint_every_steps = 2500
