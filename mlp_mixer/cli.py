@@ -41,7 +41,7 @@ def guard(main: Callable[..., None], *args) -> None:
             print(f"({TRACEBACK_VARIABLE}=1 shows where)", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command continues from the last checkpoint")
+        sys.exit("stopped; the same command goes on from what was finished")
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
