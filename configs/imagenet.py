@@ -3,9 +3,8 @@
     python train.py --config=configs/imagenet.py:B/16 --workdir=runs/imagenet_b16
 
 The argument is a variant. Table 4 has B and L; S and H take the same numbers here, which nobody has
-published. Data: TFDS's imagenet2012 as ArrayRecord (docs/data.md), or class folders with
---config.data.source=folder:PATH --config.evals.val.split=val --config.evals.real.enabled=False
---config.evals.v2.enabled=False.
+published. Data: TFDS's imagenet2012, imagenet2012_real and imagenet_v2 as ArrayRecord, or class
+folders (docs/data.md has both commands); --config.evals.v2.enabled=False leaves an evaluation out.
 
 Expected, by others; no machine here could train it:
     B/16  76.44 % top-1, 82.36 % ReaL (paper, Table 3); 76.3 % in 2 h 11 min on a TPU v3-128, which
