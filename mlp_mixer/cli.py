@@ -13,7 +13,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from mlp_mixer.training import host_memory
+from mlp_mixer.training import compile_cache, host_memory
 
 USER_ERRORS = (ValueError, OSError, FloatingPointError)
 TRACEBACK_VARIABLE = "MLP_MIXER_TRACEBACK"
@@ -28,6 +28,7 @@ def guard(main: Callable[..., None], *args) -> None:
     """Calls main; what a user can mend becomes one message and exit status 1."""
     log_to_stderr()
     host_memory.keep()
+    compile_cache.enable()
     try:
         main(*args)
     except BrokenPipeError:  # `| head` has seen enough

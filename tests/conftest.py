@@ -18,6 +18,7 @@ from mlp_mixer.training import host_memory
 host_memory.keep()
 # Many tests compile the same small programs; this folder lasts as long as the tests.
 _CACHE = tempfile.TemporaryDirectory()
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name  # of commands that tests run
 jax.config.update("jax_compilation_cache_dir", _CACHE.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from mlp_mixer.models.checks import as_pair, check_fields, check_images, named_sizes, tile
+from mlp_mixer.models.parameters import init  # noqa: F401 - mixer.init is its public name
 
 # Table 1 of the paper. S (the number of tokens) follows from image and patch size.
 SIZES: dict[str, dict[str, int]] = {
@@ -244,9 +245,3 @@ def variant_of(module: MlpMixer) -> str | None:
         if same and module.patch_size == (patch, patch):
             return f"{size}/{patch}"
     return None
-
-
-def init(module: MlpMixer, seed: int = 0) -> dict[str, Any]:
-    """Fresh float32 parameters of `module`, a nested dict with the published names."""
-    images = jnp.zeros((1, *module.image_size, module.image_channels), jnp.float32)
-    return jax.jit(module.init)(jax.random.key(seed), images)["params"]

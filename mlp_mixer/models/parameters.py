@@ -7,14 +7,15 @@ than compiling the training step. A Mixer has a dozen shapes of parameters only,
 import functools
 import math
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlp_mixer.models.mixer import MlpMixer
+if TYPE_CHECKING:
+    from mlp_mixer.models.mixer import MlpMixer
 
 
 def init(module: nn.Module, seed: int = 0, shardings: Any = None) -> dict[str, Any]:
@@ -29,6 +30,8 @@ def init(module: nn.Module, seed: int = 0, shardings: Any = None) -> dict[str, A
         seed: of what is random.
         shardings: a tree of the parameters' shardings, made in place where given.
     """
+    from mlp_mixer.models.mixer import MlpMixer  # which imports this module
+
     key = jax.random.key(seed)
     if not isinstance(module, MlpMixer):
         images = jnp.zeros((1, *module.image_size, module.image_channels), jnp.float32)
@@ -66,7 +69,7 @@ def _full(shape: tuple[int, ...], sharding: Any) -> Any:
     return jax.jit(lambda value: jnp.full(shape, value, jnp.float32), out_shardings=sharding)
 
 
-def shapes(module: MlpMixer) -> dict[str, tuple[int, ...]]:
+def shapes(module: "MlpMixer") -> dict[str, tuple[int, ...]]:
     """Every parameter's name and shape; the same as `module.init` makes, without tracing it."""
     s, c = math.prod(module.grid), module.hidden_dim
     named = {"stem/kernel": (*module.patch_size, module.image_channels, c), "stem/bias": (c,)}

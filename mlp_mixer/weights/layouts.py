@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlp_mixer.models import mixer
+from mlp_mixer.models.parameters import shapes
 from mlp_mixer.weights import pre_linen, timm
 from mlp_mixer.weights.npz import Arrays
 
@@ -95,31 +96,6 @@ def to_layout(params: Arrays, layout: str) -> Arrays:
         return params
     module = _MODULES[layout]
     return {module.file_name(name): module.rearrange(name, array) for name, array in params.items()}
-
-
-def shapes(module: mixer.MlpMixer) -> dict[str, tuple[int, ...]]:
-    """Every parameter's name and shape; the same as `module.init` makes, without tracing it."""
-    s, c = math.prod(module.grid), module.hidden_dim
-    named = {"stem/kernel": (*module.patch_size, module.image_channels, c), "stem/bias": (c,)}
-    for i in range(module.num_blocks):
-        for norm in ("LayerNorm_0", "LayerNorm_1"):
-            named |= _norm(f"MixerBlock_{i}/{norm}", c)
-        for mlp, outer, inner in (
-            ("token_mixing", s, module.tokens_mlp_dim),
-            ("channel_mixing", c, module.channels_mlp_dim),
-        ):
-            named |= _dense(f"MixerBlock_{i}/{mlp}/Dense_0", outer, inner)
-            named |= _dense(f"MixerBlock_{i}/{mlp}/Dense_1", inner, outer)
-    named |= _norm("pre_head_layer_norm", c)
-    return named | (_dense("head", c, module.num_classes) if module.num_classes else {})
-
-
-def _norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}/scale": (width,), f"{name}/bias": (width,)}
-
-
-def _dense(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}/kernel": (inputs, outputs), f"{name}/bias": (outputs,)}
 
 
 def differences(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlp_mixer.models import bit, vit
+from mlp_mixer.models import bit, parameters, vit
 
 # With 1,000 classes at 224 px: ViT as in vision_transformer's models_test.py, BiT as in timm.
 COUNTS = {
@@ -60,6 +60,12 @@ def nested(named):
     return tree
 
 
+def apply(module, params, images, **kwargs):
+    """module.apply in one compiled program; primitive by primitive takes seconds."""
+    run = jax.jit(lambda params, images: module.apply({"params": params}, images, **kwargs))
+    return run(params, images)
+
+
 def small_vit(**fields):
     sizes = dict(patch_size=4, num_blocks=2, hidden_dim=8, mlp_dim=16, num_heads=2)
     return vit.create(**(dict(num_classes=5, image_size=(8, 12)) | sizes | fields))
@@ -105,7 +111,7 @@ def test_parameter_counts_are_the_published_ones(variant):
 def test_logits_equal_those_of_another_implementation(small, logits, highest_precision):
     module = small()
     params, images = seeded(module)
-    ours = module.apply({"params": nested(params)}, images)
+    ours = apply(module, nested(params), images)
     np.testing.assert_allclose(ours, np.array(logits), atol=2e-5)
 
 
@@ -113,7 +119,7 @@ def test_logits_equal_those_of_another_implementation(small, logits, highest_pre
 def test_an_image_has_no_influence_on_another(small):
     module = small()
     params, images = seeded(module)
-    gradient = jax.grad(lambda x: module.apply({"params": nested(params)}, x)[0].sum())(images)
+    gradient = jax.grad(lambda x: apply(module, nested(params), x)[0].sum())(images)
     assert np.abs(gradient[0]).max() > 0
     assert np.abs(gradient[1:]).max() == 0
 
@@ -122,38 +128,36 @@ def test_an_image_has_no_influence_on_another(small):
 def test_the_interface_is_that_of_the_mixer(small):
     module = small(head_bias=-2.0, dtype=jnp.bfloat16)
     params, images = seeded(module)
-    fresh = module.init(jax.random.key(0), images)
+    fresh = parameters.init(module)
     assert {leaf.dtype for leaf in jax.tree.leaves(fresh)} == {np.dtype("float32")}
-    np.testing.assert_array_equal(module.apply(fresh, images), np.full((2, 5), np.float32(-2)))
+    np.testing.assert_array_equal(apply(module, fresh, images), np.full((2, 5), np.float32(-2)))
     params = nested(params)
-    logits, features = module.apply({"params": params}, images, return_features=True)
+    logits, features = apply(module, params, images, return_features=True)
     head = params.pop("head")
-    pooled = module.clone(num_classes=0).apply({"params": params}, images)
+    pooled = apply(module.clone(num_classes=0), params, images)
     assert logits.dtype == pooled.dtype == jnp.float32
     np.testing.assert_array_equal(pooled, features["pre_logits"])
     np.testing.assert_allclose(logits, pooled @ head["kernel"] + head["bias"], atol=1e-4)
     with pytest.raises(ValueError, match=r"\(2, 7, 7, 3\)"):
-        module.apply({"params": params}, np.zeros((2, 7, 7, 3), np.float32))
+        apply(module, params, np.zeros((2, 7, 7, 3), np.float32))
 
 
 def test_dropout_of_a_vit_acts_in_training_only():
     module = small_vit(dropout_rate=0.5)
     params, images = seeded(module)
-    variables = {"params": nested(params)}
+    params = nested(params)
     runs = [
-        module.apply(variables, images, train=True, rngs={"dropout": jax.random.key(i)})
+        apply(module, params, images, train=True, rngs={"dropout": jax.random.key(i)})
         for i in (0, 1)
     ]
     assert np.abs(runs[0] - runs[1]).max() > 0
-    np.testing.assert_array_equal(
-        module.apply(variables, images), small_vit().apply(variables, images)
-    )
+    np.testing.assert_array_equal(apply(module, params, images), apply(small_vit(), params, images))
 
 
 def test_the_stem_for_small_images_keeps_their_size():
     module = small_bit(image_size=32, stem="3x3")
     params, images = seeded(module)
-    _, features = module.apply({"params": nested(params)}, images, return_features=True)
+    _, features = apply(module, nested(params), images, return_features=True)
     assert features["stem"].shape == (2, 32, 32, 8)
     assert features["stage_1"].shape == (2, 16, 16, 64)
 
