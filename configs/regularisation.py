@@ -34,8 +34,8 @@ def get_config(argument: str = "all") -> ml_collections.ConfigDict:
         config.model.stoch_depth = 0.1
 
     config.data.examples_per_class = 200
-    config.total_epochs = 40.0
+    config.total_epochs = 120.0
     config.warmup_epochs = 2.0
-    config.eval_every_epochs = 10.0
-    config.checkpoint_every_epochs = 20.0
+    config.eval_every_epochs = 20.0
+    config.checkpoint_every_epochs = 40.0
     return config

@@ -13,9 +13,9 @@ def frequencies(units: np.ndarray) -> np.ndarray:
 
     The spectrum is the two-dimensional cosine transform (DCT-II), in which coefficient (k, l) of an
     h x w filter stands for sqrt((k / 2h)^2 + (l / 2w)^2) cycles per step of the grid: 0 for a
-    constant filter, near 0.5 for stripes that change sign at every step, up to 0.71 for a
-    checkerboard. Unlike in the Fourier transform, a filter whose opposite edges differ has no high
-    frequencies for that.
+    constant filter, and always below 0.71, which a checkerboard comes near to on a large grid.
+    Unlike in the Fourier transform, a filter whose opposite edges differ has no high frequencies
+    for that.
 
     Args:
         units: [n, h, w] or [n, h, w, c]; the power of channels is added up.

@@ -53,7 +53,7 @@ def test_training_on_permuted_images_is_training_from_permuted_parameters(
 ):
     """So the two learning curves of figure 4 differ by the draw of the first weights only."""
     labels = jnp.arange(6) % 5
-    tx = optax.adam(0.01)
+    tx = optax.sgd(0.1, momentum=0.9)
 
     def train(params, images):
         state = tx.init(params)
