@@ -47,7 +47,7 @@ def main(args: argparse.Namespace) -> None:
                     ]
         ax.set(title=scalar, xlabel="step")
         if scalar.endswith(SHARES):
-            ax.yaxis.set_major_formatter("{x:.0%}")
+            figures.percent(ax)
         figures.clean(ax)
     axes[0, -1].legend(frameon=False, fontsize=8 if len(runs) > 3 else None)
     figures.save(figure, args.out)

@@ -37,6 +37,12 @@ def clean(ax: plt.Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
+def percent(ax: plt.Axes) -> None:
+    """Shares on the vertical axis as round numbers of per cent."""
+    ax.yaxis.set_major_locator(plt.MaxNLocator(6, steps=[1, 2, 5, 10]))
+    ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
+
+
 def label(ax: plt.Axes, points: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
     """Writes a text beside each point, on the first side where it covers no other."""
     ax.figure.canvas.draw()  # settles where the points lie

@@ -57,8 +57,8 @@ def main(args: argparse.Namespace) -> None:
                 change = "" if np.isnan(original) else f"{value / original - 1:+.1%}"
                 name = NAMES[architecture]
                 table.append([name, NAMES[order], str(step), f"{value:.2%}", change])
-        ax.set(title=NAMES[architecture], xlabel="training step")
-        ax.yaxis.set_major_formatter("{x:.0%}")
+        ax.set(title=NAMES[architecture], xlabel="step")
+        figures.percent(ax)
         figures.clean(ax)
     axes[0, 0].set_ylabel(f"{args.scalar.rpartition('/')[2]} accuracy")
     axes[0, -1].legend(frameon=False, fontsize=9)

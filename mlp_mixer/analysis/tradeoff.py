@@ -18,6 +18,7 @@ images_per_second_per_device, training_flops (empty for the paper's).
 """
 
 import argparse
+import collections
 import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ import ml_collections
 
 from mlp_mixer import cli
 from mlp_mixer.analysis import curves
-from mlp_mixer.evaluation.paper import TABLE_3
+from mlp_mixer.evaluation.paper import TABLE_3, Row
 from mlp_mixer.training import workdir as run
 
 FAMILIES = {"Mixer": "C3", "ViT": "C0", "BiT": "C2"}  # with their colours
@@ -98,9 +99,16 @@ def main(args: argparse.Namespace) -> None:
 
 def of_paper(accuracy: str = "imagenet") -> list[Point]:
     """The rows of Table 3 that have this accuracy."""
+    lengths = collections.Counter((row.model, row.data, row.px) for row in TABLE_3)
+
+    def name(row: Row) -> str:
+        size = "" if row.px == 224 else f" @{row.px}"
+        several = lengths[row.model, row.data, row.px] > 1
+        return row.model + size + (f", {row.epochs} epochs" if several else "")
+
     return [
         Point(
-            name=row.model.removeprefix("BiT-") + ("" if row.px == 224 else f" @{row.px}"),
+            name=name(row),
             family=row.model.partition("-")[0],
             data=row.data,
             accuracy=getattr(row, accuracy) / 100,
@@ -154,7 +162,7 @@ def forward_flops(config: ml_collections.ConfigDict, num_classes: int) -> float:
 
 
 def draw(ax: Any, points: list[Point], x: str, label: str, more_is_better: bool) -> None:
-    """Accuracy against one of the other fields, on a logarithmic scale.
+    """Accuracy against one of the other fields, on a logarithmic scale if they differ tenfold.
 
     A line joins the models of a family and a data set that none of the others beats in both.
     """
@@ -170,15 +178,18 @@ def draw(ax: Any, points: list[Point], x: str, label: str, more_is_better: bool)
         ax.plot(*zip(*places, strict=True), ls="", ms=6, **style)
         best = frontier(places, more_is_better)
         ax.plot(*zip(*best, strict=True), color=FAMILIES[family], lw=1, alpha=0.5, zorder=1)
-    ax.set(xscale="log", xlabel=label)
+    ax.set_xlabel(label)
     ax.margins(x=0.12, y=0.08)
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_major_locator(figures.plt.MaxNLocator(steps=[1, 2, 5, 10]))
-    ax.yaxis.set_major_formatter("{x:.0%}" if len(points) > 1 else "{x:.1%}")
+    values = [getattr(point, x) for point in points]
+    if max(values) > 10 * min(values):
+        ax.set_xscale("log")
+        if x != "training_flops":  # powers of ten, for those
+            ax.xaxis.set_major_formatter("{x:g}")
+    figures.percent(ax)
     figures.clean(ax)
     figures.label(
         ax,
-        [(getattr(point, x), point.accuracy) for point in points],
+        list(zip(values, (point.accuracy for point in points), strict=True)),
         [point.name.removeprefix(f"{point.family}-") for point in points],
     )
 

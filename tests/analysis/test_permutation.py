@@ -16,6 +16,10 @@ PATCHES, INSIDE = RNG.permutation(12), RNG.permutation(8)
 ORDER = patch_order(IMAGE, PATCH, PATCHES, INSIDE)
 
 
+def compute(model, params, images):
+    return np.asarray(jax.jit(model.apply)({"params": params}, images))
+
+
 @pytest.fixture
 def module():
     return mixer.create(
@@ -39,12 +43,10 @@ def test_permuting_patches_and_pixels_within_them_equals_permuting_parameters(
     module, params, images, highest_precision
 ):
     permuted = permute(images, ORDER)
-    expected = np.asarray(module.apply({"params": params}, images))
+    expected = compute(module, params, images)
     undone = undo(params, module, PATCHES, INSIDE)
-    assert np.asarray(module.apply({"params": undone}, permuted)) == pytest.approx(
-        expected, abs=1e-5
-    )
-    unmoved = np.asarray(module.apply({"params": params}, permuted))
+    assert compute(module, undone, permuted) == pytest.approx(expected, abs=1e-5)
+    unmoved = compute(module, params, permuted)
     assert np.abs(unmoved - expected).max() > 0.1  # it does see the permutation
 
 
@@ -55,16 +57,19 @@ def test_training_on_permuted_images_is_training_from_permuted_parameters(
     labels = jnp.arange(6) % 5
     tx = optax.sgd(0.1, momentum=0.9)
 
+    @jax.jit
+    def step(params, state, images):
+        def loss(params):
+            logits = module.apply({"params": params}, images)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+        updates, state = tx.update(jax.grad(loss)(params), state)
+        return optax.apply_updates(params, updates), state
+
     def train(params, images):
         state = tx.init(params)
         for _ in range(3):
-            grads = jax.grad(
-                lambda p: optax.softmax_cross_entropy_with_integer_labels(
-                    module.apply({"params": p}, images), labels
-                ).mean()
-            )(params)
-            updates, state = tx.update(grads, state)
-            params = optax.apply_updates(params, updates)
+            params, state = step(params, state, images)
         return params
 
     expected = undo(train(params, images), module, PATCHES, INSIDE)
@@ -102,11 +107,9 @@ def test_a_permuted_model_is_the_model_on_permuted_images(order, architecture, m
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, mixer.init(model))
     params = jax.tree.map(lambda x: RNG.normal(0, 0.4, x.shape).astype("f4"), params)
     moved = permute(images, permuted.pixel_order())
-    expected = np.asarray(model.apply({"params": params}, moved))
-    assert np.asarray(permuted.apply({"params": params}, images)) == pytest.approx(expected)
+    expected = compute(model, params, moved)
+    assert compute(permuted, params, images) == pytest.approx(expected)
     headless = {name: value for name, value in params.items() if name != "head"}
-    features = permuted.clone(num_classes=0).apply({"params": headless}, images)
-    assert features.shape == (
-        6,
-        model.clone(num_classes=0).apply({"params": headless}, moved).shape[1],
-    )
+    features = compute(permuted.clone(num_classes=0), headless, images)
+    expected = compute(model.clone(num_classes=0), headless, moved)
+    assert features == pytest.approx(expected) and features.ndim == 2
