@@ -8,6 +8,7 @@ CSV file: run, scalar, step, value.
 """
 
 import argparse
+import itertools
 from pathlib import Path
 
 from mlp_mixer import cli
@@ -32,15 +33,20 @@ def main(args: argparse.Namespace) -> None:
     figure, axes = figures.plt.subplots(
         1, len(scalars), figsize=(5.5 * len(scalars), 4), squeeze=False, layout="constrained"
     )
+    # The means of training are pale, each evaluation has its own marker.
+    parts = dict.fromkeys(name.rpartition("/")[0] for full in scalars.values() for name in full)
+    markers = itertools.cycle("os^Dv")
+    styles = {
+        part: dict(alpha=0.45) if part == "train" else dict(marker=next(markers), ms=4)
+        for part in parts
+    }
     rows = []
     for ax, (scalar, full_names) in zip(axes[0], scalars.items(), strict=True):
         for number, (workdir, lines) in enumerate(runs.items()):
             for full_name in full_names:
                 part = full_name.rpartition("/")[0]
-                style = dict(alpha=0.45) if part == "train" else dict(marker="o", ms=3)
                 if points := series(lines, full_name):
-                    label = f"{names[workdir]}, {part}"
-                    ax.plot(*zip(*points, strict=True), color=f"C{number}", label=label, **style)
+                    ax.plot(*zip(*points, strict=True), color=f"C{number}", **styles[part])
                     rows += [
                         dict(run=names[workdir], scalar=full_name, step=step, value=value)
                         for step, value in points
@@ -49,7 +55,11 @@ def main(args: argparse.Namespace) -> None:
         if scalar.endswith(SHARES):
             figures.percent(ax)
         figures.clean(ax)
-    axes[0, -1].legend(frameon=False, fontsize=8 if len(runs) > 3 else None)
+    line = figures.plt.Line2D
+    handles = [line([], [], color=f"C{number}", lw=3) for number in range(len(runs))]
+    handles += [line([], [], color="0.3", **style) for style in styles.values()]
+    labels = [*(names[workdir] for workdir in runs), *styles]
+    figure.legend(handles, labels, loc="outside lower center", ncols=8, frameon=False)
     figures.save(figure, args.out)
     if args.numbers:
         figures.save_numbers(args.numbers, rows)

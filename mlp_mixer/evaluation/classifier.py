@@ -75,6 +75,10 @@ def load_classifier(
         raise ValueError(f"{checkpoint} has no head, so it cannot tell classes")
     if workdir:
         config = run.read_config(workdir)
+        if config.get("permuted"):
+            raise ValueError(
+                f"{checkpoint} was trained on permuted pixels, which only its own run evaluates"
+            )
         view = config["eval_crop"], config["eval_crop_fraction"]
         return Classifier(module, params, run.read_classes(workdir), *view, config["loss"])
     names = default_class_names(module.num_classes)

@@ -12,6 +12,7 @@ from PIL import Image
 import mlp_mixer
 from mlp_mixer import __main__ as command_line
 from mlp_mixer.analysis import filters, tradeoff
+from mlp_mixer.evaluation.classifier import load_classifier
 from mlp_mixer.models import mixer
 from mlp_mixer.training import loop
 
@@ -140,6 +141,8 @@ def test_figure_4_of_runs_compares_each_permutation_with_the_original(run, tmp_p
         config.evals.fewshot.shots = (5,)
         loop.train(config, workdir)
         assert (workdir / "model.npz").exists() == (workdir.name == "original")
+    with pytest.raises(ValueError, match="permuted pixels"):
+        load_classifier(workdirs[1])  # it would see the pixels in their order
     numbers = tmp_path / "p.csv"
     out = run("permutation", *workdirs, "--out", tmp_path / "p.png", "--numbers", numbers)
     found = {(row["order"], row["step"]): float(row["value"]) for row in rows(numbers)}
