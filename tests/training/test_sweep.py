@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import ml_collections
 import pytest
 
@@ -36,6 +37,7 @@ def test_a_sweep_chooses_on_dev_and_tests_once(config, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "sweep.json").read_text())["lr"] == 0.05
     table = (tmp_path / "sweep.md").read_text()
     assert "| 0.05 |" in table and "chosen" in table
+    assert cv2.imread(str(tmp_path / "sweep.png")) is not None
 
 
 def test_a_sweep_that_is_stopped_goes_on_and_ends_with_the_same_result(
@@ -56,6 +58,42 @@ def test_a_sweep_that_is_stopped_goes_on_and_ends_with_the_same_result(
     assert sweep.sweep(config, tmp_path / "parts") == whole
     assert calls == ["lr_1e-06", "lr_0.05", "lr_0.05", "full"]  # nothing twice that was finished
     assert sweep.sweep(config, tmp_path / "parts") == whole and len(calls) == 4
+
+
+def test_a_larger_grid_trains_what_is_missing_but_tests_no_second_rate(
+    config, tmp_path, monkeypatch
+):
+    first = sweep.sweep(config, tmp_path)
+    train, trained = loop.train, []
+
+    def spy(config, workdir):
+        trained.append(workdir.name)
+        return train(config, workdir)
+
+    monkeypatch.setattr(loop, "train", spy)
+    config.sweep.learning_rates = (1e-7, 1e-6, 0.05)
+    second = sweep.sweep(config, tmp_path)
+    assert trained == ["lr_1e-07"]
+    assert second["test"] == first["test"] and set(second["dev"]) == {1e-7, 1e-6, 0.05}
+    config.sweep.learning_rates = (1e-7, 1e-6)  # as if these two were all, and one of them best
+    with pytest.raises(ValueError, match=r"full was trained with .* 0\.05, and now 1e-0[67]"):
+        sweep.sweep(config, tmp_path)
+    assert trained == ["lr_1e-07"]
+
+
+def test_a_rate_that_diverges_is_out_and_not_tried_again(config, tmp_path, monkeypatch):
+    config.optimizer, config.grad_clip = "momentum", 0.0
+    config.sweep.learning_rates = (0.01, 1e6)
+    result = sweep.sweep(config, tmp_path)
+    assert result["dev"][1e6] is None and result["lr"] == 0.01
+    assert "| 1e+06 | diverged | |" in (tmp_path / "sweep.md").read_text().replace("  ", " ")
+    assert "not finite" in (tmp_path / "lr_1e+06" / "diverged.txt").read_text()
+
+    monkeypatch.setattr(loop, "train", None)  # not called again
+    assert sweep.sweep(config, tmp_path) == result
+    config.sweep.learning_rates = (1e6,)
+    with pytest.raises(ValueError, match=r"1e\+06.*diverged.*lower"):
+        sweep.sweep(config, tmp_path)
 
 
 def test_a_config_without_a_sweep_is_refused(tiny_config, tmp_path):
