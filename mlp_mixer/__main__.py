@@ -14,6 +14,7 @@ COMMANDS = {
     "export": ("mlp_mixer.export", "one file that runs with jax alone"),
     "curves": ("mlp_mixer.analysis.curves", "learning curves of runs, side by side"),
     "sweep": ("mlp_mixer.training.sweep", "the learning-rate grid of a transfer, and its test"),
+    "transfers": ("mlp_mixer.analysis.transfers", "sweeps as one table: Avg 5, VTAB-1k"),
     "filters": ("mlp_mixer.analysis.filters", "token-mixing weights, or the stem, as images"),
     "permutation": ("mlp_mixer.analysis.permutation", "figure 4, from runs on permuted pixels"),
     "tradeoff": ("mlp_mixer.analysis.tradeoff", "accuracy against compute and throughput"),

@@ -1,6 +1,9 @@
 """The configs against the numbers that the paper and the authors' code print."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from mlp_mixer.data import vtab
@@ -55,6 +58,41 @@ def test_the_schedule_of_imagenet_is_that_of_the_authors_code(step):
     assert float(schedule(step)) == pytest.approx(expected, rel=1e-4, abs=1e-10)  # float32
 
 
+def test_a_step_with_the_config_is_a_step_of_the_authors_code():
+    # Theirs does not multiply the decay by the rate: it is 1e-4 x the schedule's multiplier.
+    config, total = load_config("imagenet", "B/16"), 92_897
+
+    def multiplier(step):
+        progress = jnp.clip((step - 10_000) / (total - 10_000), 0, 1)
+        return (1e-5 + (1 - 1e-5) * (1 - progress)) * jnp.minimum(1, step / 10_000)
+
+    theirs = optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.scale_by_adam(),
+        optax.scale(0.001),
+        optax.add_decayed_weights(1e-4, {"kernel": True, "bias": False}),
+        optax.scale_by_schedule(multiplier),
+        optax.scale(-1.0),
+    )
+    schedule = optimizer.make_schedule(
+        config.lr, config.decay, total, config.warmup_steps, config.decay_end
+    )
+    ours = optimizer.make_optimizer(config, schedule)
+    rng = np.random.default_rng(0)
+    params, *gradients = (
+        {"kernel": rng.normal(size=(40, 30)).astype("f4"), "bias": rng.normal(size=30).astype("f4")}
+        for _ in range(3)
+    )
+    for step in (5_000, 50_000):  # in the warm-up, and in the decay
+        updates = []
+        for tx in (ours, theirs):
+            state = optax.tree.set(tx.init(params), count=np.int32(step))
+            update = jax.jit(tx.update)
+            _, state = update(gradients[0], state, params)
+            updates.append(update(gradients[1], state, params)[0])
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-9), *updates)
+
+
 # Section 4 and appendix C, with the steps of ViT's Table 4.
 @pytest.mark.parametrize(
     ("name", "steps", "dev_share"),
@@ -82,6 +120,28 @@ def test_vtab_has_19_tasks_of_1000_examples():
         start, stop = task.dev.split("[")[1].strip("]").split(":")
         assert int(stop) - int(start or 0) == 200
         assert config.sweep.learning_rates == (0.003, 0.01, 0.03)
+        assert config.mixup == 0.0 and config.weight_decay == 0.0 and not config.augment.get("flip")
+
+
+def test_vtab_cuts_its_splits_where_the_authors_code_does():
+    # Data sets without a validation split: training images, and the share in per cent before it.
+    cuts = {
+        "caltech101": (3060, 90), "cifar100": (50_000, 90), "pets": (3680, 80),
+        "svhn": (73_257, 90), "eurosat": (27_000, 60), "resisc45": (31_500, 60),
+        "clevr_count": (70_000, 90), "clevr_distance": (70_000, 90),
+        "dsprites_location": (737_280, 80), "dsprites_orientation": (737_280, 80),
+    }  # fmt: skip
+    for name, (count, share) in cuts.items():
+        first = count * share // 100
+        assert vtab.task(name).dev == f"train[{first}:{first + 200}]"
+    for name in vtab.TASKS.keys() - cuts.keys():
+        assert vtab.task(name).dev in ("validation[:200]", "test[:200]")
+    # Tests that are no split of their own.
+    assert vtab.task("eurosat").test == f"train[{27_000 * 80 // 100}:]"
+    assert vtab.task("resisc45").test == f"train[{31_500 * 80 // 100}:]"
+    assert vtab.task("dsprites_location").test == f"train[{737_280 * 90 // 100}:]"
+    assert vtab.task("clevr_count").test == vtab.task("clevr_distance").test == "validation"
+    assert vtab.task("smallnorb_azimuth").test == "test[50%:]"
 
 
 def test_labels_that_vtab_makes():

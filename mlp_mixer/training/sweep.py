@@ -5,9 +5,13 @@
 
 Each rate of config.sweep.learning_rates is a run in WORKDIR/lr_RATE, trained on
 config.sweep.train_split and judged by its accuracy on config.sweep.dev_split at the end. The best
-is trained again in WORKDIR/full, on config.data.train_split, and evaluated as config.evals says
-when it ends, not before. Being stopped loses nothing: the same command goes on. The result is
-printed, and is in WORKDIR/sweep.json and WORKDIR/sweep.md.
+(of equals the lowest rate) is trained again in WORKDIR/full, on config.data.train_split, and
+evaluated as config.evals says when it ends, not before. A rate with which a run diverges is out.
+
+Being stopped loses nothing: the same command goes on. With more rates it trains those that are
+missing, unless another than the first winner is best then: the test images have been used. The
+result is printed, and is in WORKDIR/sweep.json, sweep.md and sweep.png. Several sweeps as one table
+with the paper's means: python -m mlp_mixer transfers.
 """
 
 import argparse
@@ -15,13 +19,17 @@ import json
 import logging
 from pathlib import Path
 
+import jax
 import ml_collections
 
 from mlp_mixer import cli
+from mlp_mixer.training import workdir as run
 
 log = logging.getLogger(__name__)
 
-RESULT_FILE, TABLE_FILE = "sweep.json", "sweep.md"
+RESULT_FILE, TABLE_FILE, PICTURE_FILE = "sweep.json", "sweep.md", "sweep.png"
+FULL = "full"  # the folder of the last run
+DIVERGED_FILE = "diverged.txt"  # in the folder of a run whose loss was not finite, with its message
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,52 +38,82 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    from mlp_mixer.training import distributed
+
+    distributed.initialise()
     result = sweep(args.config, args.workdir)
-    print(table(result))
-    print(f"weights are in {args.workdir / 'full'}, this table in {args.workdir / TABLE_FILE}")
+    if jax.process_index() == 0:
+        print(table(result))
+        print(f"\nweights are in {args.workdir / FULL}; {PICTURE_FILE} shows the dev accuracies")
 
 
 def sweep(config: ml_collections.ConfigDict, workdir: Path) -> dict:
     """Runs what is left of the sweep.
 
     Returns:
-        {"source", "dev": {rate: accuracy}, "lr", "test": scalars of config.evals}.
+        {"source", "dev": {rate: accuracy, or None where the run diverged}, "lr": the best rate,
+        "test": the scalars of config.evals}.
 
     Raises:
-        ValueError: the config has no sweep.
+        ValueError: the config has no sweep, every rate is too high, or the best rate is not the one
+            that was tested before.
     """
     if "sweep" not in config:
         raise ValueError("this config has no field sweep (learning_rates, train_split, dev_split)")
     dev = {}
     for lr in config.sweep.learning_rates:
         log.info("learning rate %g", lr)
-        dev[lr] = _train(_dev_config(config, lr), workdir / f"lr_{lr:g}")["dev/accuracy"]
-    best = max(dev, key=dev.get)
+        dev[lr] = _dev_accuracy(_dev_config(config, lr), workdir / f"lr_{lr:g}")
+    finite = {lr: accuracy for lr, accuracy in dev.items() if accuracy is not None}
+    if not finite:
+        raise ValueError(
+            f"with each of the learning rates {', '.join(f'{lr:g}' for lr in dev)} the run "
+            "diverged; give lower ones as --config.sweep.learning_rates"
+        )
+    best = min(finite, key=lambda lr: (-finite[lr], lr))
+    _check_not_tested(workdir / FULL, best)
     log.info("learning rate %g is best; training on all of %s", best, config.data.train_split)
-    test = _train(_full_config(config, best), workdir / "full")
+    test = _train(_full_config(config, best), workdir / FULL)
     result = {"source": config.data.source, "dev": dev, "lr": best, "test": test}
-    (workdir / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n")
-    (workdir / TABLE_FILE).write_text(table(result) + "\n")
+    if jax.process_index() == 0:
+        (workdir / TABLE_FILE).write_text(table(result) + "\n")
+        _draw(result, workdir / PICTURE_FILE)
+        (workdir / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n")
     return result
 
 
 def table(result: dict) -> str:
     """The sweep's result as a Markdown table."""
     lines = [f"{result['source']}", "", "| learning rate | dev accuracy | |", "|---|---|---|"]
-    for lr, accuracy in result["dev"].items():
-        lines.append(f"| {lr:g} | {accuracy:.2%} | {'chosen' if lr == result['lr'] else ''} |")
+    for lr, accuracy in sorted(result["dev"].items()):
+        cell = "diverged" if accuracy is None else f"{accuracy:.2%}"
+        lines.append(f"| {lr:g} | {cell} | {'chosen' if lr == result['lr'] else ''} |")
     for name, value in result["test"].items():
         if name.endswith("accuracy"):
             lines += ["", f"Trained on everything with {result['lr']:g}: {name} {value:.2%}"]
     return "\n".join(lines)
 
 
+def _dev_accuracy(config: ml_collections.ConfigDict, workdir: Path) -> float | None:
+    """What the rate is judged by; None for a run that diverged, which is not tried again."""
+    marker = workdir / DIVERGED_FILE
+    if run.from_process_0(marker.exists):
+        run.check(workdir, config)
+        return None
+    try:
+        return _train(config, workdir)["dev/accuracy"]
+    except FloatingPointError as error:
+        log.warning("this rate is out: %s", error)
+        if jax.process_index() == 0:
+            marker.write_text(f"{error}\n")
+        return None
+
+
 def _train(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, float]:
     """The scalars of a run's last evaluation; one that is finished is not trained again."""
     from mlp_mixer.training import loop, metrics  # seconds to import
-    from mlp_mixer.training import workdir as run
 
-    if not (workdir / run.WEIGHTS_FILE).exists():
+    if not run.from_process_0((workdir / run.WEIGHTS_FILE).exists):
         return loop.train(config, workdir)
     run.check(workdir, config)
     for line in reversed(metrics.read(workdir)):
@@ -85,19 +123,54 @@ def _train(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, float]
 
 
 def _dev_config(config: ml_collections.ConfigDict, lr: float) -> ml_collections.ConfigDict:
-    config = config.copy_and_resolve_references()
-    config.lr = lr
-    config.data.train_split = config.sweep.train_split
-    dev = ml_collections.ConfigDict(
-        dict(type="classification", split=config.sweep.dev_split, source="", enabled=True)
-    )
+    dev = ml_collections.ConfigDict(dict(type="classification", split=config.sweep.dev_split))
+    config = _run_config(config, lr, config.sweep.train_split)
     config.evals = ml_collections.ConfigDict(dict(dev=dev))
     return config
 
 
 def _full_config(config: ml_collections.ConfigDict, lr: float) -> ml_collections.ConfigDict:
-    config = config.copy_and_resolve_references()
-    config.lr = lr
+    config = _run_config(config, lr, config.data.train_split)
     # Once, at the end, whatever the cadence was.
     config.eval_every_epochs, config.eval_every_steps = config.total_epochs, config.total_steps
     return config
+
+
+def _run_config(
+    config: ml_collections.ConfigDict, lr: float, train_split: str
+) -> ml_collections.ConfigDict:
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        del config["sweep"]  # so that a finished run stays valid when the grid grows
+    config.lr, config.data.train_split = lr, train_split
+    return config
+
+
+def _check_not_tested(workdir: Path, best: float) -> None:
+    if not (workdir / run.CONFIG_FILE).exists():
+        return
+    if (before := run.read_config(workdir)["lr"]) != best:
+        raise ValueError(
+            f"{workdir} was trained with the learning rate {before:g}, and now {best:g} is best. "
+            "The test images may have been used, which is to happen once: start a sweep with all "
+            f"rates in a new workdir, or delete {workdir} to test again"
+        )
+
+
+def _draw(result: dict, path: Path) -> None:
+    from mlp_mixer.analysis import figures
+
+    points = sorted((lr, x) for lr, x in result["dev"].items() if x is not None)
+    figure, ax = figures.plt.subplots(figsize=(5, 3.5), layout="constrained")
+    ax.plot(*zip(*points, strict=True), marker="o", label="dev")
+    for name, value in result["test"].items():
+        if name.endswith("/accuracy"):
+            label = f"{name.removesuffix('/accuracy')}, trained on everything"
+            ax.plot(result["lr"], value, "*", ms=12, label=label)
+    ax.set(xscale="log", xlabel="learning rate", ylabel="accuracy", title=result["source"])
+    ax.set_xticks([lr for lr, _ in points], [f"{lr:g}" for lr, _ in points])
+    ax.minorticks_off()
+    ax.yaxis.set_major_formatter("{x:.1%}")
+    figures.clean(ax)
+    ax.legend(frameon=False)
+    figures.save(figure, path)

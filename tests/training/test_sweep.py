@@ -1,47 +1,64 @@
 """A sweep against the runs that it is made of."""
 
 import json
+import shutil
 
+import cv2
 import ml_collections
 import pytest
 
 from mlp_mixer.data import sources
 from mlp_mixer.training import loop, metrics, sweep
 
+from ..conftest import load_config, shrink
 
-@pytest.fixture
-def config(tiny_config):
-    tiny_config.sweep = ml_collections.ConfigDict(
+
+def make_config():
+    config = shrink(load_config("digits"))
+    config.sweep = ml_collections.ConfigDict(
         dict(learning_rates=(1e-6, 0.05), train_split="train[:80%]", dev_split="train[80%:]")
     )
-    tiny_config.total_steps = 30
-    return tiny_config
+    config.total_steps = 20
+    return config
 
 
-def test_a_sweep_chooses_on_dev_and_tests_once(config, tmp_path, monkeypatch):
-    opened = []
+@pytest.fixture
+def config():
+    return make_config()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A finished sweep: its folder, its result, and the splits that it opened."""
+    folder, opened = tmp_path_factory.mktemp("sweep") / "whole", []
 
     def spy(spec, split, channels=3):
         opened.append(split)
         return open_source(spec, split, channels)
 
     open_source = sources.open_source
-    monkeypatch.setattr(sources, "open_source", spy)
-    result = sweep.sweep(config, tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "open_source", spy)
+        result = sweep.sweep(make_config(), folder)
+    return folder, result, opened
+
+
+def test_a_sweep_chooses_on_dev_and_tests_once(whole):
+    folder, result, opened = whole
     assert opened == ["train[:80%]", "train[80%:]"] * 2 + ["train", "test"]
     assert result["lr"] == max(result["dev"], key=result["dev"].get) == 0.05
-    tested = [x for x in metrics.read(tmp_path / "full") if "test/accuracy" in x]
-    assert [line["step"] for line in tested] == [30]
+    tested = [x for x in metrics.read(folder / "full") if "test/accuracy" in x]
+    assert [line["step"] for line in tested] == [20]
     assert result["test"]["test/accuracy"] == tested[0]["test/accuracy"]
-    assert json.loads((tmp_path / "sweep.json").read_text())["lr"] == 0.05
-    table = (tmp_path / "sweep.md").read_text()
+    assert json.loads((folder / "sweep.json").read_text())["lr"] == 0.05
+    table = (folder / "sweep.md").read_text()
     assert "| 0.05 |" in table and "chosen" in table
+    assert cv2.imread(str(folder / "sweep.png")) is not None
 
 
 def test_a_sweep_that_is_stopped_goes_on_and_ends_with_the_same_result(
-    config, tmp_path, monkeypatch
+    config, whole, tmp_path, monkeypatch
 ):
-    whole = sweep.sweep(config, tmp_path / "whole")
     train, calls = loop.train, []
 
     def stop_at_the_second(config, workdir):
@@ -52,10 +69,46 @@ def test_a_sweep_that_is_stopped_goes_on_and_ends_with_the_same_result(
 
     monkeypatch.setattr(loop, "train", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
-        sweep.sweep(config, tmp_path / "parts")
-    assert sweep.sweep(config, tmp_path / "parts") == whole
+        sweep.sweep(config, tmp_path)
+    assert sweep.sweep(config, tmp_path) == whole[1]
     assert calls == ["lr_1e-06", "lr_0.05", "lr_0.05", "full"]  # nothing twice that was finished
-    assert sweep.sweep(config, tmp_path / "parts") == whole and len(calls) == 4
+    assert sweep.sweep(config, tmp_path) == whole[1] and len(calls) == 4
+
+
+def test_a_larger_grid_trains_what_is_missing_but_tests_no_second_rate(
+    config, whole, tmp_path, monkeypatch
+):
+    folder = shutil.copytree(whole[0], tmp_path / "larger")
+    train, trained = loop.train, []
+
+    def spy(config, workdir):
+        trained.append(workdir.name)
+        return train(config, workdir)
+
+    monkeypatch.setattr(loop, "train", spy)
+    config.sweep.learning_rates = (1e-7, 1e-6, 0.05)
+    larger = sweep.sweep(config, folder)
+    assert trained == ["lr_1e-07"]
+    assert larger["test"] == whole[1]["test"] and set(larger["dev"]) == {1e-7, 1e-6, 0.05}
+    config.sweep.learning_rates = (1e-7, 1e-6)  # as if one of these had become the best
+    with pytest.raises(ValueError, match=r"full was trained with .* 0\.05, and now 1e-0[67]"):
+        sweep.sweep(config, folder)
+    assert trained == ["lr_1e-07"]
+
+
+def test_a_rate_that_diverges_is_out_and_not_tried_again(config, tmp_path, monkeypatch):
+    config.optimizer, config.grad_clip = "momentum", 0.0
+    config.sweep.learning_rates = (0.01, 1e6)
+    result = sweep.sweep(config, tmp_path)
+    assert result["dev"][1e6] is None and result["lr"] == 0.01
+    assert "| 1e+06 | diverged | |" in (tmp_path / "sweep.md").read_text().replace("  ", " ")
+    assert "not finite" in (tmp_path / "lr_1e+06" / "diverged.txt").read_text()
+
+    monkeypatch.setattr(loop, "train", None)  # not called again
+    assert sweep.sweep(config, tmp_path) == result
+    config.sweep.learning_rates = (1e6,)
+    with pytest.raises(ValueError, match=r"1e\+06.*diverged.*lower"):
+        sweep.sweep(config, tmp_path)
 
 
 def test_a_config_without_a_sweep_is_refused(tiny_config, tmp_path):

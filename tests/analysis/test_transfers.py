@@ -1,0 +1,56 @@
+"""The paper's means over data sets."""
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+
+from mlp_mixer.analysis import transfers
+
+
+def show(capsys, *workdirs):
+    transfers.main(argparse.Namespace(workdirs=list(map(str, workdirs))))
+    return [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
+def write(workdir, source, accuracy, lr=0.03):
+    workdir.mkdir()
+    result = dict(source=source, dev={str(lr): 0.5}, lr=lr, test={"test/accuracy": accuracy})
+    (workdir / "sweep.json").write_text(json.dumps(result))
+    return workdir
+
+
+def test_avg_5_is_the_mean_over_five_data_sets_of_the_means_over_runs(tmp_path, capsys):
+    accuracies = {
+        "tfds:imagenet2012": 0.80, "tfds:cifar10": 0.96, "tfds:cifar100": 0.84,
+        "tfds:oxford_iiit_pet": 0.90,
+    }  # fmt: skip
+    four = [write(tmp_path / str(i), *row) for i, row in enumerate(accuracies.items())]
+    assert not any("Avg" in row for row in show(capsys, *four))
+    flowers = write(tmp_path / "a", "folder:flowers", 0.97), write(tmp_path / "b", "x:y", 0.99)
+    named = [f"Flowers={workdir}" for workdir in flowers]
+    rows = show(capsys, *four, *named, tmp_path / "nothing")
+    assert ["Avg", "5", "89.60"] in rows  # (80 + 96 + 84 + 90 + 98) / 5
+    assert ["Flowers", "0.03,", "0.03", "98.00", "1.41", "of", "2"] in rows
+    assert any("nothing" in row[0] and "finished" in row for row in rows if row)
+    with pytest.raises(ValueError, match=r"folder:flowers.*NAME=WORKDIR.*Pets"):
+        show(capsys, flowers[0])
+
+
+def test_vtab_is_the_mean_over_19_tasks_in_three_groups():
+    # The groups of the VTAB paper (arXiv 1910.04867).
+    groups = {
+        "natural": "caltech101 cifar100 dtd flowers102 pets svhn sun397",
+        "specialised": "patch_camelyon eurosat resisc45 retinopathy",
+        "structured": "clevr_count clevr_distance dmlab dsprites_location dsprites_orientation "
+        "kitti_distance smallnorb_azimuth smallnorb_elevation",
+    }
+    accuracies = {}
+    for number, names in enumerate(groups.values()):
+        accuracies |= {name: [10.0 * number + i] for i, name in enumerate(names.split())}
+    found = transfers.means(accuracies)
+    assert set(found) == {"VTAB-1k", *(f"VTAB-1k, {group}" for group in groups)}
+    assert found["VTAB-1k, natural"] == 3 and found["VTAB-1k, specialised"] == 11.5
+    assert found["VTAB-1k, structured"] == 23.5
+    assert found["VTAB-1k"] == pytest.approx(np.mean([a[0] for a in accuracies.values()]))
