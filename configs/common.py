@@ -26,7 +26,6 @@ def base() -> ml_collections.ConfigDict:
     config.architecture = "mixer"  # or vit, bit: what the paper compares with
     config.model = ml_collections.ConfigDict()
     config.model.stoch_depth = 0.0  # drop probability of the last block
-    config.model.remat = False  # compute blocks twice to save memory; changes no result
     config.dtype = "auto"  # float32 on CPU, bfloat16 on TPU and GPU
 
     # --- the recipe. Of each pair of durations exactly one is not 0 (of the warm-up's at most one)
@@ -49,6 +48,7 @@ def base() -> ml_collections.ConfigDict:
     # --- how it lies on devices; changes no result. See mlp_mixer/training/parallel.py ---
     config.layout = "replicated"  # or fsdp, pmap
     config.accum_steps = 0  # parts of a device's rows, one after the other; 0 chooses
+    config.remat = False  # computes blocks twice to save memory; accum_steps costs less
     config.sum_dtype = "float32"  # in which gradients are summed over devices; or bfloat16
 
     # --- what is measured and kept ---

@@ -55,7 +55,8 @@ replica_groups={{0,1,2,3,4,5,6,7}}, to_apply=%inside
       %all = (f32[1024]{0:T(1024)S(1)}, f32[4096]{0:T(1024)S(1)}) all-gather-start(%sum), \
 replica_groups=[2,4]<=[8], dimensions={0}
       %gathered = f32[4096]{0:T(1024)S(1)} all-gather-done(%all)
-      %loop = (f32[4,16]{1,0:T(4,128)}, s32[]{:T(128)S(1)}) while(%s), condition=%condition, body=%body
+      %loop = (f32[4,16]{1,0:T(4,128)}, s32[]{:T(128)S(1)}) while(%s), \
+condition=%condition, body=%body
       ROOT %out = f32[1024]{0:T(1024)S(1)} negate(%sum), backend_config={"estimated_cycles":"7"}
     }
     """)
@@ -165,7 +166,7 @@ def test_what_cannot_be_planned_is_refused(monkeypatch):
         plan.data_size(config, None, None)
     assert plan.data_size(config, 7, 900) == (7, 900)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="libtpu is not installed.*pip install libtpu"):
+    with pytest.raises(ValueError, match=r"libtpu is not installed.*pip install libtpu"):
         compile.isolated(len, ())
 
 

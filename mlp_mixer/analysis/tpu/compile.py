@@ -107,9 +107,7 @@ def compile_program(lowered: Any, parts: dict[str, float], flops: float) -> Prog
         "code": memory.generated_code_size_in_bytes,
     }
     module = hlo.parse(compiled.as_text())
-    return Program(
-        True, parts, module.cycles, module.hbm_bytes, tuple(module.collectives), flops
-    )
+    return Program(True, parts, module.cycles, module.hbm_bytes, tuple(module.collectives), flops)
 
 
 def devices_of(topology: Topology) -> list[jax.Device]:

@@ -8,10 +8,11 @@ from mlp_mixer.analysis.tpu.compile import Program
 
 # What every plan says beside its numbers.
 LEFT_OUT = """\
-What this leaves out: loading, augmenting and transferring images, starting each step, evaluations and
-checkpoints, clocks that throttle, and the overlap of communication with computation (none is assumed).
-Cycles are the compiler's estimate and not a measurement: differences below 5 % are noise, and it counts
-bfloat16 as no faster than float32 where memory is the limit. On a real TPU measure with --config.profile_steps."""
+What this leaves out: loading, augmenting and transferring images, starting each step, evaluations
+and checkpoints, clocks that throttle, and the overlap of communication with computation (none is
+assumed). Cycles are the compiler's estimate and not a measurement: differences below 5 % are noise,
+and it counts bfloat16 as no faster than float32 where memory is the limit. On a real TPU measure
+with --config.profile_steps."""
 
 # The share of HBM that a program cannot have: a v5e of 16 GiB has 15.75 for programs.
 RESERVED = 1 / 64
@@ -100,8 +101,8 @@ class Estimate:
 def ici_seconds(collective: hlo.Collective, topology: Topology) -> float:
     """Time of a collective at the full rate of a chip's links.
 
-    A sum over n chips sends every byte through each link twice but for the own share, 2 (n - 1) / n,
-    anything else once. Cores of one chip share its links.
+    A sum over n chips sends every byte twice but for the own share, 2 (n - 1) / n times, anything
+    else once. Cores of one chip share its links.
     """
     n = max(1, collective.devices // topology.chip.cores)
     if n == 1 or not topology.ici_rate:

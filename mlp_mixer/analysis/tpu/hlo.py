@@ -121,15 +121,11 @@ def _computations(text: str) -> Iterator[tuple[str, dict[str, _Instruction]]]:
 
 
 def _instruction(name: str, text: str) -> _Instruction:
-    depth = 0  # the type ends at the first space that is outside of brackets
-    for end, character in enumerate(text):
-        depth += (character in "([{") - (character in ")]}")
-        if character == " " and not depth:
-            break
-    arrays = tuple(_arrays(text[:end]))
-    opcode, _, rest = text[end + 1 :].partition("(")
+    # A type, an opcode and operands; the type of several results is in brackets of its own.
+    opcode = re.search(r" ([a-z][a-z0-9-]*)\(", text)
+    rest = text[opcode.end() :]
     operands = tuple(re.findall(r"%([\w.-]+)", rest.partition(")")[0]))
-    return _Instruction(name, opcode, arrays, operands, rest)
+    return _Instruction(name, opcode[1], tuple(_arrays(text[: opcode.start()])), operands, rest)
 
 
 def _arrays(text: str) -> Iterator[_Array]:

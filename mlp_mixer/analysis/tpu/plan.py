@@ -10,7 +10,8 @@ if mlp_mixer/data/known.py knows it or --num-classes and --examples say how larg
 takes a minute or two of CPU time for each topology or variant.
 
 A topology is a kind of chip (v2, v3, v4, v5e, v5p, v6e, tpu7x) and the number of chips along each
-axis. On v2, v3 and tpu7x a program sees the two cores of a chip as devices; memory is then of a core.
+axis. On v2, v3 and tpu7x a program sees the two cores of a chip as devices; memory is then that of
+a core.
 --compare tries layouts, accumulation and rematerialisation and recommends one.
 """
 
@@ -109,7 +110,7 @@ def variants(
     for name, fields in {
         "as it is": {},
         "accum_steps=1": {"accum_steps": 1},
-        "accum_steps=1, remat": {"accum_steps": 1, "model.remat": True},
+        "accum_steps=1, remat": {"accum_steps": 1, "remat": True},
         "fsdp": {"layout": "fsdp"},
         "fsdp, accum_steps=1": {"layout": "fsdp", "accum_steps": 1},
     }.items():
@@ -183,4 +184,5 @@ def recommend(plans: dict[str, Estimate]) -> str:
 
 
 def gib(size: float) -> str:
-    return f"{size / GIB:.2f} GiB"
+    """Bytes in words."""
+    return f"{size / GIB:.2f} GiB" if size > GIB / 100 else f"{size / 2**20:.2f} MiB"
