@@ -86,7 +86,7 @@ def test_communication_is_found_with_its_bytes_and_devices():
 
 @pytest.mark.parametrize(
     ("variant", "gmacs"),
-    [("S/32", 1.002), ("S/16", 3.776), ("B/16", 12.601), ("L/16", 44.547), ("H/14", 120.989)],
+    [("S/32", 1.002), ("B/16", 12.601), ("H/14", 120.989)],
 )
 def test_arithmetic_of_the_variants_is_that_of_the_paper(variant, gmacs):
     macs = compile.macs(mlp_mixer.create(variant, num_classes=0))
