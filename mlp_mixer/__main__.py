@@ -18,6 +18,7 @@ COMMANDS = {
     "filters": ("mlp_mixer.analysis.filters", "token-mixing weights, or the stem, as images"),
     "permutation": ("mlp_mixer.analysis.permutation", "figure 4, from runs on permuted pixels"),
     "tradeoff": ("mlp_mixer.analysis.tradeoff", "accuracy against compute and throughput"),
+    "plan": ("mlp_mixer.analysis.tpu.plan", "what a run needs and costs on a TPU, without one"),
     "convert": ("mlp_mixer.weights.convert", "weights to another file, layout, size or dtype"),
     "inspect": ("mlp_mixer.weights.inspect", "what a weight file is, and its statistics"),
 }

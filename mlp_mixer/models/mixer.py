@@ -107,6 +107,8 @@ class MlpMixer(nn.Module):
             are float32 always.
         gelu: "tanh", the approximation that the released weights were trained with, or "exact",
             the erf form that timm computes.
+        remat: compute the inside of each block again for the gradient, which saves its memory and
+            takes about a quarter more time; accum_steps saves memory for less (docs/tpu_plans.md).
     """
 
     num_classes: int
@@ -122,6 +124,7 @@ class MlpMixer(nn.Module):
     head_bias: float = 0.0
     dtype: Any = jnp.float32
     gelu: str = "tanh"
+    remat: bool = False
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -157,8 +160,14 @@ class MlpMixer(nn.Module):
         # n h w c -> n (h w) c, in raster order; n may be symbolic, see mlp_mixer.export.
         x = x.reshape(x.shape[0], -1, self.hidden_dim)
         features["stem"] = x
+
+        def run(block: MixerBlock, x: jax.Array) -> jax.Array:
+            return block(x, train=train)
+
+        if self.remat:
+            run = nn.remat(run)
         for i in range(self.num_blocks):
-            x = MixerBlock(
+            block = MixerBlock(
                 self.tokens_mlp_dim,
                 self.channels_mlp_dim,
                 dropout_rate=self.dropout_rate,
@@ -166,8 +175,8 @@ class MlpMixer(nn.Module):
                 dtype=self.dtype,
                 gelu=self.gelu,
                 name=f"MixerBlock_{i}",
-            )(x, train=train)
-            features[f"MixerBlock_{i}"] = x
+            )
+            x = features[f"MixerBlock_{i}"] = run(block, x)
         x = nn.LayerNorm(dtype=jnp.float32, name="pre_head_layer_norm")(x)
         x = features["pre_logits"] = x.mean(axis=1)
         if self.num_classes:

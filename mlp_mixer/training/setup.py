@@ -167,6 +167,7 @@ def make_model(config: Config, num_classes: int, platform: str | None = None) ->
     init = module.clone(
         image_size=mixer.as_pair(config.get("init_image_size") or module.image_size),
         patch_size=mixer.as_pair(config.get("init_patch_size") or module.patch_size),
+        remat=config.remat,
     )
     return resolution.resize_module(
         init, module.image_size, module.patch_size, _init_resize(config)

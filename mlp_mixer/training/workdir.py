@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 MAY_DIFFER = (
     "layout",
     "accum_steps",
+    "remat",
     "log_every_steps",
     "keep_checkpoints",
     "data.workers",

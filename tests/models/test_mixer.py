@@ -160,6 +160,26 @@ def test_stochastic_depth_drops_the_last_block_most_and_the_first_never():
     assert 6 <= sum(kept) <= 28 and 6 <= sum(skipped) <= 28  # 16 expected of each
 
 
+def test_rematerialisation_changes_no_name_and_no_gradient():
+    module = small(stoch_depth=0.5, dropout_rate=0.1)
+    params, x = random_params(module), images(module)
+
+    def gradient(module):
+        def energy(params):
+            rngs = {"dropout": jax.random.key(1)}
+            return (module.apply({"params": params}, x, train=True, rngs=rngs) ** 2).sum()
+
+        return jax.grad(energy)(params)
+
+    again = module.clone(remat=True)
+    jax.tree.map(np.testing.assert_array_equal, mixer.init(again), mixer.init(module))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * abs(a).max()),
+        gradient(module),
+        gradient(again),
+    )
+
+
 def test_dropout_acts_in_training_only():
     module = small(dropout_rate=0.5)
     params, x = random_params(module), images(module)

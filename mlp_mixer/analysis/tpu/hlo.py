@@ -1,0 +1,217 @@
+"""What the text of a program that XLA has compiled for TPU says about its cost.
+
+The compiler writes into each operation how many cycles it expects it to take; those of a loop's
+body count once for each iteration. An array whose layout has S(1) lies in on-chip memory, any
+other in the device's main memory (HBM).
+"""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+COLLECTIVES = (
+    "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute",
+)  # fmt: skip
+BITS = {"pred": 8, "bf16": 16, "tuple": 0, "token": 0, "opaque": 0}  # others have it in the name
+# These move nothing. What a -start announces, the matching -done or the operation itself has done.
+FREE = {
+    "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional",
+    "call", "partition-id", "replica-id", "after-all", "custom-call", "optimization-barrier",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Collective:
+    """Communication of one kind among groups of the same size, in one step.
+
+    Attributes:
+        kind: one of COLLECTIVES.
+        devices: that take part in each.
+        count: operations a step.
+        bytes: of the whole array that is reduced, gathered, scattered or sent, in all operations.
+    """
+
+    kind: str
+    devices: int
+    count: int
+    bytes: int
+
+
+@dataclass
+class Module:
+    """Costs of one run of a program on one device.
+
+    Attributes:
+        cycles: as estimated by the compiler.
+        hbm_bytes: read and written by operations, in and out of HBM.
+        collectives: by kind and size of the groups.
+        operations: (cycles, name of the operation in the source) of each that has any.
+    """
+
+    cycles: int = 0
+    hbm_bytes: float = 0.0
+    collectives: list[Collective] = field(default_factory=list)
+    operations: list[tuple[int, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Array:
+    bytes: float
+    on_chip: bool
+
+
+@dataclass(frozen=True)
+class _Instruction:
+    name: str
+    opcode: str
+    arrays: tuple[_Array, ...]  # its results
+    operands: tuple[str, ...]
+    text: str  # from the operands on
+
+
+def parse(text: str) -> Module:
+    """The costs of an optimized HLO module, as `compiled.as_text()` prints it."""
+    computations = dict(_computations(text))
+    module, collectives = Module(), defaultdict(lambda: [0, 0])
+
+    def visit(name: str, times: int, fused: bool) -> None:
+        instructions = computations.get(name, {})
+        for instruction in instructions.values():
+            kind = instruction.opcode.removesuffix("-start")
+            if kind in COLLECTIVES and (devices := _group_size(instruction.text)) > 1:
+                entry = collectives[kind, devices]
+                entry[0] += times
+                entry[1] += times * _collective_bytes(kind, instruction, instructions)
+            cycles = re.search(r'"estimated_cycles":"(\d+)"', instruction.text)
+            if not fused:
+                if cycles:
+                    module.cycles += times * int(cycles[1])
+                    source = re.search(r'op_name="([^"]*)"', instruction.text)
+                    module.operations.append((times * int(cycles[1]), source[1] if source else ""))
+                module.hbm_bytes += times * _hbm_bytes(instruction, instructions, computations)
+            repeat = _trip_count(instruction, computations) if kind == "while" else 1
+            for called in _called(instruction):
+                visit(called, times * repeat, fused or kind == "fusion" or cycles is not None)
+
+    visit("ENTRY", 1, False)
+    module.collectives = [Collective(*key, *value) for key, value in sorted(collectives.items())]
+    return module
+
+
+def memory_needed(message: str) -> float | None:
+    """Bytes that a program needs, from the compiler's complaint that they are not there."""
+    units = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+    found = re.search(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm", message)
+    return float(found[1]) * units[found[2]] if found else None
+
+
+def _computations(text: str) -> Iterator[tuple[str, dict[str, _Instruction]]]:
+    name, instructions = "", {}
+    for line in text.splitlines():
+        if line.endswith("{") and not line.startswith((" ", "HloModule")):
+            name = "ENTRY" if line.startswith("ENTRY") else line.split()[0].lstrip("%")
+            instructions = {}
+        elif line.startswith("}"):
+            yield name, instructions
+        elif found := re.match(r"\s+(?:ROOT )?%?([\w.-]+) = (.*)", line):
+            instruction = _instruction(*found.groups())
+            instructions[instruction.name] = instruction
+
+
+def _instruction(name: str, text: str) -> _Instruction:
+    # A type, an opcode and operands; the type of several results is in brackets of its own.
+    opcode = re.search(r" ([a-z][a-z0-9-]*)\(", text)
+    rest = text[opcode.end() :]
+    operands = tuple(re.findall(r"%([\w.-]+)", rest.partition(")")[0]))
+    return _Instruction(name, opcode[1], tuple(_arrays(text[: opcode.start()])), operands, rest)
+
+
+def _arrays(text: str) -> Iterator[_Array]:
+    for dtype, shape, layout in re.findall(r"(\w+)\[([\d,<=]*)\](\{[^}]*\})?", text):
+        bits = BITS[dtype] if dtype in BITS else int((re.search(r"\d+", dtype) or ["0"])[0])
+        sizes = [int(size.removeprefix("<=")) for size in shape.split(",") if size]
+        yield _Array(math.prod(sizes) * bits / 8, "S(1)" in layout or "S(2)" in layout)
+
+
+def _called(instruction: _Instruction) -> list[str]:
+    names = "calls|body|to_apply" if instruction.opcode == "call" else "calls|body"
+    return re.findall(rf"\b(?:{names})=%?([\w.-]+)", instruction.text)
+
+
+def _group_size(text: str) -> int:
+    """Devices that take part in a collective."""
+    if found := re.search(r"replica_groups=\{\{([\d,]*)\}", text):
+        return len(found[1].split(","))
+    if found := re.search(r"replica_groups=\[\d+,(\d+)\]", text):
+        return int(found[1])
+    pairs = re.search(r"source_target_pairs=\{(.*?)\}\}", text)
+    return len(set(re.findall(r"\d+", pairs[1]))) if pairs else 0
+
+
+def _collective_bytes(
+    kind: str, instruction: _Instruction, instructions: dict[str, _Instruction]
+) -> int:
+    """Of the whole array: the result of a gather, the operands of all others."""
+    if kind == "all-gather":
+        # An asynchronous start has (operands, results).
+        arrays = instruction.arrays
+        return int(sum(a.bytes for a in arrays[len(arrays) // 2 if len(arrays) > 1 and
+                   instruction.opcode.endswith("start") else 0 :]))  # fmt: skip
+    return int(
+        sum(
+            array.bytes
+            for operand in instruction.operands
+            if operand in instructions
+            for array in instructions[operand].arrays
+        )
+    )
+
+
+def _trip_count(instruction: _Instruction, computations: dict[str, dict]) -> int:
+    """Iterations of a loop: as the compiler knows them, or the constant that its condition has."""
+    if found := re.search(r'"known_trip_count":\{"n":"(\d+)"', instruction.text):
+        return int(found[1])
+    condition = re.search(r"condition=%?([\w.-]+)", instruction.text)
+    constants = [
+        int(found[1])
+        for inner in computations.get(condition[1] if condition else "", {}).values()
+        if inner.opcode == "constant" and (found := re.match(r"(\d+)\)", inner.text))
+    ]
+    return max(constants, default=1)
+
+
+def _hbm_bytes(
+    instruction: _Instruction, instructions: dict[str, _Instruction], computations: dict[str, dict]
+) -> float:
+    """Bytes that an operation reads from HBM and writes to it."""
+    opcode = instruction.opcode
+    if opcode in FREE or opcode.endswith("-done"):
+        return 0.0
+    if opcode.endswith("-start"):  # results are (destination, source, context)
+        return sum(array.bytes for array in instruction.arrays[:2] if not array.on_chip)
+    arrays = list(instruction.arrays)
+    for operand in instruction.operands:
+        arrays += instructions[operand].arrays if operand in instructions else ()
+    moved = [array.bytes for array in arrays if not array.on_chip]
+    called = _called(instruction) if opcode == "fusion" else ()
+    inner = [i for name in called for i in computations.get(name, {}).values()]
+    # Of an array that is sliced or updated in place only the slice is moved.
+    slices = [i for i in inner if i.opcode in ("dynamic-slice", "dynamic-update-slice")]
+    if opcode in ("dynamic-slice", "dynamic-update-slice"):
+        slices = [instruction]
+    for piece in slices:
+        whole, part = _sliced(piece, {i.name: i for i in inner} | instructions)
+        for _ in range(1 + (piece.opcode == "dynamic-update-slice")):
+            if whole in moved:
+                moved[moved.index(whole)] = part
+    return sum(moved)
+
+
+def _sliced(piece: _Instruction, instructions: dict[str, _Instruction]) -> tuple[float, float]:
+    """Bytes of the whole array and of the slice of it."""
+    whole = instructions[piece.operands[0]].arrays[0].bytes
+    if piece.opcode == "dynamic-slice":
+        return whole, piece.arrays[0].bytes
+    return whole, instructions[piece.operands[1]].arrays[0].bytes
