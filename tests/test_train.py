@@ -117,7 +117,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
 def test_a_damaged_checkpoint_says_what_to_do(tiny_config, tmp_path):
     loop.train(tiny_config, tmp_path)
     (tmp_path / "model.npz").unlink()
-    for data in (tmp_path / "checkpoints" / "6" / "params").rglob("d/*"):
+    for data in (tmp_path / "checkpoints").glob("*/params/d/*"):
         data.write_bytes(data.read_bytes()[:10])
     with pytest.raises(ValueError, match=r"6: file params/.* has changed; delete this folder"):
         loop.train(tiny_config, tmp_path)

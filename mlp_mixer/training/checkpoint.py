@@ -120,6 +120,9 @@ class Checkpoints:
         digests.seal(folder)
         folder.rename(self._path(step))
         log.info("checkpoint %d is written and verified", step)
+        self._delete_old()
+
+    def _delete_old(self) -> None:
         for old in all_steps(self._workdir)[: -self._keep]:
             # Renamed first: a run that is killed here must not leave half of a checkpoint.
             shutil.rmtree(self._path(old).rename(self._path(old, _DELETING)))
@@ -166,8 +169,10 @@ class Checkpoints:
                 digests.read_arrays(self._path(step))[1], digests.of_arrays(state)
             )
             if not names:
-                self._set_aside(damaged)
                 self._newest = step
+                if jax.process_index() == 0:
+                    self._set_aside(damaged)
+                    self._delete_old()  # a run that was killed may not have come to it
                 return state
             damaged[step] = f"{names} is not what was saved"
         if step == _NONE:
@@ -204,8 +209,6 @@ class Checkpoints:
         return TrainState(number, params, opt_state)
 
     def _set_aside(self, damaged: dict[int, str]) -> None:
-        if jax.process_index():
-            return
         for step, reason in damaged.items():
             aside = self._path(step, _DAMAGED)
             if aside.exists():
@@ -262,7 +265,7 @@ def restore_params(step_folder: Path) -> dict[str, Any]:
     """
     log.info("reading the parameters in %s", step_folder)
     step_folder = step_folder.absolute()
-    if reason := damage(step_folder, "params/"):
+    if reason := digests.damage(step_folder, "params/"):
         raise ValueError(f"checkpoint {step_folder} is damaged: {reason}")
     item = step_folder / "params"
     try:
