@@ -9,11 +9,15 @@ import tempfile
 import textwrap
 from pathlib import Path
 
-import jax
-import ml_collections
-import pytest
+# Programs of tests run for milliseconds and are compiled for seconds: less optimised, for half.
+QUICKLY = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICKLY}"
 
-from mlp_mixer.training import host_memory
+import jax  # noqa: E402 - reads the flags
+import ml_collections  # noqa: E402
+import pytest  # noqa: E402
+
+from mlp_mixer.training import host_memory  # noqa: E402
 
 host_memory.keep()
 # Many tests compile the same small programs; this folder lasts as long as the tests.
@@ -83,8 +87,13 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 def python_with_devices(count: int, program: str) -> str:
     """What a program prints in a new process with so many fake CPU devices."""
-    flags = f"--xla_force_host_platform_device_count={count}"
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)], cwd=ROOT, check=True, text=True,
-        env=os.environ | {"XLA_FLAGS": flags}, stdout=subprocess.PIPE,
+        env=with_devices(count), stdout=subprocess.PIPE,
     ).stdout  # fmt: skip
+
+
+def with_devices(count: int) -> dict[str, str]:
+    """The environment of a process with so many fake CPU devices."""
+    flags = f"{QUICKLY} --xla_force_host_platform_device_count={count}"
+    return os.environ | {"XLA_FLAGS": flags}

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import subprocess
 import sys
 
@@ -16,7 +15,7 @@ import mlp_mixer
 from mlp_mixer.training import loop, metrics
 from mlp_mixer.training.checkpoint import latest, restore_params
 
-from .conftest import ROOT, load_config, shrink
+from .conftest import ROOT, load_config, shrink, with_devices
 
 TINY = [
     "--config.model.num_blocks=2", "--config.model.hidden_dim=16", "--config.total_epochs=0",
@@ -29,9 +28,8 @@ TINY = [
 def start(workdir, *arguments, devices: int = 1, config: str = "configs/digits.py"):
     """Starts train.py as a user does."""
     command = [sys.executable, "train.py", f"--config={config}", f"--workdir={workdir}"]
-    flags = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
-        [*command, *arguments], cwd=ROOT, env=os.environ | {"XLA_FLAGS": flags},
+        [*command, *arguments], cwd=ROOT, env=with_devices(devices),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -235,7 +233,7 @@ def test_every_config_runs_end_to_end_and_every_key_of_it_is_read(name, argument
         config.data.source, config.data.train_split = f"folder:{tmp_path / 'data'}", "train"
         config.data.examples_per_class = min(config.data.examples_per_class, 8)
         for fields in config.evals.values():
-            fields.split, fields.source = "test", ""
+            fields.split, fields.source, fields.enabled = "test", "", True
             if fields.type == "fewshot":
                 fields.train_split, fields.shots = "train", (5,)
     if name == "transfer":

@@ -106,20 +106,25 @@ class BiT(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, *, train: bool = False, return_features: bool = False
+        self,
+        images: jax.Array,
+        *,
+        train: bool = False,
+        rows: jax.Array | None = None,
+        return_features: bool = False,
     ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
         """Returns logits, or with `return_features` also a dict of what led to them.
 
         Args:
             images: float [n, h, w, image_channels] in [-1, 1].
-            train: changes nothing; BiT trains without dropout.
+            train, rows: change nothing; BiT trains without dropout.
             return_features: the dict holds "stem" and "stage_i" (maps [n, h, w, c] after the stem
                 and after each stage) and "pre_logits" (pooled features [n, c]).
 
         Raises:
             ValueError: the input is of another size than this module.
         """
-        del train
+        del train, rows
         check_images(images, (*self.image_size, self.image_channels), "BiT")
         if self.stem == "7x7":
             x = StdConv(self.width, 7, 2, self.dtype, name="conv_root")(images)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from mlp_mixer.models.checks import as_pair, check_fields, check_images, named_sizes, tile
+from mlp_mixer.models.drop import Dropout, keep, training_rows
 from mlp_mixer.models.parameters import init  # noqa: F401 - mixer.init is its public name
 
 # Table 1 of the paper. S (the number of tokens) follows from image and patch size.
@@ -29,6 +30,25 @@ VARIANTS = ("S/32", "S/16", "S/8", "B/32", "B/16", "L/32", "L/16", "H/14")
 GELUS = ("tanh", "exact")
 
 
+class Dense(nn.Module):
+    """nn.Dense with its bias added by a product with ones, so that its gradient is a product, too.
+
+    XLA makes an addition of it again. The gradient, otherwise a sum over all tokens of all images,
+    is 4 % of a step on TPUs (docs/tpu_plans.md).
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, shape[1:])
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        return x @ kernel + jnp.ones((*x.shape[:-1], 1), x.dtype) @ bias[None]
+
+
 class MlpBlock(nn.Module):
     """Dense, GELU, Dense back to the input's width, over the last axis."""
 
@@ -38,11 +58,11 @@ class MlpBlock(nn.Module):
     gelu: str = "tanh"
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        dropout = nn.Dropout(self.dropout_rate, deterministic=not train, name="dropout")
-        y = nn.Dense(self.mlp_dim, dtype=self.dtype)(x)
-        y = dropout(nn.gelu(y, approximate=self.gelu == "tanh"))
-        return dropout(nn.Dense(x.shape[-1], dtype=self.dtype)(y))
+    def __call__(self, x: jax.Array, rows: jax.Array | None = None) -> jax.Array:
+        dropout = Dropout(self.dropout_rate, name="dropout")
+        y = Dense(self.mlp_dim, dtype=self.dtype)(x)
+        y = dropout(nn.gelu(y, approximate=self.gelu == "tanh"), rows)
+        return dropout(Dense(x.shape[-1], dtype=self.dtype)(y), rows)
 
 
 class MixerBlock(nn.Module):
@@ -56,24 +76,23 @@ class MixerBlock(nn.Module):
     gelu: str = "tanh"
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(self, x: jax.Array, rows: jax.Array | None = None) -> jax.Array:
         def mlp(dim: int, name: str) -> MlpBlock:
             return MlpBlock(dim, self.dropout_rate, self.dtype, self.gelu, name=name)
 
         # x: [n, s, c]. For TPU XLA compiles swapaxes + Dense best; an einsum is up to 6% slower.
         y = nn.LayerNorm(dtype=self.dtype)(x).swapaxes(1, 2)  # [n, c, s]
-        y = mlp(self.tokens_mlp_dim, "token_mixing")(y, train=train).swapaxes(1, 2)
-        x = x + self._maybe_drop(y, train)
+        y = mlp(self.tokens_mlp_dim, "token_mixing")(y, rows).swapaxes(1, 2)
+        x = x + self._maybe_drop(y, rows)
         y = nn.LayerNorm(dtype=self.dtype)(x)
-        y = mlp(self.channels_mlp_dim, "channel_mixing")(y, train=train)
-        return x + self._maybe_drop(y, train)
+        y = mlp(self.channels_mlp_dim, "channel_mixing")(y, rows)
+        return x + self._maybe_drop(y, rows)
 
-    def _maybe_drop(self, y: jax.Array, train: bool) -> jax.Array:
-        """Stochastic depth: drops the branch `y` of each example with probability drop_path."""
-        if not train or self.drop_path == 0.0:
+    def _maybe_drop(self, y: jax.Array, rows: jax.Array | None) -> jax.Array:
+        """Stochastic depth: drops the branch `y` of each image with probability drop_path."""
+        if rows is None or self.drop_path == 0.0:
             return y
-        keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.drop_path, (len(y), 1, 1))
-        return y * keep.astype(y.dtype)
+        return y * keep(self.make_rng("dropout"), rows, self.drop_path, (1, 1)).astype(y.dtype)
 
 
 class MlpMixer(nn.Module):
@@ -133,13 +152,20 @@ class MlpMixer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, *, train: bool = False, return_features: bool = False
+        self,
+        images: jax.Array,
+        *,
+        train: bool = False,
+        rows: jax.Array | None = None,
+        return_features: bool = False,
     ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
         """Returns logits, or with `return_features` also a dict of what led to them.
 
         Args:
             images: float [n, h, w, image_channels] in [-1, 1].
             train: whether dropout and stochastic depth are on; they need the rng "dropout".
+            rows: int [n], the numbers of the images in the batch of all devices, from which with
+                the rng follows what is dropped of each; 0 to n - 1 if not given.
             return_features: the dict holds "stem" and "MixerBlock_i" (tokens [n, s, c] after the
                 stem and after each block) and "pre_logits" (pooled features [n, c]).
 
@@ -148,7 +174,7 @@ class MlpMixer(nn.Module):
                 another size than this module.
         """
         self._check(images)
-        features = {}
+        rows, features = training_rows(train, rows, len(images)), {}
         x = nn.Conv(
             self.hidden_dim,
             self.patch_size,
@@ -162,7 +188,7 @@ class MlpMixer(nn.Module):
         features["stem"] = x
 
         def run(block: MixerBlock, x: jax.Array) -> jax.Array:
-            return block(x, train=train)
+            return block(x, rows)
 
         if self.remat:
             run = nn.remat(run)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from mlp_mixer.models.checks import as_pair, check_fields, check_images, named_sizes, tile
+from mlp_mixer.models.drop import Dropout, training_rows
 
 # Table 1 of the ViT paper.
 SIZES: dict[str, dict[str, int]] = {
@@ -33,16 +34,16 @@ class MlpBlock(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(self, x: jax.Array, rows: jax.Array | None = None) -> jax.Array:
         def dense(width: int, name: str) -> nn.Dense:
             inits = dict(
                 kernel_init=nn.initializers.xavier_uniform(), bias_init=nn.initializers.normal(1e-6)
             )
             return nn.Dense(width, dtype=self.dtype, name=name, **inits)
 
-        dropout = nn.Dropout(self.dropout_rate, deterministic=not train, name="dropout")
-        y = dropout(nn.gelu(dense(self.mlp_dim, "Dense_0")(x)))
-        return dropout(dense(x.shape[-1], "Dense_1")(y))
+        dropout = Dropout(self.dropout_rate, name="dropout")
+        y = dropout(nn.gelu(dense(self.mlp_dim, "Dense_0")(x)), rows)
+        return dropout(dense(x.shape[-1], "Dense_1")(y), rows)
 
 
 class EncoderBlock(nn.Module):
@@ -54,7 +55,17 @@ class EncoderBlock(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(self, x: jax.Array, rows: jax.Array | None = None) -> jax.Array:
+        def attention(*qkv: jax.Array, dropout_rng: jax.Array | None = None, **options: Any) -> Any:
+            if dropout_rng is None:
+                return nn.dot_product_attention(*qkv, **options)
+
+            def of_one(row: jax.Array, *qkv: jax.Array) -> jax.Array:
+                key = jax.random.fold_in(dropout_rng, row)
+                return nn.dot_product_attention(*qkv, dropout_rng=key, **options)
+
+            return jax.vmap(of_one)(rows, *qkv)
+
         y = nn.LayerNorm(dtype=self.dtype)(x)  # [n, s, c]
         y = nn.MultiHeadDotProductAttention(
             self.num_heads,
@@ -62,12 +73,13 @@ class EncoderBlock(nn.Module):
             kernel_init=nn.initializers.xavier_uniform(),
             dropout_rate=self.dropout_rate,
             broadcast_dropout=False,
-            deterministic=not train,
+            deterministic=rows is None,
             force_fp32_for_softmax=True,
+            attention_fn=attention,
         )(y)
-        x = x + nn.Dropout(self.dropout_rate, deterministic=not train)(y)
+        x = x + Dropout(self.dropout_rate)(y, rows)
         y = nn.LayerNorm(dtype=self.dtype)(x)
-        return x + MlpBlock(self.mlp_dim, self.dropout_rate, self.dtype)(y, train=train)
+        return x + MlpBlock(self.mlp_dim, self.dropout_rate, self.dtype)(y, rows)
 
 
 class Encoder(nn.Module):
@@ -81,17 +93,17 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, *, train: bool = False
+        self, x: jax.Array, rows: jax.Array | None = None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         x = _PositionEmbedding(name="posembed_input")(x)
-        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        x = Dropout(self.dropout_rate)(x, rows)
         features = {}
         for i in range(self.num_blocks):
             name = f"encoderblock_{i}"
             block = EncoderBlock(
                 self.mlp_dim, self.num_heads, self.dropout_rate, self.dtype, name=name
             )
-            x = features[name] = block(x, train=train)
+            x = features[name] = block(x, rows)
         return nn.LayerNorm(dtype=jnp.float32, name="encoder_norm")(x), features
 
 
@@ -143,13 +155,19 @@ class VisionTransformer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, *, train: bool = False, return_features: bool = False
+        self,
+        images: jax.Array,
+        *,
+        train: bool = False,
+        rows: jax.Array | None = None,
+        return_features: bool = False,
     ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
         """Returns logits, or with `return_features` also a dict of what led to them.
 
         Args:
             images: float [n, h, w, image_channels] in [-1, 1].
             train: whether dropout is on; it needs the rng "dropout".
+            rows: see `models.mixer.MlpMixer`.
             return_features: the dict holds "stem" (tokens [n, s, c] without the class token),
                 "encoderblock_i" (with it) and "pre_logits" (the class token's features [n, c]).
 
@@ -171,7 +189,7 @@ class VisionTransformer(nn.Module):
         x = jnp.concatenate([jnp.broadcast_to(cls, (len(x), *cls.shape[1:])), x], axis=1)
         widths = (self.num_blocks, self.mlp_dim, self.num_heads)
         encoder = Encoder(*widths, self.dropout_rate, self.dtype, name="Transformer")
-        x, features = encoder(x, train=train)
+        x, features = encoder(x, training_rows(train, rows, len(images)))
         features |= {"stem": stem, "pre_logits": x[:, 0]}
         x = features["pre_logits"]
         if self.num_classes:

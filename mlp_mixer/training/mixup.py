@@ -28,16 +28,16 @@ class Mixup:
         self,
         batch: dict[str, jax.Array],
         step_key: jax.Array,
-        row_keys: jax.Array,
         axis: str | tuple[str, ...],
     ) -> dict[str, jax.Array]:
         """What each row of a device's part of a batch is mixed with, and the share [n] it keeps."""
-        keys = row_keys if self.per_example else jnp.broadcast_to(step_key, row_keys.shape)
-        # Folded with a number that no row has: the keys themselves go to dropout and the like.
+        numbers = batch["row"] if self.per_example else jnp.zeros_like(batch["row"])
+        # Folded with a number that no row has, which is no rng of the model either.
+        key = jax.random.fold_in(step_key, 2**32 - 1)
         draw = jax.vmap(
-            lambda key: jax.random.beta(jax.random.fold_in(key, 2**32 - 1), self.p, self.p)
+            lambda number: jax.random.beta(jax.random.fold_in(key, number), self.p, self.p)
         )
-        share = draw(keys)
+        share = draw(numbers)
         return {
             "partner_image": _row_before(batch["image"], axis),
             "partner_label": _row_before(batch["label"], axis),

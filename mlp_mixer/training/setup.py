@@ -157,6 +157,10 @@ def make_model(config: Config, num_classes: int, platform: str | None = None) ->
         dtype=compute_dtype(config.dtype, platform or jax.default_backend()),
         **config.model,
     )
+    if isinstance(module, mixer.MlpMixer):
+        module = module.clone(remat=config.remat)
+    elif config.remat:
+        raise ValueError(f"remat is for the Mixer only, not for architecture={config.architecture}")
     if permuted := config.get("permuted"):
         module = Permuted(module, **permuted)
         module.pixel_order()  # raises where it is not possible
@@ -167,7 +171,6 @@ def make_model(config: Config, num_classes: int, platform: str | None = None) ->
     init = module.clone(
         image_size=mixer.as_pair(config.get("init_image_size") or module.image_size),
         patch_size=mixer.as_pair(config.get("init_patch_size") or module.patch_size),
-        remat=config.remat,
     )
     return resolution.resize_module(
         init, module.image_size, module.patch_size, _init_resize(config)

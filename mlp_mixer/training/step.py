@@ -5,6 +5,7 @@ between them and compiles the whole.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -30,8 +31,8 @@ class Step(NamedTuple):
 
     Attributes:
         local: (params, rows of a batch, step, axis) -> (sums, gradients), called on every device of
-            the named axis. Sums are over its rows; gradients are of its rows' share of the mean
-            loss. Added up over devices, both are those of the whole batch.
+            the named axis. Sums are over its rows, gradients are of the sum of their losses. Added
+            up over devices, both are those of the whole batch.
         update: (state, sums, gradients) of the whole batch -> (state, metrics).
     """
 
@@ -72,32 +73,31 @@ def make_train_step(
     """
     loss_fn = losses.get(loss)
 
-    def mean_loss(params, rows):
-        def forward(image, key):  # one example, so that each has its own randomness
-            rngs = {"dropout": key}
-            return model.apply({"params": params}, image[None], train=True, rngs=rngs)[0]
-
+    def total_loss(
+        params, rows, step_key
+    ):  # not the mean: that takes a pass over the gradients, see update
         images = normalise(rows["image"])
         targets = losses.targets(rows["label"], model.num_classes, label_smoothing)
         if mixup.p:
             partners = losses.targets(rows["partner_label"], model.num_classes, label_smoothing)
             images = mixup.mix(images, normalise(rows["partner_image"]), rows["share"])
             targets = mixup.mix(targets, partners, rows["share"])
-        logits = jax.vmap(forward)(images, rows["key"])
+        logits = model.apply(
+            {"params": params}, images, train=True, rows=rows["row"], rngs={"dropout": step_key}
+        )
         correct = logits.argmax(-1) == targets.argmax(-1)
         values = loss_fn(logits, targets)
         sums = {"loss": values.sum(), "accuracy": correct.sum(), "examples": len(values)}
-        return values.mean(), jax.tree.map(jnp.float32, sums)
+        return values.sum(), jax.tree.map(jnp.float32, sums)
 
     def local(params, batch, step, axis):
         rows = dict(batch)
-        count, devices = len(batch["label"]), jax.lax.axis_size(axis)
+        count = len(batch["label"])
         step_key = jax.random.fold_in(jax.random.key(seed), step)
-        numbers = jax.lax.axis_index(axis) * count + jnp.arange(count)  # in the global batch
-        rows["key"] = jax.vmap(lambda row: jax.random.fold_in(step_key, row))(numbers)
+        rows["row"] = jax.lax.axis_index(axis) * count + jnp.arange(count)  # in the global batch
         if mixup.p:
-            rows |= mixup.partners(batch, step_key, rows["key"], axis)
-        gradients = jax.grad(mean_loss, has_aux=True)
+            rows |= mixup.partners(rows, step_key, axis)
+        gradients = partial(jax.grad(total_loss, has_aux=True), step_key=step_key)
         if accum_steps == 1:
             grads, sums = gradients(params, rows)
         else:
@@ -109,13 +109,14 @@ def make_train_step(
             first = jax.eval_shape(gradients, params, jax.tree.map(lambda x: x[0], parts))
             zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), first)
             (grads, sums), _ = jax.lax.scan(add, zeros, parts)
-        return sums, jax.tree.map(lambda grad: grad / (accum_steps * devices), grads)
+        return sums, grads
 
     def update(state, sums, grads):
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         examples = sums.pop("examples")
         metrics = {name: total / examples for name, total in sums.items()}
+        grads = jax.tree.map(lambda grad: grad / examples, grads)
         metrics["grad_norm"] = optax.tree.norm(grads)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state), metrics
 

@@ -1,6 +1,5 @@
 """Layouts of one step over meshes that one device cannot show; eight fake devices in a process."""
 
-import os
 import subprocess
 import sys
 
@@ -8,7 +7,7 @@ import pytest
 
 from mlp_mixer.training import parallel
 
-from ..conftest import ROOT
+from ..conftest import ROOT, with_devices
 
 SCRIPT = """
 import jax, jax.numpy as jnp, numpy as np, optax
@@ -63,9 +62,8 @@ print("all the same")
 
 
 def test_slices_and_layouts_change_nothing_and_bfloat16_sums_only_digits():
-    flags = "--xla_force_host_platform_device_count=8"
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], cwd=ROOT, env=os.environ | {"XLA_FLAGS": flags},
+        [sys.executable, "-c", SCRIPT], cwd=ROOT, env=with_devices(8),
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout.strip() == "all the same", done.stderr[-3000:]
