@@ -14,25 +14,11 @@ from mlp_mixer.training import metrics
 
 from .conftest import ROOT, with_devices
 
-# All that is random or depends on the row: RandAugment, mixup, stochastic depth.
-RUN = [
-    "--config=configs/digits.py", "--config.total_epochs=0", "--config.total_steps=20",
-    "--config.model.num_blocks=2", "--config.model.hidden_dim=16", "--config.batch_size=32",
-    "--config.model.tokens_mlp_dim=8", "--config.model.channels_mlp_dim=32",
-    "--config.model.stoch_depth=0.5", "--config.mixup=0.5", "--config.accum_steps=2",
-    "--config.augment.randaugment_layers=2", "--config.augment.randaugment_magnitude=3",
-    "--config.warmup_steps=5", "--config.log_every_steps=1", "--config.keep_checkpoints=2",
-    "--config.eval_every_epochs=0", "--config.eval_every_steps=20",
-    "--config.checkpoint_every_epochs=0", "--config.checkpoint_every_steps=10",
-    # Small: where the true gradient is zero (the second bias of token mixing, which the LayerNorm
-    # after it takes out again) Adam makes steps of up to this size out of rounding errors.
-    "--config.lr=0.0003",
-]  # fmt: skip
-
 
 def start(workdir, devices, *arguments):
     return subprocess.Popen(
-        [sys.executable, "train.py", *RUN, f"--workdir={workdir}", *arguments],
+        [sys.executable, "train.py", "--config=tests/everything_random.py",
+         f"--workdir={workdir}", *arguments],
         cwd=ROOT, env=with_devices(devices),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip

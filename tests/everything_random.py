@@ -1,0 +1,24 @@
+"""A config for the tests: a short run in which all is random that can depend on the row."""
+
+import ml_collections
+
+from configs import digits
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = digits.get_config()
+    config.image_channels = 3  # for RandAugment
+    config.augment.randaugment_layers = 2
+    config.augment.randaugment_magnitude = 3.0
+    config.mixup = 0.5
+    config.model.update(
+        num_blocks=2, hidden_dim=16, tokens_mlp_dim=8, channels_mlp_dim=32, stoch_depth=0.5
+    )
+    config.batch_size, config.accum_steps = 32, 2
+    # Small: where the true gradient is zero (the second bias of token mixing, which the LayerNorm
+    # after it takes out again) Adam makes steps of up to this size out of rounding errors.
+    config.lr = 0.0003
+    for name, steps in (("total", 20), ("warmup", 5), ("eval_every", 20), ("checkpoint_every", 10)):
+        config[f"{name}_steps"], config[f"{name}_epochs"] = steps, 0.0
+    config.log_every_steps = 1
+    return config
