@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 
 
-def training_rows(train: bool, rows: jax.Array | None, count: int) -> jax.Array | None:
+def training_rows(train: bool, rows: jax.Array | None, images: jax.Array) -> jax.Array | None:
     """What the layers of a model get as `rows`: None when nothing is to be dropped."""
     if not train:
         return None
-    return jnp.arange(count) if rows is None else rows
+    return jnp.arange(len(images)) if rows is None else rows
 
 
 def keep(key: jax.Array, rows: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:

@@ -174,7 +174,7 @@ class MlpMixer(nn.Module):
                 another size than this module.
         """
         self._check(images)
-        rows, features = training_rows(train, rows, len(images)), {}
+        rows, features = training_rows(train, rows, images), {}
         x = nn.Conv(
             self.hidden_dim,
             self.patch_size,

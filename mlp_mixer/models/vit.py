@@ -189,7 +189,7 @@ class VisionTransformer(nn.Module):
         x = jnp.concatenate([jnp.broadcast_to(cls, (len(x), *cls.shape[1:])), x], axis=1)
         widths = (self.num_blocks, self.mlp_dim, self.num_heads)
         encoder = Encoder(*widths, self.dropout_rate, self.dtype, name="Transformer")
-        x, features = encoder(x, training_rows(train, rows, len(images)))
+        x, features = encoder(x, training_rows(train, rows, images))
         features |= {"stem": stem, "pre_logits": x[:, 0]}
         x = features["pre_logits"]
         if self.num_classes:
