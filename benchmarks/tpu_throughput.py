@@ -33,14 +33,18 @@ def main() -> None:
     parser.add_argument("--topologies", nargs="+", default=["v3:2x2", "v5e:1x1", "v6e:1x1"])
     parser.add_argument("--models", nargs="+", choices=PUBLISHED, default=list(PUBLISHED))
     parser.add_argument("--batch", type=int, default=32, help="images on a device")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE",
+        help="of the compiler; xla_tpu_dot_dot_fusion=false undoes what it estimates badly on v3",
+    )  # fmt: skip
     parser.add_argument("--results", type=Path, default=Path("runs/tpu_throughput.json"))
     args = parser.parse_args()
     rates: dict[tuple[str, str], float] = {}
     for topology in args.topologies:
         for model in args.models:
             program = kept(
-                args.results, f"{model}, {args.batch} images, {topology}",
-                forward, model, args.batch, topology,
+                args.results, ", ".join([model, f"{args.batch} images", topology, *args.option]),
+                forward, model, args.batch, topology, dict(x.split("=") for x in args.option),
             )  # fmt: skip
             made = Estimate(program, parse_topology(topology), args.batch)
             rates[model, topology] = args.batch / made.step_seconds  # of one device
@@ -56,9 +60,9 @@ def main() -> None:
             print(f"| {a} : {b} | {PUBLISHED[a] / PUBLISHED[b]:.2f} | {cells} |")
 
 
-def forward(model: str, batch: int, topology: str) -> compile.Program:
+def forward(model: str, batch: int, topology: str, options: dict[str, str]) -> compile.Program:
     """The forward pass of a model in bfloat16, with 1,000 classes at 224 pixels."""
-    return compile.forward_program(make(model), batch, topology)
+    return compile.forward_program(make(model), batch, topology, options)
 
 
 def make(model: str) -> Any:

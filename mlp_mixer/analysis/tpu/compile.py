@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,19 +81,25 @@ def isolated(function: Callable[..., Any], *args: Any) -> Any:
                 raise ValueError(_last_words(stderr.read())) from None
 
 
-def compile_program(lowered: Any, parts: dict[str, float], flops: float) -> Program:
+def compile_program(
+    lowered: Any,
+    parts: dict[str, float],
+    flops: float,
+    options: Mapping[str, str] | None = None,
+) -> Program:
     """Compiles what `jax.jit(f).lower(...)` gave for devices of a topology.
 
     Args:
         lowered: the traced program.
         parts: bytes of a device's arguments, by what they are.
         flops: see `Program`.
+        options: of the compiler, such as xla_tpu_dot_dot_fusion.
 
     Raises:
         ValueError: the compiler refused for another reason than memory.
     """
     try:
-        compiled = lowered.compile()
+        compiled = lowered.compile(options)
     except jax.errors.JaxRuntimeError as error:
         if not (needed := hlo.memory_needed(str(error))):
             raise ValueError(f"libtpu's compiler: {str(error)[:500]}") from None
@@ -178,7 +184,9 @@ def eval_program(
     return forward_program(module, config.batch_size // devices, topology), 1
 
 
-def forward_program(module: Any, batch_size: int, topology: str) -> Program:
+def forward_program(
+    module: Any, batch_size: int, topology: str, options: Mapping[str, str] | None = None
+) -> Program:
     """The forward pass of a Flax module on images uint8 [batch_size, h, w, c], on one device."""
     from mlp_mixer.training.step import normalise
 
@@ -191,7 +199,7 @@ def forward_program(module: Any, batch_size: int, topology: str) -> Program:
 
     lowered = jax.jit(forward, in_shardings=device, out_shardings=device).lower(params, images)
     parts = {"parameters": bytes_of(params), "batch": bytes_of(images)}
-    return compile_program(lowered, parts, 2 * macs(module) * batch_size)
+    return compile_program(lowered, parts, 2 * macs(module) * batch_size, options)
 
 
 def images_of(module: Any, count: int) -> jax.ShapeDtypeStruct:
@@ -215,8 +223,9 @@ def _macs(jaxpr: Any) -> int:
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
-            inner = [equation.invars[0].aval.shape[axis] for axis in contracted]
-            total += math.prod(equation.outvars[0].aval.shape) * math.prod(inner)
+            inner = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+            if inner > 1:  # a product of columns with rows of 1 adds a bias
+                total += math.prod(equation.outvars[0].aval.shape) * inner
         elif equation.primitive.name == "conv_general_dilated":
             kernel = equation.invars[1].aval.shape
             outputs = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
