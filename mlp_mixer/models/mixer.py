@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from mlp_mixer.models.checks import as_pair, check_fields, check_images, named_sizes, tile
 from mlp_mixer.models.drop import Dropout, keep, training_rows
+from mlp_mixer.models.gelu import FORMS as GELUS
 from mlp_mixer.models.parameters import init  # noqa: F401 - mixer.init is its public name
 
 # Table 1 of the paper. S (the number of tokens) follows from image and patch size.
@@ -26,8 +27,6 @@ SIZES: dict[str, dict[str, int]] = {
 }
 # The variants of Table 1, and S/8, which was released later. Any other patch size works too.
 VARIANTS = ("S/32", "S/16", "S/8", "B/32", "B/16", "L/32", "L/16", "H/14")
-
-GELUS = ("tanh", "exact")
 
 
 class Dense(nn.Module):
@@ -61,7 +60,9 @@ class MlpBlock(nn.Module):
     def __call__(self, x: jax.Array, rows: jax.Array | None = None) -> jax.Array:
         dropout = Dropout(self.dropout_rate, name="dropout")
         y = Dense(self.mlp_dim, dtype=self.dtype)(x)
-        y = dropout(nn.gelu(y, approximate=self.gelu == "tanh"), rows)
+        # In float32: constants rounded to bfloat16 would make it another function.
+        y = GELUS[self.gelu](y.astype(jnp.float32)).astype(self.dtype)
+        y = dropout(y, rows)
         return dropout(Dense(x.shape[-1], dtype=self.dtype)(y), rows)
 
 

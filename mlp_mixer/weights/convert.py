@@ -20,6 +20,7 @@ from flax import traverse_util
 
 from mlp_mixer import cli
 from mlp_mixer.models import mixer
+from mlp_mixer.models.gelu import FORMS as GELUS
 from mlp_mixer.weights import layouts, load, npz, safetensors
 from mlp_mixer.weights.npz import Arrays
 from mlp_mixer.weights.sources import open_source
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layout", choices=layouts.LAYOUTS, help="names of the arrays")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--drop-head", action="store_true", help="leave the class head out")
-    parser.add_argument("--gelu", choices=mixer.GELUS, help="where the source's is not known")
+    parser.add_argument("--gelu", choices=GELUS, help="where the source's is not known")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from flax import traverse_util
 
 from mlp_mixer.models import mixer
+from mlp_mixer.models.gelu import FORMS as GELUS
 from mlp_mixer.weights import layouts, npz, resolution
 from mlp_mixer.weights.sources import Source, open_source
 
@@ -73,8 +74,8 @@ def load(
             module = module.clone(num_classes=0)
         params = _read(opened, {name: entries[name] for name in layouts.shapes(module)})
     module = module.clone(gelu=gelu or opened.settings.get("gelu") or default_gelu(layout))
-    if module.gelu not in mixer.GELUS:
-        raise ValueError(f"unknown gelu {module.gelu!r}; use one of {', '.join(mixer.GELUS)}")
+    if module.gelu not in GELUS:
+        raise ValueError(f"unknown gelu {module.gelu!r}; use one of {', '.join(GELUS)}")
     trained = module
     module = resolution.resize_module(trained, wanted, patch_size, resize)
     params = resolution.resize_params(params, trained, wanted, patch_size, resize)
