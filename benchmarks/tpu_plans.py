@@ -22,14 +22,12 @@ from mlp_mixer.training import optimizer
 PLANS = (
     ("digits", "", "v5e:1x1"),
     ("cifar10", "", "v5e:1x1"),
-    ("transfer", "B/16,cifar10", "v5e:2x4"),
-    ("transfer", "L/16,cifar10", "v5e:2x4"),
+    ("permutation", "cifar10,mixer,original", "v5e:1x1"),
+    ("regularisation", "all", "v5e:1x1"),
     ("imagenet", "B/16", "v5e:4x4"),
-    ("imagenet", "L/16", "v5e:4x8"),
+    ("transfer", "B/16,cifar10", "v5e:2x4"),
     ("imagenet21k", "B/16", "v5e:8x8"),
-    ("imagenet21k", "L/16", "v5e:16x16"),
-    ("jft", "B/16", "v5e:8x8"),
-    ("jft", "L/16", "v5e:16x16"),
+    ("imagenet", "L/16", "v5e:4x8"),
     ("jft", "H/14", "v5e:16x16"),
 )
 
