@@ -67,15 +67,19 @@ def with_digests(folder: Path, state: TrainState) -> tuple[np.ndarray, np.ndarra
         return blocked, blocked + measure(lambda: checkpoints.wait() or ())
 
 
-def parts(folder: Path, state: TrainState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def parts(folder: Path, state: TrainState) -> tuple[np.ndarray, ...]:
     saved = folder / checkpoint.FOLDER / "1"
     like = jax.tree.map(checkpoint.on_host, {"params": state.params, "opt_state": state.opt_state})
 
     def read_back():
         return [digests.of_arrays(checkpoint.read_item(saved / name, like[name])) for name in like]
 
+    started = []
+    in_training_thread = measure(lambda: started.append(digests.start(state)) or ())
+    jax.block_until_ready(started)
     return (
         measure(lambda: digests.of_arrays(state) and ()),
+        in_training_thread,
         measure(lambda: read_back() and ()),
         measure(lambda: digests.seal(saved) or ()),
     )
@@ -87,6 +91,7 @@ NAMES = (
     "training thread blocked, with digests",
     "until safe, verified, with digests",
     "  digests of the arrays, on the device",
+    "    of that in the training thread",
     "  reading back, digests of that, in the background",
     "  SHA-256 and flushing of the files, in the background",
 )

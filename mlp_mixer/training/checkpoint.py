@@ -95,7 +95,7 @@ class Checkpoints:
         self.wait()
         if not self._folder.is_dir():  # Orbax would make a new one, without the rest of the run
             raise OSError(f"{self._folder} has vanished, so step {step} cannot be saved")
-        arrays = digests.of_arrays(state)
+        lanes = digests.start(state)
         items = {"params": state.params, "opt_state": state.opt_state}
         like = jax.tree.map(on_host, items)
         args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
@@ -104,12 +104,13 @@ class Checkpoints:
         except Exception as error:  # tensorstore raises bare Exception
             raise self._unwritten(step, error) from error
         self._newest = step
-        self._saving = self._background.submit(self._finish, step, arrays, like)
+        self._saving = self._background.submit(self._finish, step, lanes, like)
 
-    def _finish(self, step: int, arrays: dict[str, str], like: dict[str, Any]) -> None:
+    def _finish(self, step: int, lanes: dict[str, Any], like: dict[str, Any]) -> None:
         self._orbax.wait_until_finished()  # until the parts of all processes are there
         if jax.process_index():
             return
+        arrays = digests.finish(lanes)
         folder, found = self._path(step, _UNVERIFIED), {}
         found["step"] = arrays["step"]  # the one thing that is not an array there
         for name, item in like.items():

@@ -25,16 +25,29 @@ def of_arrays(tree: Any) -> dict[str, str]:
     several processes all must call this, and all get it. A change of one element always changes it,
     any other change but once in 2^64.
     """
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    lanes = []
-    for _, leaf in leaves:
-        lanes.append(_lanes(leaf))
-        if jax.default_backend() == "cpu":  # many collectives under way at once may deadlock there
-            jax.block_until_ready(lanes[-1])
-    names = (jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves)
+    return finish(start(tree))
+
+
+def start(tree: Any) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """Sets the devices to work on the digests of a tree, and does not wait for them.
+
+    Arrays may be given away (donated) right after. `finish` takes the result, in any thread.
+    """
+    lanes = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        lanes[name] = _lanes(leaf)
+        # Many collectives under way at once may deadlock on CPUs.
+        if jax.default_backend() == "cpu" and jax.device_count() > 1:
+            jax.block_until_ready(lanes[name])
+    return lanes
+
+
+def finish(lanes: dict[str, tuple[jax.Array, jax.Array]]) -> dict[str, str]:
+    """The digests that `start` has begun."""
     return {
         name: f"{int(first):08x}{int(second):08x}"
-        for name, (first, second) in zip(names, jax.device_get(lanes), strict=True)
+        for name, (first, second) in jax.device_get(lanes).items()
     }
 
 

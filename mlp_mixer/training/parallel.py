@@ -28,6 +28,9 @@ from mlp_mixer.training.step import Step, TrainState
 
 AXES = ("slice", "data")
 SUM_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+# By kind of device. A v5e has 128 MiB of on-chip memory, of which its compiler gives one operation
+# 16; with 32 the tiles are larger, and a step takes 1 % fewer cycles (docs/tpu_plans.md).
+COMPILER_OPTIONS = {"TPU v5 lite": {"xla_tpu_scoped_vmem_limit_kib": "32768"}}
 
 
 def make_layout(
@@ -111,6 +114,7 @@ class Replicated:
             in_shardings=(self.shardings(like), self.rows),
             out_shardings=(self.shardings(like), self.everywhere),
             donate_argnums=0,
+            compiler_options=COMPILER_OPTIONS.get(self.mesh.devices.flat[0].device_kind),
         )
 
     def to_devices(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:

@@ -73,9 +73,8 @@ def make_train_step(
     """
     loss_fn = losses.get(loss)
 
-    def total_loss(
-        params, rows, step_key
-    ):  # not the mean: that takes a pass over the gradients, see update
+    # Not the mean loss: what is left of the division is in `update`, once for the whole batch.
+    def total_loss(params, rows, step_key):
         images = normalise(rows["image"])
         targets = losses.targets(rows["label"], model.num_classes, label_smoothing)
         if mixup.p:

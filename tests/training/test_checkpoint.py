@@ -91,6 +91,16 @@ def test_every_flipped_bit_and_every_swap_changes_the_digest():
     assert digests.of_arrays({"x": negated})["x"] not in seen
 
 
+def test_a_digest_is_of_what_an_array_was_though_its_memory_is_given_away_at_once():
+    x = np.random.default_rng(0).normal(size=(1000, 1000)).astype(np.float32)
+    change = jax.jit(lambda x: x + 1, donate_argnums=0)
+    for _ in range(5):
+        array = jnp.asarray(x) * 1
+        pending = digests.start({"x": array})
+        jax.block_until_ready(change(array))
+        assert digests.finish(pending) == digests.of_arrays({"x": x})
+
+
 def test_a_digest_is_the_same_for_every_layout():
     text = python_with_devices(8, """
         import jax, numpy as np
