@@ -219,3 +219,25 @@ def test_an_input_of_another_size_is_refused_naming_both_sizes():
         module.apply({"params": params}, np.zeros((1, 16, 16, 3), np.uint8))
     with pytest.raises(ValueError, match=r"16 tokens .*24x16.* 24"):
         small(image_size=(24, 16)).apply({"params": params}, np.zeros((1, 24, 16, 3), np.float32))
+
+
+def test_the_gradient_of_a_bias_is_the_sum_on_every_platform():
+    rng = np.random.default_rng(0)
+    x, bias, weights = (np.float32(rng.normal(size=s)) for s in ((3, 5, 4), (4,), (3, 5, 4)))
+    _, grad = jax.grad(lambda x, b: (mixer.plus(x, b) * weights).sum(), argnums=(0, 1))(x, bias)
+    np.testing.assert_allclose(grad, weights.sum((0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(mixer.sum_by_product(weights), weights.sum((0, 1)), rtol=1e-5)
+
+
+def test_a_block_more_costs_the_same_whatever_the_depth():
+    """On CPUs, XLA has fused the gradient of each block with those of all blocks after it."""
+
+    def traffic(blocks):
+        module = small(num_blocks=blocks)
+        params = jax.eval_shape(lambda: mixer.init(module))
+        pixels = jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.float32)
+        gradient = jax.jit(jax.grad(lambda p, x: module.apply({"params": p}, x).sum()))
+        return gradient.lower(params, pixels).compile().cost_analysis()["bytes accessed"]
+
+    two, four, six = (traffic(blocks) for blocks in (2, 4, 6))
+    assert six - four == pytest.approx(four - two, rel=0.02)
