@@ -64,12 +64,31 @@ def test_inception_crops_keep_area_and_aspect_within_bounds(h, w):
     assert 0.7 < aspect.min() < 0.8 and 1.25 < aspect.max() < 1.4
 
 
-def test_inception_crops_have_the_references_mean_and_median_area():
-    # TensorFlow's sample_distorted_bounding_box on 375 x 500: mean 0.341, median 0.30.
-    image = np.zeros((375, 500, 1), np.uint8)
-    shapes = np.array([augment.inception_crop(image, RNG(i), 0.05).shape for i in range(8000)])
-    area = shapes[:, 0] * shapes[:, 1] / (375 * 500)
-    assert abs(area.mean() - 0.341) < 0.01 and abs(np.median(area) - 0.30) < 0.012
+# Quantiles of 40,000 crops of TensorFlow 2.21's tf.image.sample_distorted_bounding_box, with
+# area_range (0.05, 1), aspect_ratio_range (0.75, 1.33) and no boxes, as the reference calls it.
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+REFERENCE_CROPS = {
+    (375, 500): {
+        "area": (0.0648, 0.1487, 0.3007, 0.5057, 0.7598),
+        "aspect": (0.7775, 0.8964, 1.0405, 1.1834, 1.3000),
+        "height": (0.2933, 0.4427, 0.6293, 0.8160, 0.9653),
+    },
+    (600, 300): {
+        "area": (0.0605, 0.1164, 0.2104, 0.3347, 0.4860),
+        "aspect": (0.7787, 0.8950, 1.0435, 1.1868, 1.3014),
+        "height": (0.1683, 0.2350, 0.3150, 0.4000, 0.5283),
+    },
+}
+
+
+@pytest.mark.parametrize(("h", "w"), REFERENCE_CROPS)
+def test_inception_crops_are_distributed_as_the_references(h, w):
+    image = np.zeros((h, w, 1), np.uint8)
+    crops = np.array([augment.inception_crop(image, RNG(i), 0.05).shape for i in range(8000)])
+    height, width = crops[:, 0], crops[:, 1]
+    found = {"area": height * width / (h * w), "aspect": width / height, "height": height / h}
+    for name, expected in REFERENCE_CROPS[h, w].items():
+        np.testing.assert_allclose(np.quantile(found[name], LEVELS), expected, atol=0.012)
 
 
 def test_random_crop_is_cut_out_of_the_whole_image_resized_whatever_its_aspect():
