@@ -1,8 +1,10 @@
 """A training run, from a config to a workdir."""
 
+import itertools
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
@@ -43,16 +45,13 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
     recipe = setup.make_recipe(config, len(source.class_names), len(source))
     evaluations = evaluators.make(config, recipe.module, recipe.layout.mesh)
     start = latest_step(workdir) or 0
-    params = _first_params(config, recipe, start)
+    first = FirstState(config, recipe, start)
     # Only now, with everything checked, is anything written.
     with run.lock(workdir), Preemption() as preemption:
         run.claim(workdir, config, source.class_names)
         with Checkpoints(workdir, keep=config.keep_checkpoints) as checkpoints:
-            state = _first_state(recipe, params, start, checkpoints)
-            del params  # the state has them; two copies may not fit
-            _log_start(recipe, source, state)
             training = _Training(config, recipe, evaluations, workdir, checkpoints, preemption)
-            state, result = training.run(source, state)
+            state, result = training.run(source, first)
         params = recipe.layout.to_everywhere(state.params)
         if not result:
             log.info("the run in %s was finished already", workdir)
@@ -63,24 +62,35 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
     return result
 
 
-def _first_params(config: ml_collections.ConfigDict, recipe: Recipe, start: int):
-    """The first that there is: the workdir's last checkpoint (its shapes), init_from, random."""
-    if start:
-        return jax.eval_shape(lambda: setup.random_params(config, recipe.module))
-    return setup.initial_params(config, recipe.module)
+class FirstState:
+    """The state that a run begins with: the workdir's last checkpoint, init_from, or random.
+
+    Random parameters are drawn in a thread of their own while the training step is compiled, which
+    takes as long for a large model. Weights of init_from are loaded at once: they may be wrong.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict, recipe: Recipe, start: int):
+        self._recipe, self.is_saved = recipe, bool(start)
+        self._params: Future | None = None
+        if not self.is_saved:
+            pool = ThreadPoolExecutor(1)
+            self._params = pool.submit(setup.initial_params, config, recipe.module)
+            pool.shutdown(wait=False)
+            if config.get("init_from"):
+                self._params.result()
+        params = jax.eval_shape(lambda: setup.random_params(config, recipe.module))
+        self.like = jax.eval_shape(recipe.new_state, params)
+
+    def make(self, checkpoints: Checkpoints) -> TrainState:
+        shardings = self._recipe.layout.shardings(self.like)
+        if self.is_saved:
+            return checkpoints.restore(self.like, shardings)
+        params, self._params = self._params.result(), None  # two copies may not fit
+        return jax.jit(self._recipe.new_state, out_shardings=shardings)(params)
 
 
-def _first_state(recipe: Recipe, params, start: int, checkpoints: Checkpoints) -> TrainState:
-    like = jax.eval_shape(recipe.new_state, params)
-    shardings = recipe.layout.shardings(like)
-    if start:
-        return checkpoints.restore(like, shardings)
-    return jax.jit(recipe.new_state, out_shardings=shardings)(params)
-
-
-def _log_start(recipe: Recipe, source: Source, state: TrainState) -> None:
-    start = int(state.step)
-    parameters = sum(x.size for x in jax.tree.leaves(state.params))
+def _log_start(recipe: Recipe, source: Source, like: TrainState, start: int) -> None:
+    parameters = sum(x.size for x in jax.tree.leaves(like.params))
     log.info(
         "%s: %d examples to train on, %d classes; %.2f M parameters; %s of %d steps on %d %s "
         "device(s) in %d process(es)",
@@ -107,11 +117,10 @@ class _Training:
         self._preemption = preemption
         self._meter = metrics.Meter(config.batch_size, recipe.total_steps, config.log_every_steps)
 
-    def run(self, source: Source, state: TrainState) -> tuple[TrainState, dict[str, float]]:
+    def run(self, source: Source, first: FirstState) -> tuple[TrainState, dict[str, float]]:
         """The state after the last step, and the scalars of the last evaluation."""
+        state, train_step, batches = self._begin(source, first)
         layout, total, start = self._recipe.layout, self._recipe.total_steps, int(state.step)
-        train_step = layout.jit_step(self._recipe.step, state)
-        batches = self._batches(source, start)
         self._writer = metrics.Writer(self._workdir, start)
         profile = metrics.Profile(self._workdir, start, self._config.profile_steps)
         result: dict[str, float] = {}
@@ -144,6 +153,22 @@ class _Training:
         finally:
             self._writer.close()
         return state, result
+
+    def _begin(
+        self, source: Source, first: FirstState
+    ) -> tuple[TrainState, Callable, Iterator[dict[str, np.ndarray]]]:
+        """The first state, the step, and the batches from there on."""
+        layout, step = self._recipe.layout, self._recipe.step
+        if first.is_saved:  # maybe at an earlier step than the newest checkpoint's, see `restore`
+            state = first.make(self._checkpoints)
+            _log_start(self._recipe, source, first.like, int(state.step))
+            batches = self._batches(source, int(state.step))
+            return state, layout.jit_step(step, state), batches
+        _log_start(self._recipe, source, first.like, 0)
+        batches = self._batches(source, 0)
+        batch = next(batches)
+        train_step = layout.compile_step(step, first.like, layout.to_devices(batch))
+        return first.make(self._checkpoints), train_step, itertools.chain([batch], batches)
 
     def _batches(self, source: Source, start: int) -> Iterator[dict[str, np.ndarray]]:
         config = self._config

@@ -117,6 +117,10 @@ class Replicated:
             compiler_options=COMPILER_OPTIONS.get(self.mesh.devices.flat[0].device_kind),
         )
 
+    def compile_step(self, step: Step, like: TrainState, batch: dict[str, Any]) -> Callable:
+        """As `jit_step`, compiled now, for batches like the one that `to_devices` gave."""
+        return self.jit_step(step, like).lower(like, batch).compile()
+
     def to_devices(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         """This process's rows of a batch to the global batch, split over the devices."""
         return {
@@ -204,6 +208,9 @@ class Pmap(Replicated):
             donate_argnums=0,
             devices=list(self.mesh.devices.flat),
         )
+
+    def compile_step(self, step: Step, like: TrainState, batch: dict[str, Any]) -> Callable:
+        return self.jit_step(step, like)  # pmap over several processes needs arrays to compile
 
     def to_devices(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         count = len(self.mesh.local_devices)
