@@ -12,7 +12,6 @@ from typing import Any
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh
-from scipy.linalg import solve
 
 from mlp_mixer.data import sources
 from mlp_mixer.data.sources import Source, Subset
@@ -133,6 +132,8 @@ def fit(
         (weights [c, k], bias [k]), both float64, for features as they are: the standardisation is
         part of them, which spares a standardised copy of all test features.
     """
+    from scipy.linalg import solve
+
     features = features.astype(np.float64)
     mean, deviation = features.mean(0), features.std(0) + 1e-5
     x = np.pad((features - mean) / deviation, ((0, 0), (0, 1)), constant_values=BIAS)

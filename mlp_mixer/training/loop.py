@@ -4,7 +4,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
@@ -63,30 +63,25 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
 
 
 class FirstState:
-    """The state that a run begins with: the workdir's last checkpoint, init_from, or random.
-
-    Random parameters are drawn in a thread of their own while the training step is compiled, which
-    takes as long for a large model. Weights of init_from are loaded at once: they may be wrong.
-    """
+    """The state that a run begins with: the workdir's last checkpoint, init_from, or random."""
 
     def __init__(self, config: ml_collections.ConfigDict, recipe: Recipe, start: int):
-        self._recipe, self.is_saved = recipe, bool(start)
-        self._params: Future | None = None
-        if not self.is_saved:
-            pool = ThreadPoolExecutor(1)
-            self._params = pool.submit(setup.initial_params, config, recipe.module)
-            pool.shutdown(wait=False)
-            if config.get("init_from"):
-                self._params.result()
+        self._config, self._recipe, self.is_saved = config, recipe, bool(start)
         params = jax.eval_shape(lambda: setup.random_params(config, recipe.module))
         self.like = jax.eval_shape(recipe.new_state, params)
+        self._shardings = recipe.layout.shardings(self.like)
+        self._params = None
+        if config.get("init_from") and not self.is_saved:  # now, because they may be wrong
+            self._params = setup.initial_params(config, recipe.module)
 
-    def make(self, checkpoints: Checkpoints) -> TrainState:
-        shardings = self._recipe.layout.shardings(self.like)
-        if self.is_saved:
-            return checkpoints.restore(self.like, shardings)
-        params, self._params = self._params.result(), None  # two copies may not fit
-        return jax.jit(self._recipe.new_state, out_shardings=shardings)(params)
+    def restore(self, checkpoints: Checkpoints) -> TrainState:
+        return checkpoints.restore(self.like, self._shardings)
+
+    def make(self) -> TrainState:
+        params, self._params = self._params, None  # two copies may not fit
+        if params is None:
+            params = setup.initial_params(self._config, self._recipe.module)
+        return jax.jit(self._recipe.new_state, out_shardings=self._shardings)(params)
 
 
 def _log_start(recipe: Recipe, source: Source, like: TrainState, start: int) -> None:
@@ -160,15 +155,18 @@ class _Training:
         """The first state, the step, and the batches from there on."""
         layout, step = self._recipe.layout, self._recipe.step
         if first.is_saved:  # maybe at an earlier step than the newest checkpoint's, see `restore`
-            state = first.make(self._checkpoints)
+            state = first.restore(self._checkpoints)
             _log_start(self._recipe, source, first.like, int(state.step))
             batches = self._batches(source, int(state.step))
             return state, layout.jit_step(step, state), batches
         _log_start(self._recipe, source, first.like, 0)
         batches = self._batches(source, 0)
         batch = next(batches)
-        train_step = layout.compile_step(step, first.like, layout.to_devices(batch))
-        return first.make(self._checkpoints), train_step, itertools.chain([batch], batches)
+        lowered = layout.lower_step(step, first.like, layout.to_devices(batch))
+        with ThreadPoolExecutor(1) as pool:
+            state = pool.submit(first.make)  # for a large model it takes as long as to compile
+            train_step = lowered.compile() if lowered else layout.jit_step(step, first.like)
+            return state.result(), train_step, itertools.chain([batch], batches)
 
     def _batches(self, source: Source, start: int) -> Iterator[dict[str, np.ndarray]]:
         config = self._config

@@ -117,9 +117,11 @@ class Replicated:
             compiler_options=COMPILER_OPTIONS.get(self.mesh.devices.flat[0].device_kind),
         )
 
-    def compile_step(self, step: Step, like: TrainState, batch: dict[str, Any]) -> Callable:
-        """As `jit_step`, compiled now, for batches like the one that `to_devices` gave."""
-        return self.jit_step(step, like).lower(like, batch).compile()
+    def lower_step(
+        self, step: Step, like: TrainState, batch: dict[str, Any]
+    ) -> jax.stages.Lowered | None:
+        """`jit_step` for batches like one of `to_devices`, ready to compile; None if impossible."""
+        return self.jit_step(step, like).lower(like, batch)
 
     def to_devices(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         """This process's rows of a batch to the global batch, split over the devices."""
@@ -209,8 +211,8 @@ class Pmap(Replicated):
             devices=list(self.mesh.devices.flat),
         )
 
-    def compile_step(self, step: Step, like: TrainState, batch: dict[str, Any]) -> Callable:
-        return self.jit_step(step, like)  # pmap over several processes needs arrays to compile
+    def lower_step(self, step: Step, like: TrainState, batch: dict[str, Any]) -> None:
+        return None  # over several processes pmap needs arrays, not shapes
 
     def to_devices(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         count = len(self.mesh.local_devices)
