@@ -31,17 +31,17 @@ def draw(plans: dict[str, Estimate], path: str) -> None:
         if capacity <= 1.3 * most:
             left.plot([capacity] * 2, [position - 0.4, position + 0.4], color="black", lw=2)
         left.text(ends[position] + 0.01 * most, position, share, va="center", fontsize=8)
-    left.set(
-        yticks=positions, yticklabels=names, xlabel="memory, GiB a device (black: what there is)"
-    )
+    left.set(yticks=positions, yticklabels=names, xlabel="memory, GiB a device, of what there is")
     left.set_xlim(0, 1.22 * most)
     left.legend(frameon=False, fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     rates = [plan.rate if plan.program.fits else 0 for plan in plans.values()]
     right.barh(positions, rates, color="#2a9d8f", height=0.62)
+    right.set(xlabel="images/s a chip, estimated", xlim=(0, 1.35 * max(rates) or 1))
+    if (fitting := [rate for rate in rates if rate]) and max(fitting) > 10 * min(fitting):
+        right.set(xscale="log", xlim=(min(fitting) / 3, 100 * max(fitting)))
     for position, (plan, rate) in enumerate(zip(plans.values(), rates, strict=True)):
         text = f" {rate:,.0f}, MFU {plan.mfu:.0%}" if rate else " does not fit"
-        right.text(rate, position, text, va="center", fontsize=8)
-    right.set(xlabel="images/s a chip, estimated", xlim=(0, 1.35 * max(rates) or 1))
+        right.text(rate or right.get_xlim()[0], position, text, va="center", fontsize=8)
     left.invert_yaxis()
     for ax in (left, right):
         ax.spines[["top", "right"]].set_visible(False)
