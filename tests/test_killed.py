@@ -116,6 +116,24 @@ def test_an_evaluation_is_left_when_asked_to_end_and_made_up_for(tiny_config, tm
     assert_same_weights(tmp_path / "straight", tmp_path / "left")
 
 
+def test_workers_that_end_with_the_run_are_no_error_even_before_the_first_step(
+    tiny_config, tmp_path
+):
+    loop.train(tiny_config, tmp_path / "straight")
+
+    def end_all(*args, **kwargs):
+        signal.raise_signal(signal.SIGTERM)
+        raise ChildProcessError("one of the processes that load images died")
+        yield
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
+        patch.setattr(loop.pipeline, "train_batches", end_all)
+        loop.train(tiny_config, tmp_path / "ended")
+    assert stopped.value.code == STOPPED
+    loop.train(tiny_config, tmp_path / "ended")
+    assert_same_weights(tmp_path / "straight", tmp_path / "ended")
+
+
 def test_ctrl_c_is_noted_once_and_the_next_signal_ends_the_process():
     before = signal.getsignal(signal.SIGINT)
     with Preemption() as preemption:

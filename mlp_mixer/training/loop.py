@@ -161,7 +161,7 @@ class _Training:
             return state, layout.jit_step(step, state), batches
         _log_start(self._recipe, source, first.like, 0)
         batches = self._batches(source, 0)
-        batch = next(batches)
+        batch = self._next(batches, 1, first)
         lowered = layout.lower_step(step, first.like, layout.to_devices(batch))
         with ThreadPoolExecutor(1) as pool:
             state = pool.submit(first.make)  # for a large model it takes as long as to compile
@@ -182,13 +182,15 @@ class _Training:
             process=(jax.process_index(), jax.process_count()),
         )
 
-    def _next(self, batches: Iterator, step: int, state: TrainState) -> dict[str, np.ndarray]:
+    def _next(
+        self, batches: Iterator, step: int, state: TrainState | FirstState
+    ) -> dict[str, np.ndarray]:
         try:
             return next(batches)
         except ChildProcessError:
             # A SIGTERM to a whole group of processes ends those that load images first.
             if jax.process_count() == 1 and self._preemption.reached(step - 1):
-                self._stop(step - 1, state)
+                self._stop(step - 1, state.make() if isinstance(state, FirstState) else state)
             raise
 
     def _evaluation_is_due(self, step: int) -> bool:

@@ -73,7 +73,7 @@ def make_train_step(
     """
     loss_fn = losses.get(loss)
 
-    # Not the mean loss: what is left of the division is in `update`, once for the whole batch.
+    # The sum, not the mean: `update` divides once, by the examples of the whole batch.
     def total_loss(params, rows, step_key):
         images = normalise(rows["image"])
         targets = losses.targets(rows["label"], model.num_classes, label_smoothing)

@@ -1,5 +1,7 @@
 """Plans as a picture: memory by what takes it against what there is, and throughput."""
 
+import numpy as np
+
 from mlp_mixer.analysis import figures
 from mlp_mixer.analysis.tpu.chips import GIB
 from mlp_mixer.analysis.tpu.estimate import Estimate
@@ -25,13 +27,15 @@ def draw(plans: dict[str, Estimate], path: str) -> None:
             left.barh(positions, sizes, left=ends, color=color, label=part, height=0.62)
         ends = [end + size for end, size in zip(ends, sizes, strict=True)]
     most = max(ends)
-    for position, plan in enumerate(plans.values()):
-        capacity = plan.capacity / GIB
+    capacities = [plan.capacity / GIB for plan in plans.values()]
+    for position, (plan, capacity) in enumerate(zip(plans.values(), capacities, strict=True)):
         share = f"{plan.memory / plan.capacity:.0%} of {capacity:.4g}"
-        if capacity <= 1.3 * most:
-            left.plot([capacity] * 2, [position - 0.4, position + 0.4], color="black", lw=2)
         left.text(ends[position] + 0.01 * most, position, share, va="center", fontsize=8)
-    left.set(yticks=positions, yticklabels=names, xlabel="memory, GiB a device, of what there is")
+    near = [(i, c) for i, c in enumerate(capacities) if c <= 1.2 * most]  # others are off the axis
+    if near:
+        rows, edges = np.array(near).T
+        left.vlines(edges, rows - 0.4, rows + 0.4, color="black", lw=2, label="all there is")
+    left.set(yticks=positions, yticklabels=names, xlabel="memory, GiB a device")
     left.set_xlim(0, 1.22 * most)
     left.legend(frameon=False, fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     rates = [plan.rate if plan.program.fits else 0 for plan in plans.values()]
