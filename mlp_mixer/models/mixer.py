@@ -12,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mlp_mixer.models.checks import as_pair, check_fields, check_images, named_sizes, tile
 from mlp_mixer.models.drop import Dropout, keep, training_rows
@@ -31,21 +32,25 @@ VARIANTS = ("S/32", "S/16", "S/8", "B/32", "B/16", "L/32", "L/16", "H/14")
 
 @jax.custom_vjp
 def plus(x: jax.Array, bias: jax.Array) -> jax.Array:
-    """x [..., c] + bias [c], with a gradient of the bias that suits the platform."""
-    return x + bias
+    """x [..., c] + bias [c] in the dtype of x; the bias has a gradient that suits the platform.
+
+    That gradient is a sum over all rows, and is float32 until it gets the dtype of the bias.
+    """
+    return x + bias.astype(x.dtype)
 
 
-def _plus_forward(x: jax.Array, bias: jax.Array) -> tuple[jax.Array, None]:
-    return x + bias, None
+def _plus_forward(x: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return plus(x, bias), bias[:0]  # for its dtype
 
 
-def _plus_backward(_: None, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return grad, jax.lax.platform_dependent(grad, tpu=sum_by_product, default=sum_of_rows)
+def _plus_backward(like: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+    total = jax.lax.platform_dependent(grad, tpu=sum_by_product, default=sum_of_rows)
+    return grad, total.astype(like.dtype)
 
 
 def sum_of_rows(x: jax.Array) -> jax.Array:
-    """The sum [c] of x [..., c] over all axes but the last."""
-    return x.sum(tuple(range(x.ndim - 1)))
+    """The sum float32 [c] of x [..., c] over all axes but the last."""
+    return x.sum(tuple(range(x.ndim - 1)), dtype=jnp.float32)
 
 
 def sum_by_product(x: jax.Array) -> jax.Array:
@@ -55,7 +60,8 @@ def sum_by_product(x: jax.Array) -> jax.Array:
     """
     rows = tuple(range(x.ndim - 1))
     ones = jnp.ones((*x.shape[:-1], 1), x.dtype)
-    return jax.lax.dot_general(ones, x, ((rows, rows), ((), ())))[0]
+    dimensions = ((rows, rows), ((), ()))
+    return jax.lax.dot_general(ones, x, dimensions, preferred_element_type=jnp.float32)[0]
 
 
 plus.defvjp(_plus_forward, _plus_backward)
@@ -72,7 +78,7 @@ class Dense(nn.Module):
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, shape[1:])
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
         return plus(x @ kernel, bias)
 
 
@@ -119,28 +125,34 @@ class MixerBlock(nn.Module):
     tokens_mlp_dim: int
     channels_mlp_dim: int
     dropout_rate: float = 0.0
-    drop_path: float = 0.0
     dtype: Any = jnp.float32
     gelu: str = "tanh"
 
+    # Traced and differentiated once for all blocks, which are then one function in what XLA gets,
+    # and which it inlines. So what differs between them, such as drop_path, has to be an array.
+    @nn.jit
     @nn.compact
-    def __call__(self, x: jax.Array, rows: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, rows: jax.Array | None = None, drop_path: jax.Array | None = None
+    ) -> jax.Array:
         def mlp(dim: int, name: str) -> MlpBlock:
             return MlpBlock(dim, self.dropout_rate, self.dtype, self.gelu, name=name)
 
         # x: [n, s, c]. For TPU XLA compiles swapaxes + Dense best; an einsum is up to 6% slower.
         y = LayerNorm(dtype=self.dtype)(x).swapaxes(1, 2)  # [n, c, s]
         y = mlp(self.tokens_mlp_dim, "token_mixing")(y, rows).swapaxes(1, 2)
-        x = x + self._maybe_drop(y, rows)
+        x = x + self._maybe_drop(y, rows, drop_path)
         y = LayerNorm(dtype=self.dtype)(x)
         y = mlp(self.channels_mlp_dim, "channel_mixing")(y, rows)
-        return x + self._maybe_drop(y, rows)
+        return x + self._maybe_drop(y, rows, drop_path)
 
-    def _maybe_drop(self, y: jax.Array, rows: jax.Array | None) -> jax.Array:
+    def _maybe_drop(
+        self, y: jax.Array, rows: jax.Array | None, drop_path: jax.Array | None
+    ) -> jax.Array:
         """Stochastic depth: drops the branch `y` of each image with probability drop_path."""
-        if rows is None or self.drop_path == 0.0:
+        if rows is None or drop_path is None:
             return y
-        return y * keep(self.make_rng("dropout"), rows, self.drop_path, (1, 1)).astype(y.dtype)
+        return y * keep(self.make_rng("dropout"), rows, drop_path, (1, 1)).astype(y.dtype)
 
 
 class MlpMixer(nn.Module):
@@ -235,22 +247,23 @@ class MlpMixer(nn.Module):
         x = x.reshape(x.shape[0], -1, self.hidden_dim)
         features["stem"] = x
 
-        def run(block: MixerBlock, x: jax.Array) -> jax.Array:
-            return block(x, rows)
+        def run(block: MixerBlock, x: jax.Array, drop_path: jax.Array | None) -> jax.Array:
+            return block(x, rows, drop_path)
 
         if self.remat:
             run = nn.remat(run)
+        drop_paths = np.linspace(0.0, self.stoch_depth, self.num_blocks, dtype=np.float32)
         for i in range(self.num_blocks):
             block = MixerBlock(
                 self.tokens_mlp_dim,
                 self.channels_mlp_dim,
                 dropout_rate=self.dropout_rate,
-                drop_path=self.stoch_depth * i / max(self.num_blocks - 1, 1),
                 dtype=self.dtype,
                 gelu=self.gelu,
                 name=f"MixerBlock_{i}",
             )
-            x = features[f"MixerBlock_{i}"] = run(block, x)
+            x = run(block, x, drop_paths[i] if self.stoch_depth else None)
+            features[f"MixerBlock_{i}"] = x
         x = LayerNorm(name="pre_head_layer_norm")(x)
         x = features["pre_logits"] = x.mean(axis=1)
         if self.num_classes:

@@ -221,6 +221,19 @@ def test_an_input_of_another_size_is_refused_naming_both_sizes():
         small(image_size=(24, 16)).apply({"params": params}, np.zeros((1, 24, 16, 3), np.float32))
 
 
+def test_all_blocks_are_traced_once():
+    module = small(num_blocks=5, stoch_depth=0.3, dropout_rate=0.1)
+    params, rngs = mixer.init(module), {"dropout": jax.random.key(0)}
+
+    def forward(x):
+        return module.apply({"params": params}, x, train=True, rngs=rngs)
+
+    calls = [e for e in jax.make_jaxpr(forward)(images(module)).eqns if "jaxpr" in e.params]
+    blocks = [e.params["jaxpr"] for e in calls if len(e.invars) > 12]  # a block's parameters
+    assert len(blocks) == 5
+    assert len({id(jaxpr) for jaxpr in blocks}) == 1
+
+
 def test_the_gradient_of_a_bias_is_the_sum_on_every_platform():
     rng = np.random.default_rng(0)
     x, bias, weights = (np.float32(rng.normal(size=s)) for s in ((3, 5, 4), (4,), (3, 5, 4)))

@@ -39,6 +39,27 @@ class Collective:
     bytes: int
 
 
+@dataclass(frozen=True)
+class Operation:
+    """What one operation of a program costs.
+
+    Attributes:
+        name: in the program.
+        source: name of what it was written as, with the names of the modules around it.
+        times: how often it runs, in loops.
+        cycles: of one run, as estimated by the compiler; None where there is no estimate.
+        hbm_bytes: of one run.
+        windows: iterations over parts of the arrays of which one run consists.
+    """
+
+    name: str
+    source: str
+    times: int
+    cycles: int | None
+    hbm_bytes: float
+    windows: int
+
+
 @dataclass
 class Module:
     """Costs of one run of a program on one device.
@@ -47,13 +68,13 @@ class Module:
         cycles: as estimated by the compiler.
         hbm_bytes: read and written by operations, in and out of HBM.
         collectives: by kind and size of the groups.
-        operations: (cycles, name of the operation in the source) of each that has any.
+        operations: all that have an estimate or move bytes, and calls to kernels.
     """
 
     cycles: int = 0
     hbm_bytes: float = 0.0
     collectives: list[Collective] = field(default_factory=list)
-    operations: list[tuple[int, str]] = field(default_factory=list)
+    operations: list[Operation] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -86,11 +107,22 @@ def parse(text: str) -> Module:
                 entry[1] += times * _collective_bytes(kind, instruction, instructions)
             cycles = re.search(r'"estimated_cycles":"(\d+)"', instruction.text)
             if not fused:
-                if cycles:
-                    module.cycles += times * int(cycles[1])
+                hbm_bytes = _hbm_bytes(instruction, instructions, computations)
+                module.cycles += times * int(cycles[1]) if cycles else 0
+                module.hbm_bytes += times * hbm_bytes
+                if cycles or hbm_bytes or '"tpu_custom_call"' in instruction.text:
                     source = re.search(r'op_name="([^"]*)"', instruction.text)
-                    module.operations.append((times * int(cycles[1]), source[1] if source else ""))
-                module.hbm_bytes += times * _hbm_bytes(instruction, instructions, computations)
+                    bounds = re.search(r'"iteration_bounds":\[([^\]]*)\]', instruction.text)
+                    module.operations.append(
+                        Operation(
+                            instruction.name,
+                            source[1] if source else "",
+                            times,
+                            int(cycles[1]) if cycles else None,
+                            hbm_bytes,
+                            math.prod(map(int, re.findall(r"\d+", bounds[1]))) if bounds else 1,
+                        )
+                    )
             repeat = _trip_count(instruction, computations) if kind == "while" else 1
             for called in _called(instruction):
                 visit(called, times * repeat, fused or kind == "fusion" or cycles is not None)
