@@ -79,9 +79,14 @@ class FirstState:
 
     def make(self) -> TrainState:
         params, self._params = self._params, None  # two copies may not fit
+        shardings = self._shardings
         if params is None:
-            params = setup.initial_params(self._config, self._recipe.module)
-        return jax.jit(self._recipe.new_state, out_shardings=self._shardings)(params)
+            params = setup.initial_params(self._config, self._recipe.module, shardings.params)
+        else:
+            params = jax.jit(lambda params: params, out_shardings=shardings.params)(params)
+        # Array by array, as the parameters are: a program that makes all arrays of a deep model
+        # takes longer to compile than they take to make.
+        return jax.device_put(self._recipe.new_state(params), shardings)
 
 
 def _log_start(recipe: Recipe, source: Source, like: TrainState, start: int) -> None:

@@ -187,8 +187,10 @@ def compute_dtype(name: str, platform: str) -> Any:
     return dtypes[name]
 
 
-def initial_params(config: Config, module: Any) -> dict[str, Any]:
+def initial_params(config: Config, module: Any, shardings: Any = None) -> dict[str, Any]:
     """Random parameters, or those of `init_from`, with a new head unless `init_head` is "keep".
+
+    Random ones are made where `shardings` says.
 
     Raises:
         ValueError: the weights are of another model than the config's; names the differences.
@@ -196,7 +198,7 @@ def initial_params(config: Config, module: Any) -> dict[str, Any]:
     heads = {"new": 0, "keep": None}
     if (head := config.get("init_head", "new")) not in heads:
         raise ValueError(f"unknown init_head {head!r}; use {' or '.join(heads)}")
-    params = random_params(config, module)
+    params = random_params(config, module, shardings)
     init_from = config.get("init_from")
     if not init_from:
         return params
@@ -227,6 +229,6 @@ def _init_resize(config: Config) -> str:
     return config.get("init_resize", "auto")
 
 
-def random_params(config: Config, module: Any) -> dict[str, Any]:
-    """Fresh parameters for the config's seed."""
-    return mixer.init(module, config.seed)
+def random_params(config: Config, module: Any, shardings: Any = None) -> dict[str, Any]:
+    """Fresh parameters for the config's seed, made where `shardings` says."""
+    return mixer.init(module, config.seed, shardings)

@@ -47,8 +47,7 @@ class Operation:
         name: in the program.
         source: name of what it was written as, with the names of the modules around it.
         times: how often it runs, in loops.
-        cycles: of one run, as estimated by the compiler; None where there is no estimate.
-        hbm_bytes: of one run.
+        cycles: of one run, as the compiler estimates; None for a kernel, which it cannot estimate.
         windows: iterations over parts of the arrays of which one run consists.
     """
 
@@ -56,7 +55,6 @@ class Operation:
     source: str
     times: int
     cycles: int | None
-    hbm_bytes: float
     windows: int
 
 
@@ -68,7 +66,7 @@ class Module:
         cycles: as estimated by the compiler.
         hbm_bytes: read and written by operations, in and out of HBM.
         collectives: by kind and size of the groups.
-        operations: all that have an estimate or move bytes, and calls to kernels.
+        operations: all that have an estimate, and calls to kernels.
     """
 
     cycles: int = 0
@@ -107,10 +105,9 @@ def parse(text: str) -> Module:
                 entry[1] += times * _collective_bytes(kind, instruction, instructions)
             cycles = re.search(r'"estimated_cycles":"(\d+)"', instruction.text)
             if not fused:
-                hbm_bytes = _hbm_bytes(instruction, instructions, computations)
                 module.cycles += times * int(cycles[1]) if cycles else 0
-                module.hbm_bytes += times * hbm_bytes
-                if cycles or hbm_bytes or '"tpu_custom_call"' in instruction.text:
+                module.hbm_bytes += times * _hbm_bytes(instruction, instructions, computations)
+                if cycles or '"tpu_custom_call"' in instruction.text:
                     source = re.search(r'op_name="([^"]*)"', instruction.text)
                     bounds = re.search(r'"iteration_bounds":\[([^\]]*)\]', instruction.text)
                     module.operations.append(
@@ -119,7 +116,6 @@ def parse(text: str) -> Module:
                             source[1] if source else "",
                             times,
                             int(cycles[1]) if cycles else None,
-                            hbm_bytes,
                             math.prod(map(int, re.findall(r"\d+", bounds[1]))) if bounds else 1,
                         )
                     )
