@@ -167,9 +167,9 @@ class _Training:
         _log_start(self._recipe, source, first.like, 0)
         batches = self._batches(source, 0)
         batch = self._next(batches, 1, first)
-        lowered = layout.lower_step(step, first.like, layout.to_devices(batch))
         with ThreadPoolExecutor(1) as pool:
             state = pool.submit(first.make)  # for a large model it takes as long as to compile
+            lowered = layout.lower_step(step, first.like, layout.to_devices(batch))
             train_step = lowered.compile() if lowered else layout.jit_step(step, first.like)
             return state.result(), train_step, itertools.chain([batch], batches)
 
