@@ -54,7 +54,7 @@ def main() -> None:
     compile.isolated(check_kernel)
     rows = [("Mcycles", "", "estimate", "schedule")]
     for form in ("XLA", "kernel"):
-        found = compile.isolated(compiled, form, args.variant, args.blocks, TOPOLOGY)
+        found = compile.isolated(compiled, form, args.variant, args.blocks)
         sums: dict[str, np.ndarray] = {}
         for operation in found:
             for name in (part_of(operation.source), "all of the blocks"):
@@ -81,7 +81,7 @@ class Cost(NamedTuple):
     schedule: int
 
 
-def compiled(form: str, variant: str, blocks: int, topology: str) -> list[Cost]:
+def compiled(form: str, variant: str, blocks: int) -> list[Cost]:
     """The operations of the blocks in a step; runs in a process of its own, which loads libtpu."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LIBTPU_INIT_ARGS"] = (
@@ -90,11 +90,11 @@ def compiled(form: str, variant: str, blocks: int, topology: str) -> list[Cost]:
         )
         if form == "kernel":
             mixer.MixerBlock = FusedBlock
-        config = our_config(variant, IMAGES * parse_topology(topology).devices)
+        config = our_config(variant, IMAGES * parse_topology(TOPOLOGY).devices)
         config.model.num_blocks = blocks
-        texts, parse = [], hlo.parse
+        texts, parse = [], hlo.parse  # the text of the program is seen nowhere else
         hlo.parse = lambda text: texts.append(text) or parse(text)
-        compile.train_program(config, CLASSES, EXAMPLES, topology)
+        compile.train_program(config, CLASSES, EXAMPLES, TOPOLOGY)
         operations = [o for o in parse(texts[0]).operations if "MixerBlock" in o.source]
         # Of an operation that was generated again with smaller windows, the last counts.
         listings = {

@@ -247,14 +247,10 @@ class MlpMixer(nn.Module):
         x = x.reshape(x.shape[0], -1, self.hidden_dim)
         features["stem"] = x
 
-        def run(block: MixerBlock, x: jax.Array, drop_path: jax.Array | None) -> jax.Array:
-            return block(x, rows, drop_path)
-
-        if self.remat:
-            run = nn.remat(run)
+        block_class = nn.remat(MixerBlock) if self.remat else MixerBlock
         drop_paths = np.linspace(0.0, self.stoch_depth, self.num_blocks, dtype=np.float32)
         for i in range(self.num_blocks):
-            block = MixerBlock(
+            block = block_class(
                 self.tokens_mlp_dim,
                 self.channels_mlp_dim,
                 dropout_rate=self.dropout_rate,
@@ -262,7 +258,7 @@ class MlpMixer(nn.Module):
                 gelu=self.gelu,
                 name=f"MixerBlock_{i}",
             )
-            x = run(block, x, drop_paths[i] if self.stoch_depth else None)
+            x = block(x, rows, drop_paths[i] if self.stoch_depth else None)
             features[f"MixerBlock_{i}"] = x
         x = LayerNorm(name="pre_head_layer_norm")(x)
         x = features["pre_logits"] = x.mean(axis=1)
