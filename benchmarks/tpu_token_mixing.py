@@ -95,7 +95,7 @@ def compiled(form: str, variant: str, blocks: int) -> list[Cost]:
         texts, parse = [], hlo.parse  # the text of the program is seen nowhere else
         hlo.parse = lambda text: texts.append(text) or parse(text)
         compile.train_program(config, CLASSES, EXAMPLES, TOPOLOGY)
-        operations = [o for o in parse(texts[0]).operations if "MixerBlock" in o.source]
+        operations = [o for o in parse(texts[0]).operations if "/MixerBlock" in o.source]
         # Of an operation that was generated again with smaller windows, the last counts.
         listings = {
             re.sub(r"^\d+-|-\d+-final_bundles$", "", path.stem): path.read_text()
