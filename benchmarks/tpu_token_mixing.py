@@ -33,7 +33,7 @@ from benchmarks.tpu_speed import CLASSES, EXAMPLES, our_config
 from mlp_mixer.analysis.tpu import compile, hlo
 from mlp_mixer.analysis.tpu.chips import parse_topology
 from mlp_mixer.cli import table
-from mlp_mixer.models import mixer
+from mlp_mixer.models import layers, mixer
 from mlp_mixer.models.gelu import tanh_form
 
 TOPOLOGY, MATRIX_UNITS = "v5e:2x4", 4
@@ -317,7 +317,7 @@ class FusedBlock(mixer.MixerBlock):
         norm = Weights({"scale": (c,), "bias": (c,)}, name="LayerNorm_0")()
         mlp = TokenWeights(s, self.tokens_mlp_dim, name="token_mixing")()
         x = mix_tokens(x, norm + mlp, self.interpret)
-        y = mixer.LayerNorm(dtype=self.dtype, name="LayerNorm_1")(x)
+        y = layers.LayerNorm(dtype=self.dtype, name="LayerNorm_1")(x)
         widths = (self.channels_mlp_dim, 0.0, self.dtype, self.gelu)
         return x + mixer.MlpBlock(*widths, name="channel_mixing")(y)
 

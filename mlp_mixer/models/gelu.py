@@ -1,10 +1,13 @@
 """The two forms of the GELU (Hendrycks and Gimpel 2016, arXiv 1606.08415), in float32."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+
+from mlp_mixer.models.layers import stored
 
 
 @jax.custom_jvp
@@ -30,7 +33,41 @@ _B = 0.044715 * _A
 
 
 def _cdf(x: jax.Array) -> jax.Array:
-    return 0.5 + 0.5 * jnp.tanh(x * (_A + _B * x * x))
+    u = x * (_A + _B * x * x)
+    # A GPU has an instruction for powers of 2 and none for an accurate tanh.
+    return jax.lax.platform_dependent(u, cuda=by_sigmoid, default=by_tanh)
+
+
+def by_tanh(u: jax.Array) -> jax.Array:
+    return 0.5 + 0.5 * jnp.tanh(u)
+
+
+def by_sigmoid(u: jax.Array) -> jax.Array:
+    """The same function."""
+    return jax.nn.sigmoid(2 * u)
 
 
 FORMS = {"tanh": tanh_form, "exact": partial(jax.nn.gelu, approximate=False)}
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def in_float32(form: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """A form of the GELU, computed in float32, in the dtype of x.
+
+    Constants rounded to bfloat16 would make it another function. Only x is kept for the gradient:
+    on GPUs XLA would keep the normal distribution of x, too, a float32 array as large as all else
+    that a block keeps.
+    """
+    return form(x.astype(jnp.float32)).astype(x.dtype)
+
+
+def _in_float32_forward(form: Callable, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return in_float32(form, x), x
+
+
+def _in_float32_backward(form: Callable, x: jax.Array, grad: jax.Array) -> tuple[jax.Array]:
+    _, backward = jax.vjp(lambda x: form(x.astype(jnp.float32)).astype(x.dtype), stored(x))
+    return backward(grad)
+
+
+in_float32.defvjp(_in_float32_forward, _in_float32_backward)

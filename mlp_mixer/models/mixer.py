@@ -17,6 +17,8 @@ import numpy as np
 from mlp_mixer.models.checks import as_pair, check_fields, check_images, named_sizes, tile
 from mlp_mixer.models.drop import Dropout, keep, training_rows
 from mlp_mixer.models.gelu import FORMS as GELUS
+from mlp_mixer.models.gelu import in_float32
+from mlp_mixer.models.layers import Dense, LayerNorm, Stem
 from mlp_mixer.models.parameters import init  # noqa: F401 - mixer.init is its public name
 
 # Table 1 of the paper. S (the number of tokens) follows from image and patch size.
@@ -28,77 +30,6 @@ SIZES: dict[str, dict[str, int]] = {
 }
 # The variants of Table 1, and S/8, which was released later. Any other patch size works too.
 VARIANTS = ("S/32", "S/16", "S/8", "B/32", "B/16", "L/32", "L/16", "H/14")
-
-
-@jax.custom_vjp
-def plus(x: jax.Array, bias: jax.Array) -> jax.Array:
-    """x [..., c] + bias [c] in the dtype of x; the bias has a gradient that suits the platform.
-
-    That gradient is a sum over all rows, and is float32 until it gets the dtype of the bias.
-    """
-    return x + bias.astype(x.dtype)
-
-
-def _plus_forward(x: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return plus(x, bias), bias[:0]  # for its dtype
-
-
-def _plus_backward(like: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
-    total = jax.lax.platform_dependent(grad, tpu=sum_by_product, default=sum_of_rows)
-    return grad, total.astype(like.dtype)
-
-
-def sum_of_rows(x: jax.Array) -> jax.Array:
-    """The sum float32 [c] of x [..., c] over all axes but the last."""
-    return x.sum(tuple(range(x.ndim - 1)), dtype=jnp.float32)
-
-
-def sum_by_product(x: jax.Array) -> jax.Array:
-    """The same as a product with ones, which goes to a TPU's matrix units.
-
-    It makes a training step 7 % shorter in all layers together (docs/tpu_plans.md).
-    """
-    rows = tuple(range(x.ndim - 1))
-    ones = jnp.ones((*x.shape[:-1], 1), x.dtype)
-    dimensions = ((rows, rows), ((), ()))
-    return jax.lax.dot_general(ones, x, dimensions, preferred_element_type=jnp.float32)[0]
-
-
-plus.defvjp(_plus_forward, _plus_backward)
-
-
-class Dense(nn.Module):
-    """nn.Dense with `plus`."""
-
-    features: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        shape = (x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, shape[1:])
-        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-        return plus(x @ kernel, bias)
-
-
-class LayerNorm(nn.Module):
-    """nn.LayerNorm with `plus`: in float32 inside, the result in `dtype`."""
-
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
-        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
-        x = x.astype(jnp.float32)
-        # The squares come first, as in flax: the other way round, XLA on CPU fuses the gradient of
-        # a block with those of all blocks after it, and computes them again for each block.
-        squares = jax.lax.square(x)
-        mean = x.mean(-1, keepdims=True)
-        variance = jnp.maximum(0, squares.mean(-1, keepdims=True) - jax.lax.square(mean))
-        y = (x - mean) * (jax.lax.rsqrt(variance + 1e-6) * scale)
-        return plus(y, bias).astype(self.dtype)
 
 
 class MlpBlock(nn.Module):
@@ -113,9 +44,7 @@ class MlpBlock(nn.Module):
     def __call__(self, x: jax.Array, rows: jax.Array | None = None) -> jax.Array:
         dropout = Dropout(self.dropout_rate, name="dropout")
         y = Dense(self.mlp_dim, dtype=self.dtype)(x)
-        # In float32: constants rounded to bfloat16 would make it another function.
-        y = GELUS[self.gelu](y.astype(jnp.float32)).astype(self.dtype)
-        y = dropout(y, rows)
+        y = dropout(in_float32(GELUS[self.gelu], y), rows)
         return dropout(Dense(x.shape[-1], dtype=self.dtype)(y), rows)
 
 
@@ -235,16 +164,7 @@ class MlpMixer(nn.Module):
         """
         self._check(images)
         rows, features = training_rows(train, rows, images), {}
-        x = nn.Conv(
-            self.hidden_dim,
-            self.patch_size,
-            strides=self.patch_size,
-            padding="VALID",
-            dtype=self.dtype,
-            name="stem",
-        )(images)
-        # n h w c -> n (h w) c, in raster order; n may be symbolic, see mlp_mixer.export.
-        x = x.reshape(x.shape[0], -1, self.hidden_dim)
+        x = Stem(self.hidden_dim, self.patch_size, self.dtype, name="stem")(images)
         features["stem"] = x
 
         block_class = nn.remat(MixerBlock) if self.remat else MixerBlock

@@ -29,8 +29,14 @@ from mlp_mixer.training.step import Step, TrainState
 AXES = ("slice", "data")
 SUM_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # By kind of device. A v5e has 128 MiB of on-chip memory, of which its compiler gives one operation
-# 16; with 40 the tiles are larger, and a step takes 2 % fewer cycles (docs/tpu_plans.md).
-COMPILER_OPTIONS = {"TPU v5 lite": {"xla_tpu_scoped_vmem_limit_kib": "40960"}}
+# 16; with 40 the tiles are larger, and a step takes 2 % fewer cycles (docs/tpu_plans.md). On a
+# Hopper GPU cuBLAS's products, alone, are 3 % faster than a choice of them and Triton's, and
+# compiled in half the time (docs/speed.md).
+COMPILER_OPTIONS = {
+    "TPU v5 lite": {"xla_tpu_scoped_vmem_limit_kib": "40960"},
+    "NVIDIA H100 80GB HBM3": {"xla_gpu_enable_triton_gemm": False},
+    "NVIDIA H200": {"xla_gpu_enable_triton_gemm": False},
+}
 
 
 def make_layout(

@@ -1,0 +1,139 @@
+"""The layers that a Mixer is made of, each in the form that suits the platform.
+
+They have the names, the parameters and the results of Flax's own. What is different is what XLA
+makes of them and of their gradients (docs/speed.md for CPUs and GPUs, docs/tpu_plans.md for TPUs).
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+def stored(x: jax.Array) -> jax.Array:
+    """x; on a GPU read from and written to memory as it is.
+
+    Left to itself, XLA rounds what it computed in float32 to bfloat16 and, because another fusion
+    wants it too, writes the float32 array as well.
+    """
+    return jax.lax.platform_dependent(x, cuda=jax.lax.optimization_barrier, default=lambda x: x)
+
+
+@jax.custom_vjp
+def stored_gradient(x: jax.Array) -> jax.Array:
+    """x, the gradient of which is `stored`."""
+    return x
+
+
+stored_gradient.defvjp(lambda x: (x, None), lambda _, grad: (stored(grad),))
+
+
+@jax.custom_vjp
+def plus(x: jax.Array, bias: jax.Array) -> jax.Array:
+    """x [..., c] + bias [c] in the dtype of x; the bias has a gradient that suits the platform.
+
+    That gradient is a sum over all rows, and is float32 until it gets the dtype of the bias.
+    """
+    return x + bias.astype(x.dtype)
+
+
+def _plus_forward(x: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return plus(x, bias), bias[:0]  # for its dtype
+
+
+def _plus_backward(like: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+    total = jax.lax.platform_dependent(grad, tpu=sum_by_product, default=sum_of_rows)
+    return grad, total.astype(like.dtype)
+
+
+def sum_of_rows(x: jax.Array) -> jax.Array:
+    """The sum float32 [c] of x [..., c] over all axes but the last."""
+    return x.sum(tuple(range(x.ndim - 1)), dtype=jnp.float32)
+
+
+def sum_by_product(x: jax.Array) -> jax.Array:
+    """The same as a product with ones, which goes to a TPU's matrix units.
+
+    It makes a training step 7 % shorter in all layers together (docs/tpu_plans.md).
+    """
+    rows = tuple(range(x.ndim - 1))
+    ones = jnp.ones((*x.shape[:-1], 1), x.dtype)
+    dimensions = ((rows, rows), ((), ()))
+    return jax.lax.dot_general(ones, x, dimensions, preferred_element_type=jnp.float32)[0]
+
+
+plus.defvjp(_plus_forward, _plus_backward)
+
+
+class Dense(nn.Module):
+    """As nn.Dense."""
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, shape[1:])
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        return stored_gradient(plus(x @ kernel, bias))
+
+
+class LayerNorm(nn.Module):
+    """As nn.LayerNorm: in float32 inside, the result in `dtype`."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
+        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
+        x = x.astype(jnp.float32)
+        # The squares come first, as in flax: the other way round, XLA on CPU fuses the gradient of
+        # a block with those of all blocks after it, and computes them again for each block.
+        squares = jax.lax.square(x)
+        mean = x.mean(-1, keepdims=True)
+        variance = jnp.maximum(0, squares.mean(-1, keepdims=True) - jax.lax.square(mean))
+        y = (x - mean) * (jax.lax.rsqrt(variance + 1e-6) * scale)
+        return stored_gradient(plus(y, bias).astype(self.dtype))
+
+
+class Stem(nn.Module):
+    """Images [n, h, w, image_channels] to tokens [n, s, features], a token for each patch.
+
+    As nn.Conv with strides of the kernel's size. s runs over the patches in raster order.
+    """
+
+    features: int
+    patch_size: tuple[int, int]
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        shape = (*self.patch_size, images.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, shape[-1:])
+        images, kernel = nn.dtypes.promote_dtype(images, kernel, dtype=self.dtype)
+        # A TPU's compiler knows strided convolutions; elsewhere a plain product is faster.
+        tokens = jax.lax.platform_dependent(
+            images, kernel, tpu=stem_by_convolution, default=stem_by_product
+        )
+        return stored_gradient(plus(tokens, bias))
+
+
+def stem_by_convolution(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Tokens [n, s, c] of images [n, h, w, i] for a kernel [ph, pw, i, c]."""
+    x = jax.lax.conv_general_dilated(
+        images, kernel, kernel.shape[:2], "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return x.reshape(x.shape[0], -1, x.shape[-1])  # n may be symbolic, see mlp_mixer.export
+
+
+def stem_by_product(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The same as a product of flattened patches."""
+    n, h, w, i = images.shape
+    ph, pw = kernel.shape[:2]
+    x = images.reshape(n, h // ph, ph, w // pw, pw, i).swapaxes(2, 3)
+    return x.reshape(n, (h // ph) * (w // pw), ph * pw * i) @ kernel.reshape(ph * pw * i, -1)
