@@ -83,12 +83,13 @@ def measure(args: argparse.Namespace, form: str, cache: str) -> dict[str, float]
 def make_optimizer():
     """Clipping, Adam, decay of kernels and a schedule, as the ImageNet recipe has."""
     import ml_collections
+    import optax
 
     from mlp_mixer.training import optimizer
 
-    config = ml_collections.ConfigDict(dict(optimizer="adam", grad_clip=1.0, weight_decay=0.1))
+    config = ml_collections.ConfigDict(dict(optimizer="adam", weight_decay=0.1))
     schedule = optimizer.make_schedule(1e-3, "linear", 1000, 100)
-    return optimizer.make_optimizer(config, schedule)
+    return optax.chain(optax.clip_by_global_norm(1.0), optimizer.make_optimizer(config, schedule))
 
 
 def ours(args: argparse.Namespace) -> None:

@@ -85,11 +85,15 @@ def test_a_step_with_the_config_is_a_step_of_the_authors_code():
     )
     for step in (5_000, 50_000):  # in the warm-up, and in the decay
         updates = []
-        for tx in (ours, theirs):
+        for tx, clip in ((ours, config.grad_clip), (theirs, 0.0)):
             state = optax.tree.set(tx.init(params), count=np.int32(step))
-            update = jax.jit(tx.update)
-            _, state = update(gradients[0], state, params)
-            updates.append(update(gradients[1], state, params)[0])
+
+            @jax.jit
+            def update(gradient, state, tx=tx, clip=clip):
+                return tx.update(optimizer.mean_gradient(gradient, 1.0, clip)[0], state, params)
+
+            _, state = update(gradients[0], state)
+            updates.append(update(gradients[1], state)[0])
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-9), *updates)
 
 

@@ -72,7 +72,7 @@ def make_schedule(
 def make_optimizer(
     config: ml_collections.ConfigDict, schedule: Schedule
 ) -> optax.GradientTransformation:
-    """Clip by global norm, then Adam or momentum, then decoupled weight decay, then the rate.
+    """Adam or momentum, then decoupled weight decay, then the rate, for `mean_gradient`'s result.
 
     The decay is that of AdamW: each step takes `rate * weight_decay * kernel` away, from kernels
     only. (big_vision writes the product of peak rate and decay: its 1e-4 is 0.1 here at lr 1e-3.)
@@ -87,11 +87,29 @@ def make_optimizer(
     else:
         raise ValueError(f"unknown optimizer {config.optimizer!r}; use adam or momentum")
     return optax.chain(
-        optax.clip_by_global_norm(config.grad_clip) if config.grad_clip else optax.identity(),
+        optax.identity(),  # clipping's place in states that were saved when it stood here
         precondition,
         optax.add_decayed_weights(config.weight_decay, mask=kernels),
         optax.scale_by_learning_rate(schedule),
     )
+
+
+def mean_gradient(sums: Any, examples: jax.Array, clip: float = 0.0) -> tuple[Any, jax.Array]:
+    """The mean of gradients, clipped by its global norm, and that norm before the clipping.
+
+    The result is that of optax.clip_by_global_norm for the quotient. With the norm taken once and
+    one multiplication for each array, H/14's step is compiled in a sixth less time (docs/speed.md).
+
+    Args:
+        sums: gradients added up over examples.
+        examples: their number.
+        clip: the largest norm that the mean may have; 0 for any.
+    """
+    norm = jnp.sqrt(sum(jnp.square(x).sum() for x in jax.tree.leaves(sums)))
+    factor = 1 / examples
+    if clip:
+        factor = jnp.minimum(factor, clip / norm)
+    return jax.tree.map(lambda x: x * factor, sums), norm / examples
 
 
 def kernels(params: Any) -> Any:

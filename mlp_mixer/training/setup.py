@@ -115,6 +115,7 @@ def make_recipe(
         loss=config.loss,
         label_smoothing=config.label_smoothing,
         mixup=Mixup(config.mixup, config.mixup_per_example),
+        grad_clip=config.grad_clip,
         accum_steps=accum_steps,
         seed=config.seed,
     )

@@ -14,6 +14,7 @@ import optax
 
 from mlp_mixer.training import losses
 from mlp_mixer.training.mixup import Mixup
+from mlp_mixer.training.optimizer import mean_gradient
 
 Axis = str | tuple[str, ...]
 
@@ -52,6 +53,7 @@ def make_train_step(
     loss: str,
     label_smoothing: float = 0.0,
     mixup: Mixup = Mixup(),  # noqa: B008 - frozen
+    grad_clip: float = 0.0,
     accum_steps: int = 1,
     seed: int = 0,
 ) -> Step:
@@ -67,6 +69,7 @@ def make_train_step(
         loss: name in `losses.LOSSES`.
         label_smoothing: see `losses.targets`.
         mixup: how examples are mixed in pairs.
+        grad_clip: the largest global norm that the optimizer may get; 0 for any.
         accum_steps: parts that a device works on one after the other. Saves memory, and time on a
             TPU where the activations of a part fit the on-chip memory.
         seed: of mixup, dropout and stochastic depth.
@@ -113,8 +116,7 @@ def make_train_step(
     def update(state, sums, grads):
         examples = sums.pop("examples")
         metrics = {name: total / examples for name, total in sums.items()}
-        grads = jax.tree.map(lambda grad: grad / examples, grads)
-        metrics["grad_norm"] = optax.tree.norm(grads)
+        grads, metrics["grad_norm"] = mean_gradient(grads, examples, grad_clip)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state), metrics
