@@ -231,6 +231,8 @@ def _macs(jaxpr: Any) -> int:
             outputs = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
             per_output = math.prod(kernel) // outputs
             total += math.prod(equation.outvars[0].aval.shape) * per_output
+        elif equation.primitive.name == "cond":  # forms of the same for several platforms
+            total += max(map(_macs, jaxprs_in_params(equation.params)))
         else:
             total += sum(map(_macs, jaxprs_in_params(equation.params)))
     return total
