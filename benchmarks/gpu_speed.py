@@ -87,10 +87,10 @@ def work(args: argparse.Namespace) -> None:
             else:
                 run, wait = timm_step(args.variant, args.kinds[0], batch, mode)
             found[batch] = images_per_second(run, wait, batch)
-        except Exception as error:
-            if found and "memory" in str(error).lower():
-                break  # larger ones do not fit either
-            raise
+        except RuntimeError as error:  # JAX's and torch's errors of memory are of this type
+            if not found or "out of memory" not in str(error).lower():
+                raise
+            break  # larger ones do not fit either
     print(json.dumps(found))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import mlp_mixer
 from mlp_mixer.models import mixer
-from mlp_mixer.training import losses, optimizer, parallel
+from mlp_mixer.training import losses, optimizer, parallel, setup
 from mlp_mixer.training.step import TrainState, make_train_step
 
 
@@ -124,6 +124,20 @@ def test_a_mean_gradient_is_clipped_as_by_optax(clip):
 def test_no_gradient_stays_none_when_it_is_clipped():
     got, norm = optimizer.mean_gradient({"bias": jnp.zeros(2)}, jnp.float32(8), 1.0)
     assert float(norm) == 0 and not np.any(got["bias"])
+
+
+def test_a_config_clips_the_gradient_of_its_step(tiny_config):
+    tiny_config.optimizer, tiny_config.grad_clip, tiny_config.weight_decay = "momentum", 0.5, 0.0
+    tiny_config.warmup_steps = 0
+    recipe = setup.make_recipe(tiny_config, num_classes=10, num_examples=100)
+    params = mixer.init(recipe.module)
+    sums = {name: jnp.float32(16) for name in ("loss", "accuracy", "examples")}
+    grads = jax.tree.map(jnp.ones_like, params)
+    state, metrics = recipe.step.update(recipe.new_state(params), sums, grads)
+    change = jax.tree.map(lambda a, b: a - b, state.params, params)
+    count = sum(x.size for x in jax.tree.leaves(params))
+    assert float(metrics["grad_norm"]) == pytest.approx(count**0.5 / 16, rel=1e-4)
+    assert float(optax.tree.norm(change)) == pytest.approx(0.5 * tiny_config.lr, rel=1e-3)
 
 
 def test_decay_touches_kernels_only_and_is_multiplied_by_the_rate():
