@@ -1,6 +1,8 @@
 """Plans against the paper's numbers, arithmetic, and figures that others compiled."""
 
+import argparse
 import importlib.util
+import logging
 import os
 import textwrap
 
@@ -156,6 +158,28 @@ def test_the_fastest_that_fits_is_recommended():
     assert "recommended: b" in plan.recommend({"slow": plans["a"], "b": plans["b"]} | {
         "slow": Estimate(compile.Program(True, {}, cycles=150), topology, 8)})  # fmt: skip
     assert "none of these fits" in plan.recommend({"c": plans["c"]})
+
+
+def test_a_plan_tells_what_it_compiles_before_each_wait(monkeypatch, capsys, caplog):
+    told = []
+
+    def make(config, num_classes, examples, topology, eval_):
+        told.append(caplog.messages[-1])
+        return Estimate(compile.Program(True, {}, cycles=1e6), parse_topology(topology), 8), 6
+
+    monkeypatch.setattr(plan, "make", make)
+    with caplog.at_level(logging.INFO, "mlp_mixer"):
+        plan.main(
+            argparse.Namespace(
+                config=load_config("imagenet"), topology=["v5e:2x2", "v6e:2x2"], compare=True,
+                eval=False, num_classes=None, examples=None, figure=None,
+            )
+        )  # fmt: skip
+    assert len(told) == 10 and "compiling 7 of 10, v6e:2x2 accum_steps=1:" in told[6]
+    printed = capsys.readouterr().out
+    assert printed.count("recommended: v5e:2x2 as it is") == 1
+    assert printed.count("recommended: v6e:2x2 as it is") == 1
+    assert printed.count("v6e:2x2 accum_steps=1, remat") == 2  # in words and in the table
 
 
 def test_what_cannot_be_planned_is_refused(monkeypatch):

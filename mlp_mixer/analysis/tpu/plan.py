@@ -7,7 +7,7 @@
 
 No TPU is needed, only libtpu (pip install libtpu), which has the compiler; neither is the data set,
 if mlp_mixer/data/known.py knows it or --num-classes and --examples say how large it is. Compiling
-takes a minute or two of CPU time for each topology or variant.
+takes one to eight minutes for each topology or variant.
 
 A topology is a kind of chip (v2, v3, v4, v5e, v5p, v6e, tpu7x) and the number of chips along each
 axis. On v2, v3 and tpu7x a program sees the two cores of a chip as devices; memory is then that of
@@ -16,6 +16,7 @@ a core.
 """
 
 import argparse
+import logging
 from collections.abc import Iterator
 
 import ml_collections
@@ -26,6 +27,7 @@ from mlp_mixer.analysis.tpu.chips import GIB, parse_topology
 from mlp_mixer.analysis.tpu.estimate import Estimate
 from mlp_mixer.data import known
 
+log = logging.getLogger(__name__)
 NOISE = 0.05  # differences between estimates that mean nothing
 
 
@@ -47,20 +49,24 @@ def main(args: argparse.Namespace) -> None:
     num_classes, examples = data_size(config, args.num_classes, args.examples)
     if args.eval and args.compare:
         raise ValueError("--compare is of training: leave out --eval")
+    programs = {
+        f"{topology.name} {name}".strip(): (topology, variant)
+        for topology in topologies
+        for name, variant in (variants(config) if args.compare else [("", config)])
+    }
     plans: dict[str, Estimate] = {}
-    for topology in topologies:
-        for name, variant in variants(config) if args.compare else [("", config)]:
-            plan, steps = make(variant, num_classes, examples, topology.name, args.eval)
-            label = f"{topology.name} {name}".strip()
-            plans[label] = plan
-            print(f"{label}\n{describe(plan, steps)}\n", flush=True)
+    for number, (label, (topology, variant)) in enumerate(programs.items(), 1):
+        log.info("compiling %d of %d, %s: 1 to 8 minutes", number, len(programs), label)
+        plan, steps = make(variant, num_classes, examples, topology.name, args.eval)
+        plans[label] = plan
+        print(f"{label}\n{describe(plan, steps)}\n", flush=True)
     if len(plans) > 1:
-        print(table(plans, steps))
+        print(f"{table(plans, steps)}\n")
     if args.compare:
         for topology in topologies:
             mine = {k: plan for k, plan in plans.items() if plan.topology == topology}
-            print(f"\n{recommend(mine)}")
-    print(f"\n{estimate.LEFT_OUT}")
+            print(f"{recommend(mine)}\n")
+    print(estimate.LEFT_OUT)
     if args.figure:
         from mlp_mixer.analysis.tpu import picture
 
