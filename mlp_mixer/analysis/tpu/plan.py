@@ -146,8 +146,8 @@ def describe(plan: Estimate, steps: int) -> str:
     ]
     for c in plan.program.collectives:
         lines.append(
-            f"  {c.count} {c.kind} of {c.bytes / 2**20:,.1f} MiB over {c.devices} devices: "
-            f"{1e3 * estimate.ici_seconds(c, topology):.2f} ms"
+            f"  {c.count} x {c.kind} over {c.devices} devices, {c.bytes / 2**20:,.1f} MiB "
+            f"together: {1e3 * estimate.ici_seconds(c, topology):.2f} ms"
         )
     if steps > 1:
         lines.append(
