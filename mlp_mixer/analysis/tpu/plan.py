@@ -7,7 +7,7 @@
 
 No TPU is needed, only libtpu (pip install libtpu), which has the compiler; neither is the data set,
 if mlp_mixer/data/known.py knows it or --num-classes and --examples say how large it is. Compiling
-takes one to eight minutes for each topology or variant.
+takes half a minute (small models) to eight minutes for each topology or variant.
 
 A topology is a kind of chip (v2, v3, v4, v5e, v5p, v6e, tpu7x) and the number of chips along each
 axis. On v2, v3 and tpu7x a program sees the two cores of a chip as devices; memory is then that of
@@ -56,7 +56,7 @@ def main(args: argparse.Namespace) -> None:
     }
     plans: dict[str, Estimate] = {}
     for number, (label, (topology, variant)) in enumerate(programs.items(), 1):
-        log.info("compiling %d of %d, %s: 1 to 8 minutes", number, len(programs), label)
+        log.info("compiling %d of %d, %s: this can take minutes", number, len(programs), label)
         plan, steps = make(variant, num_classes, examples, topology.name, args.eval)
         plans[label] = plan
         print(f"{label}\n{describe(plan, steps)}\n", flush=True)
