@@ -14,6 +14,7 @@ import argparse
 import collections
 import logging
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import jax
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
+from tqdm import tqdm
 
 from mlp_mixer.cli import table
 from mlp_mixer.models import mixer
@@ -97,6 +99,8 @@ def by_orbax(folder: Path, like: TrainState, wanted: TrainState) -> str:
 def main() -> None:
     logging.getLogger("mlp_mixer").setLevel(logging.CRITICAL)
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # Of ten arrays that Orbax cannot read it raises one error; Python would print the other nine.
+    sys.unraisablehook = lambda unraisable: None
     args = parse()
     rng = np.random.default_rng(args.seed)
     states = make_states()
@@ -120,7 +124,7 @@ def main() -> None:
                 checkpoints.save(step, state)
         for name, (harm, times) in tries.items():
             noticed, right, alone = 0, 0, collections.Counter()
-            for _ in range(times):
+            for _ in tqdm(range(times), name):
                 shutil.copytree(whole, copy)
                 folder = copy / checkpoint.FOLDER / str(NEWER)
                 harm(
