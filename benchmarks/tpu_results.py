@@ -1,12 +1,15 @@
 """Programs compiled for the TPU benchmarks, kept in a file, because each takes minutes of CPU time.
 
-Delete the file, or a line of it, to compile again.
+A program that is used again is not compared with the code: what is printed says which commit and
+which compiler it is of. Delete the file, or a part of it, to compile again.
 """
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +25,19 @@ def kept(path: Path, name: str, function: Callable[..., Any], *args: Any) -> com
     if name not in results:
         print(f"compiling {name}", file=sys.stderr, flush=True)
         made = compile.isolated(function, *args)
-        results[name] = asdict(made[0] if isinstance(made, tuple) else made)
+        program = made[0] if isinstance(made, tuple) else made
+        results[name] = asdict(program) | {"of": _origin()}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(results, indent=1) + "\n")
+    else:
+        print(f"kept in {path}: {name}, {results[name].get('of')}", file=sys.stderr)
     fields = dict(results[name])
+    fields.pop("of", None)
     fields["collectives"] = tuple(hlo.Collective(**c) for c in fields["collectives"])
     return compile.Program(**fields)
+
+
+def _origin() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    commit = subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
+    return f"commit {commit or 'unknown'}, jax {version('jax')}, libtpu {version('libtpu')}"
