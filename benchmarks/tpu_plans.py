@@ -2,12 +2,13 @@
 
     python -m benchmarks.tpu_plans [--images docs/images] [--only imagenet]
 
-Each config is compiled for the topology that PLANS names for it. Programs are kept in --results,
+Each config is compiled for the topology that its file names. Programs are kept in --results,
 which compiles nothing twice; a program takes minutes of CPU time. Needs libtpu.
 """
 
 import argparse
 import importlib
+import re
 from pathlib import Path
 
 from benchmarks.tpu_results import kept
@@ -17,19 +18,10 @@ from mlp_mixer.analysis.tpu.estimate import Estimate
 from mlp_mixer.analysis.tpu.plan import data_size
 from mlp_mixer.training import optimizer
 
-# Config, its argument, and the TPU that it is planned for: the cheapest kind that is easy to get,
-# and as many chips as end the run in about a day.
-PLANS = (
-    ("digits", "", "v5e:1x1"),
-    ("cifar10", "", "v5e:1x1"),
-    ("permutation", "cifar10,mixer,original", "v5e:1x1"),
-    ("regularisation", "all", "v5e:1x1"),
-    ("imagenet", "B/16", "v5e:4x4"),
-    ("transfer", "B/16,cifar10", "v5e:2x4"),
-    ("imagenet21k", "B/16", "v5e:8x8"),
-    ("imagenet", "L/16", "v5e:4x8"),
-    ("jft", "H/14", "v5e:16x16"),
-)
+CONFIGS = Path(__file__).parent.parent / "configs"
+# By this command a file in configs/ names its TPU: the cheapest kind that is easy to get, and as
+# many chips as end the run in about a day.
+COMMAND = re.compile(r"mlp_mixer plan --config=configs/(\w+)\.py:?(\S*) --topology=(\S+)")
 
 
 def main() -> None:
@@ -39,13 +31,19 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("runs/tpu_plans.json"))
     args = parser.parse_args()
     plans, steps = {}, {}
-    for name, argument, topology in PLANS:
+    for name, argument, topology in named():
         if args.only in (None, name):
             label = f"{name}:{argument}".rstrip(":") + f" on {topology}"
             plans[label], steps[label] = make(name, argument, topology, args.results)
     print_table(plans, steps)
     print(f"\n{estimate.LEFT_OUT}")
     picture.draw(plans, args.images / "tpu_plans.png")
+
+
+def named() -> list[tuple[str, str, str]]:
+    """Config, its argument ("" if it has none), and the topology that the config's file names."""
+    files = sorted(CONFIGS.glob("*.py"))
+    return [found for path in files for found in COMMAND.findall(path.read_text())]
 
 
 def make(name: str, argument: str, topology: str, results: Path) -> tuple[Estimate, int]:

@@ -2,6 +2,7 @@
 
     python train.py --config=configs/cifar10.py --workdir=runs/cifar10 \\
         --config.data.source=folder:PATH
+    python -m mlp_mixer plan --config=configs/cifar10.py --topology=v5e:1x1
 """
 
 import ml_collections

@@ -4,6 +4,7 @@
         --config.init_from=imagenet21k/Mixer-B_16
     python train.py --config=configs/transfer.py:B/16,folder --workdir=runs/mine \\
         --config.init_from=imagenet21k/Mixer-B_16 --config.data.source=folder:PATH
+    python -m mlp_mixer plan --config=configs/transfer.py:B/16,cifar10 --topology=v5e:2x4
 
 The argument is MODEL,DATASET. MODEL is a variant of the paper such as B/16, or `digits` for the
 small model of configs/digits.py. DATASET is a row of DATASETS below, or vtab:TASK with one of the

@@ -6,6 +6,8 @@ import numpy as np
 import optax
 import pytest
 
+from benchmarks import tpu_plans
+from mlp_mixer.analysis.tpu.chips import parse_topology
 from mlp_mixer.data import vtab
 from mlp_mixer.training import losses, optimizer
 
@@ -167,3 +169,12 @@ def test_labels_that_vtab_makes():
 def test_an_argument_that_there_is_not_is_refused_with_those_there_are(name, argument):
     with pytest.raises(ValueError, match=r"(B/16|cifar10|caltech101), "):
         load_config(name, argument)
+
+
+def test_every_config_names_a_tpu_that_it_is_planned_for():
+    named = tpu_plans.named()
+    files = {path.stem for path in tpu_plans.CONFIGS.glob("*.py")} - {"common"}
+    assert {name for name, _, _ in named} == files
+    for name, argument, topology in named:
+        batch = load_config(name, argument or None).batch_size
+        assert batch % parse_topology(topology).devices == 0, (name, argument)
