@@ -30,7 +30,8 @@ def kept(path: Path, name: str, function: Callable[..., Any], *args: Any) -> com
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(results, indent=1) + "\n")
     else:
-        print(f"kept in {path}: {name}, {results[name].get('of')}", file=sys.stderr)
+        origin = results[name].get("of", "of unknown code")
+        print(f"kept in {path}: {name}, {origin}", file=sys.stderr)
     fields = dict(results[name])
     fields.pop("of", None)
     fields["collectives"] = tuple(hlo.Collective(**c) for c in fields["collectives"])
