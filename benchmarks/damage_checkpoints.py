@@ -90,7 +90,7 @@ def by_orbax(folder: Path, like: TrainState, wanted: TrainState) -> str:
             handler.restore(folder / name, args=ocp.args.StandardRestore(item))
             for name, item in (("params", like.params), ("opt_state", like.opt_state))
         )
-    except Exception:
+    except Exception:  # of many types for many damages, and Orbax raises bare Exception, too
         return "raised"
     right = same((params, opt_state), (wanted.params, wanted.opt_state))
     return "right arrays" if right else "wrong arrays"
@@ -122,6 +122,9 @@ def main() -> None:
         with Checkpoints(whole, keep=2) as checkpoints:
             for step, state in states.items():
                 checkpoints.save(step, state)
+        undamaged = by_orbax(whole / checkpoint.FOLDER / str(NEWER), like, states[NEWER])
+        if undamaged != "right arrays":
+            raise ValueError(f"Orbax alone, on the checkpoint before any damage: {undamaged}")
         for name, (harm, times) in tries.items():
             noticed, right, alone = 0, 0, collections.Counter()
             for _ in tqdm(range(times), name):

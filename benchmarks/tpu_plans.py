@@ -21,7 +21,7 @@ from mlp_mixer.training import optimizer
 CONFIGS = Path(__file__).parent.parent / "configs"
 # By this command a file in configs/ names its TPU: the cheapest kind that is easy to get, and as
 # many chips as end the run in about a day.
-COMMAND = re.compile(r"mlp_mixer plan --config=configs/(\w+)\.py:?(\S*) --topology=(\S+)")
+COMMAND = re.compile(r"mlp_mixer plan --config=configs/(\w+)\.py:?(\S*)[\s\\]+--topology=(\S+)")
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     for name, argument, topology in named():
         if args.only in (None, name):
             label = f"{name}:{argument}".rstrip(":") + f" on {topology}"
-            plans[label], steps[label] = make(name, argument, topology, args.results)
+            plans[label], steps[label] = make(label, name, argument, topology, args.results)
     print_table(plans, steps)
     print(f"\n{estimate.LEFT_OUT}")
     picture.draw(plans, args.images / "tpu_plans.png")
@@ -46,12 +46,13 @@ def named() -> list[tuple[str, str, str]]:
     return [found for path in files for found in COMMAND.findall(path.read_text())]
 
 
-def make(name: str, argument: str, topology: str, results: Path) -> tuple[Estimate, int]:
-    """The plan of a config and the number of its steps."""
+def make(
+    label: str, name: str, argument: str, topology: str, results: Path
+) -> tuple[Estimate, int]:
+    """The plan of a config and the number of its steps; the label is its name in the results."""
     get_config = importlib.import_module(f"configs.{name}").get_config
     config = get_config(argument) if argument else get_config()
     sizes = data_size(config, None, None)
-    label = f"{name}:{argument} on {topology}"
     program = kept(results, label, compile.train_program, config, *sizes, topology)
     steps = optimizer.steps(config, "total", sizes[1] / config.batch_size)
     return Estimate(program, parse_topology(topology), config.batch_size), steps

@@ -29,11 +29,8 @@ def kept(path: Path, name: str, function: Callable[..., Any], *args: Any) -> com
         results[name] = asdict(program) | {"of": _origin()}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(results, indent=1) + "\n")
-    else:
-        origin = results[name].get("of", "of unknown code")
-        print(f"kept in {path}: {name}, {origin}", file=sys.stderr)
     fields = dict(results[name])
-    fields.pop("of", None)
+    print(f"{name} is of {fields.pop('of', 'unknown code')}, kept in {path}", file=sys.stderr)
     fields["collectives"] = tuple(hlo.Collective(**c) for c in fields["collectives"])
     return compile.Program(**fields)
 
