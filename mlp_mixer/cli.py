@@ -109,7 +109,8 @@ def _parse(args: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[
     except (AttributeError, KeyError) as error:  # a field of a config that does not exist
         while error.args and isinstance(error.args[0], KeyError):  # ml_collections wraps one
             error = error.args[0]
-        message = f"the config has no field {'. '.join(str(error.args[0]).splitlines())}"
+        reason = ". ".join(str(error.args[0]).splitlines())
+        message = f"the config has no field {reason} (configs/common.py explains each)"
     except (ValueError, TypeError, OSError) as error:
         message = str(error)
     if "Traceback" in message and not os.environ.get(TRACEBACK_VARIABLE):

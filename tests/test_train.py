@@ -250,6 +250,7 @@ def test_every_config_runs_end_to_end_and_every_key_of_it_is_read(name, argument
     ("arguments", "words"),
     [
         (["--config.lrr=1"], ["no field 'lrr'. Did you mean"]),
+        (["--config.learning_rate=1"], ["no field 'learning_rate' (configs/common.py explains"]),
         (["--config.data.sorce=digits"], ["no field 'sorce'", '"source"']),
         (["--config.total_steps=5"], ["total_steps=5", "total_epochs=", "exactly one"]),
         (["--config.batch_size=7", "--config.accum_steps=2"], ["batch_size=7", "accum_steps=2"]),
