@@ -51,7 +51,8 @@ def parse() -> argparse.Namespace:
 def start(args: argparse.Namespace, workdir: Path) -> subprocess.Popen:
     """Starts train.py and returns; what it says goes to WORKDIR.log."""
     environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={args.devices}",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} "
+        f"--xla_force_host_platform_device_count={args.devices}",
         "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }

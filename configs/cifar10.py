@@ -1,8 +1,14 @@
-"""A small Mixer on CIFAR-10, from a folder of JPEG or PNG images, on a CPU in under 25 minutes.
+"""A Mixer on CIFAR-10, from a folder of JPEG or PNG images.
 
     python train.py --config=configs/cifar10.py --workdir=runs/cifar10 \\
         --config.data.source=folder:PATH
+    python train.py --config=configs/cifar10.py:nano --workdir=runs/cifar10_nano \\
+        --config.data.source=folder:PATH
     python -m mlp_mixer plan --config=configs/cifar10.py --topology=v5e:1x1
+
+The argument is `small`, 0.17 M parameters and under 25 minutes on two CPU cores, or `nano`, 1.13 M
+parameters and 400 epochs, minutes on a GPU. nano has the widths of the Mixer-nano of
+github.com/omihub777/MLP-Mixer-CIFAR, which reaches 90.83 % there with CutMix and AutoAugment.
 """
 
 import ml_collections
@@ -10,7 +16,9 @@ import ml_collections
 from configs import common
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config(size: str = "small") -> ml_collections.ConfigDict:
+    if size not in ("small", "nano"):
+        raise ValueError(f"configs/cifar10.py:{size}: write small or nano")
     config = common.base()
 
     # The images: 32 x 32 RGB, 50,000 to train on and 10,000 to test on. "tfds:cifar10" works too.
@@ -34,4 +42,26 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.eval_every_epochs = 1.0
     config.checkpoint_every_epochs = 5.0
+    if size == "nano":
+        _make_nano(config)
     return config
+
+
+def _make_nano(config: ml_collections.ConfigDict) -> None:
+    config.model.num_blocks = 8
+    config.model.hidden_dim = 128
+    config.model.channels_mlp_dim = 512
+
+    # 400 epochs overfit without it; the strengths are round numbers and were not searched for.
+    config.augment.rotate = 10.0  # degrees
+    config.augment.zoom = 0.1
+    config.model.stoch_depth = 0.1
+    config.mixup = 0.5
+    config.mixup_per_example = True
+    config.label_smoothing = 0.1
+
+    config.batch_size = 512
+    config.total_epochs = 400.0
+    config.warmup_epochs = 5.0
+    config.eval_every_epochs = 20.0
+    config.checkpoint_every_epochs = 20.0
