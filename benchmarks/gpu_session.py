@@ -66,15 +66,11 @@ def main() -> None:
         )
         ends["step"] = wait(start(args.out, "step", command), 150)
     if "timm" in args.parts:
-        options = (
-            "--kinds=training",
-            "--batches=512",
-            "--rounds=1",
-            "--forms",
-            "timm default",
-            "ours",
-        )
-        ends["timm"] = wait(start(args.out, "timm", python("benchmarks.gpu_speed", *options)), 150)
+        command = python(
+            "benchmarks.gpu_speed", "--kinds=training", "--batches=512", "--rounds=1",
+            "--forms", "timm default", "ours",
+        )  # fmt: skip
+        ends["timm"] = wait(start(args.out, "timm", command), 150)
     for part, end in ends.items():
         lines = (args.out / f"{part}.log").read_text().splitlines()
         print(f"\n--- {part}: {end}", *lines[-12:], sep="\n")
@@ -85,8 +81,8 @@ def train_cifar10(args: argparse.Namespace, temporary: Path) -> str:
     began, workdir = time.monotonic(), temporary / "cifar10"
     with unpacked(args.cifar10, temporary) as folder:
         command = [
-            sys.executable, "train.py", "--config=configs/cifar10.py:nano", "--config.keep_checkpoints=1",
-            f"--config.data.source=folder:{folder}", f"--workdir={workdir}", *args.rest,
+            sys.executable, "train.py", "--config=configs/cifar10.py:nano", f"--workdir={workdir}",
+            f"--config.data.source=folder:{folder}", "--config.keep_checkpoints=1", *args.rest,
         ]  # fmt: skip
         first = start(args.out, "cifar10", command)
         killed = wait(first, args.kill_after, signal.SIGKILL)
