@@ -5,17 +5,16 @@ in others; both are known here. Its readable names are not unique: there are two
 maillot.
 """
 
-import functools
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
+from mlp_mixer.data.known_classes import imagenet, imagenet21k
+
 log = logging.getLogger(__name__)
 
-FOLDER = Path(__file__).parent
 MOST = 8  # names that a message lists
 
 
@@ -87,7 +86,7 @@ def _known_ids(
     have: tuple[str, ...], want: tuple[str, ...]
 ) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
     """Both lists by WordNet id, where one list that is known here has all of their names."""
-    for ids, names in (imagenet(),):
+    for ids, names in (imagenet(), imagenet21k()):
         found = [_ids(classes, ids, names) for classes in (have, want)]
         if all(found):
             return found[0], found[1]
@@ -103,14 +102,6 @@ def _ids(
     known = {name: i for name, i in zip(names, ids, strict=True) if name in unique}
     known |= dict(zip(ids, ids, strict=True))
     return tuple(known[name] for name in classes) if known.keys() >= set(classes) else None
-
-
-@functools.cache
-def imagenet() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """WordNet ids and readable names of ImageNet's 1,000 classes, in the order of the ids."""
-    lines = (FOLDER / "imagenet_ids.txt").read_text().split()
-    names = (FOLDER / "imagenet_classes.txt").read_text().splitlines()
-    return tuple(lines), tuple(names)
 
 
 def _some(names: Counter | list[str]) -> str:

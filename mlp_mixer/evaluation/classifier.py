@@ -8,12 +8,11 @@ import jax
 import numpy as np
 
 from mlp_mixer.data import images
+from mlp_mixer.data.known_classes import imagenet
 from mlp_mixer.models.mixer import MlpMixer
 from mlp_mixer.training import workdir as run
 from mlp_mixer.training.step import normalise
 from mlp_mixer.weights.load import load
-
-IMAGENET_CLASSES = Path(__file__).parent.parent / "data" / "imagenet_classes.txt"
 
 
 @dataclass(frozen=True)
@@ -88,5 +87,5 @@ def load_classifier(
 def default_class_names(num_classes: int) -> tuple[str, ...]:
     """ImageNet's names for 1,000 classes, numbers for any other count."""
     if num_classes == 1000:
-        return tuple(IMAGENET_CLASSES.read_text().splitlines())
+        return imagenet().names
     return tuple(f"class {i}" for i in range(num_classes))
