@@ -26,7 +26,8 @@ from flax import traverse_util
 
 import mlp_mixer
 from mlp_mixer import cli
-from mlp_mixer.weights import layouts, load, npz, safetensors
+from mlp_mixer.weights import layouts, npz, safetensors
+from mlp_mixer.weights.save import settings_of
 
 SECONDS, MEGABYTES = 2.0, 100
 EDGES = (
@@ -61,7 +62,8 @@ def valid_files(folder: Path) -> list[Path]:
     }
     half = {name: array.astype(np.float16) for name, array in params.items()}
     brain = {name: array.astype(ml_dtypes.bfloat16) for name, array in params.items()}
-    settings = load.settings_of(module) | {"history": [{"source": "x", "sha256": "0"}]}
+    names = {"class_names": ["a", "b", "c"]}
+    settings = settings_of(module) | names | {"history": [{"source": "x", "sha256": "0"}]}
     npz.write(folder / "linen.npz", params, settings)
     npz.write(folder / "pre-linen.npz", layouts.to_layout(brain, "pre-linen"), settings)
     safetensors.write(

@@ -26,7 +26,8 @@ from mlp_mixer.models import mixer
 from mlp_mixer.training import loop, parallel
 from mlp_mixer.training.workdir import WEIGHTS_FILE
 from mlp_mixer.weights import resample, resolution
-from mlp_mixer.weights.load import load, save
+from mlp_mixer.weights.load import load
+from mlp_mixer.weights.save import save
 
 TRAINED = (24, 24)
 SIZES = ((16, 16), (32, 32), (48, 48), (24, 32))
@@ -175,7 +176,7 @@ def _with_random_token_mixing(base: Path, size, seed: int, name: Path) -> Path:
         block = f"MixerBlock_{i}"
         params[block] = params[block] | {"token_mixing": fresh[block]["token_mixing"]}
     path = name.with_suffix(".npz")
-    save(path, params)
+    save(path, module, params)
     return path
 
 

@@ -6,6 +6,7 @@ logits = module.apply({"params": params}, images)  # float [n, 224, 224, 3] in [
 """
 
 from mlp_mixer.models.mixer import MlpMixer, create
-from mlp_mixer.weights.load import load, save
+from mlp_mixer.weights.load import load
+from mlp_mixer.weights.save import save
 
 __all__ = ["MlpMixer", "create", "load", "save"]

@@ -19,10 +19,9 @@ It runs on CPU, NVIDIA GPU and TPU. See docs/export.md.
 
 import argparse
 import json
-import os
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +29,8 @@ from jax import export as jax_export
 
 from mlp_mixer import cli
 from mlp_mixer.evaluation.classifier import load_classifier, to_probabilities
-from mlp_mixer.models.mixer import MlpMixer
 from mlp_mixer.training.step import normalise
+from mlp_mixer.weights.npz import write_whole
 from mlp_mixer.weights.sources import open_source
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -66,7 +65,7 @@ def main(args: argparse.Namespace) -> None:
             "crop_fraction": classifier.crop_fraction,
         },
         "output": {"activation": activation, "shape": ["n", module.num_classes]},
-        "class_names": classifier.class_names,
+        "class_names": classifier.output_names,
         "made_from": made_from,
         "made_with": f"jax {jax.__version__}",
         "platforms": PLATFORMS,
@@ -79,11 +78,11 @@ def main(args: argparse.Namespace) -> None:
     )
 
 
-def serialise(module: MlpMixer, params: dict[str, Any], activation: str = "softmax") -> bytes:
+def serialise(module: Any, params: dict[str, Any], activation: str = "softmax") -> bytes:
     """The program from pixels to probabilities, with its weights, as jax.export serialises it.
 
     Args:
-        module: a Mixer with a head.
+        module: a model with a head.
         params: its parameters.
         activation: "softmax", or "sigmoid" for weights that were trained with that loss.
 
@@ -111,12 +110,10 @@ def serialise(module: MlpMixer, params: dict[str, Any], activation: str = "softm
 
 def write(path: str | Path, program: bytes, about: dict[str, Any]) -> None:
     """Writes program and description into one archive, which appears complete or not at all."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with zipfile.ZipFile(temporary, "w") as file:
-            file.writestr("about.json", json.dumps(about, indent=2) + "\n")
-            file.writestr("model.jax", program)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    def fill(file: BinaryIO) -> None:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("about.json", json.dumps(about, indent=2) + "\n")
+            archive.writestr("model.jax", program)
+
+    write_whole(Path(path).expanduser(), fill)

@@ -47,7 +47,7 @@ def weights(path, num_classes=4):
     rng = np.random.default_rng(0)
     flat = {k: rng.normal(size=s).astype(np.float32) for k, s in layouts.shapes(module).items()}
     params = traverse_util.unflatten_dict(flat, sep="/")
-    mlp_mixer.save(path, params)
+    mlp_mixer.save(path, module, params)
     return module, params
 
 

@@ -25,6 +25,7 @@ import math
 import numpy as np
 
 from mlp_mixer.analysis import ordering
+from mlp_mixer.models.mixer import MlpMixer
 from mlp_mixer.weights.load import load
 
 
@@ -45,6 +46,11 @@ def main(args: argparse.Namespace) -> None:
     from mlp_mixer.analysis import figures
 
     module, params = load(args.checkpoint)
+    if not isinstance(module, MlpMixer):
+        raise ValueError(
+            f"{args.checkpoint} is a {type(module).__name__}; filters are drawn as images lie for "
+            "Mixers that see pixels in their order only"
+        )
     layers = choose(module, params, args.blocks, args.stem)
     figure, axes = figures.plt.subplots(
         1, len(layers), figsize=(4.6 * len(layers), 4.9), squeeze=False, layout="constrained"

@@ -1,5 +1,6 @@
 """Accuracy and loss on a labelled data set; predictions for each of its examples."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mlp_mixer.data import images, pipeline, sources
+from mlp_mixer.data.class_names import match, relabel
 from mlp_mixer.data.sources import Source
 from mlp_mixer.evaluation.classifier import to_probabilities
 from mlp_mixer.training import losses, parallel
@@ -19,7 +21,8 @@ class Classification:
     """Evaluates parameters on every example of a source, each exactly once.
 
     Where an example has several labels (ImageNet-ReaL) a prediction is right if it is one of them,
-    and examples without any are left out.
+    and examples without any are left out. Labels are numbers of the model's outputs, whatever the
+    order of the source's classes.
     """
 
     def __init__(
@@ -33,17 +36,21 @@ class Classification:
         crop_fraction: float = 1.0,
         loss: str = "softmax",
         skip_broken: bool = False,
+        class_names: Sequence[str] | None = None,
+        model_is: str = "the model",
     ):
         """See `data.pipeline.eval_batches` for crop, crop_fraction and skip_broken.
+
+        Args:
+            class_names: what the model's outputs are, as far as that is known; see
+                `data.class_names.match`.
+            model_is: what to call the model in messages.
 
         Raises:
             ValueError: the source has other classes than the model, or there is no such crop.
         """
-        if len(source.class_names) != module.num_classes:
-            raise ValueError(
-                f"the model tells {module.num_classes} classes apart, {source.name} has "
-                f"{len(source.class_names)}"
-            )
+        outputs = module.num_classes if class_names is None else class_names
+        self._order = match(outputs, source.class_names, model_is, source.name)
         images.check_crop(crop, crop_fraction)
         self._module, self._source = module, source
         self._layout = parallel.Replicated(mesh)
@@ -79,6 +86,7 @@ class Classification:
         config: ml_collections.ConfigDict,
         module: Any,
         mesh: Mesh,
+        class_names: Sequence[str],
         *,
         split: str,
         source: str = "",
@@ -96,16 +104,19 @@ class Classification:
             crop_fraction=crop_fraction or config.eval_crop_fraction,
             loss=config.loss,
             skip_broken=config.data.skip_broken,
+            class_names=class_names,
+            model_is="the run",
         )
 
-    def _batches(self):
-        return pipeline.eval_batches(
+    def _batches(self) -> Iterator[dict[str, np.ndarray]]:
+        batches = pipeline.eval_batches(
             self._source,
             self._module.image_size,
             batch_size=self._batch_size,
             process=(jax.process_index(), jax.process_count()),
             **self._view,
         )
+        return (batch | {"label": relabel(batch["label"], self._order)} for batch in batches)
 
     def run(self, params: Any) -> dict[str, float]:
         """Top-1 and top-5 accuracy, mean loss, and the number of examples that were counted.

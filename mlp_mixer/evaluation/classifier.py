@@ -8,11 +8,8 @@ import jax
 import numpy as np
 
 from mlp_mixer.data import images
-from mlp_mixer.data.known_classes import imagenet
-from mlp_mixer.models.mixer import MlpMixer
-from mlp_mixer.training import workdir as run
 from mlp_mixer.training.step import normalise
-from mlp_mixer.weights.load import load
+from mlp_mixer.weights.load import read
 
 
 @dataclass(frozen=True)
@@ -20,19 +17,25 @@ class Classifier:
     """A model, its weights, what its outputs mean and how its inputs are cut out.
 
     Attributes:
-        module: the model.
+        module: the model; a Mixer, or that of a run.
         params: its parameters.
-        class_names: one for each output.
+        class_names: one for each output; None where nobody knows them.
         crop, crop_fraction: see `data.images.eval_view`.
         loss: that it was trained with; "sigmoid" makes each class a probability of its own.
     """
 
-    module: MlpMixer
+    module: Any
     params: dict[str, Any]
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...] | None
     crop: str
     crop_fraction: float
     loss: str
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The class names, or "class 0" and so on where they are not known."""
+        numbered = tuple(f"class {i}" for i in range(self.module.num_classes))
+        return numbered if self.class_names is None else self.class_names
 
     def prepare(self, path: str | Path) -> np.ndarray:
         """An image file as the model sees it, uint8 [h, w, channels]; see `images.decode_file`."""
@@ -56,36 +59,26 @@ def load_classifier(
     patch_size: int | tuple[int, int] | None = None,
     resize: str = "auto",
 ) -> Classifier:
-    """Reads a run's workdir (or the model.npz in it), or any other weights that `load` reads.
+    """Reads any weights that `load` reads, with what they or their run say of their use.
 
-    Sizes and `resize` mean what they mean to `load`. What a file cannot say is taken to be as for
-    the released files: the middle 7/8 of the image is seen, and 1,000 classes are those of
-    ImageNet.
+    Sizes and `resize` mean what they mean to `load`. Where nothing says how images are cut out and
+    which loss it was, these are taken to be as for the released files: the middle 7/8 of the image
+    is seen, and outputs are those of a softmax.
 
     Raises:
         FileNotFoundError: no such file or run.
-        ValueError: not a Mixer, or one without a head.
+        ValueError: no weights of a model, or of one without a head.
     """
-    workdir = run.of(checkpoint)
-    module, params = load(
-        workdir or checkpoint, image_size=image_size, patch_size=patch_size, resize=resize
+    module, params, said = read(
+        checkpoint, image_size=image_size, patch_size=patch_size, resize=resize
     )
     if not module.num_classes:
         raise ValueError(f"{checkpoint} has no head, so it cannot tell classes")
-    if workdir:
-        config = run.read_config(workdir)
-        if config.get("permuted"):
-            raise ValueError(
-                f"{checkpoint} was trained on permuted pixels, which only its own run evaluates"
-            )
-        view = config["eval_crop"], config["eval_crop_fraction"]
-        return Classifier(module, params, run.read_classes(workdir), *view, config["loss"])
-    names = default_class_names(module.num_classes)
-    return Classifier(module, params, names, "resmall", 0.875, "softmax")
-
-
-def default_class_names(num_classes: int) -> tuple[str, ...]:
-    """ImageNet's names for 1,000 classes, numbers for any other count."""
-    if num_classes == 1000:
-        return imagenet().names
-    return tuple(f"class {i}" for i in range(num_classes))
+    return Classifier(
+        module,
+        params,
+        said.get("class_names"),
+        said.get("crop", "resmall"),
+        said.get("crop_fraction", 0.875),
+        said.get("loss", "softmax"),
+    )

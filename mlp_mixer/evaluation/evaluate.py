@@ -13,20 +13,20 @@ The figure is a sheet of the data set's images with their predictions, the error
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from mlp_mixer import cli
 from mlp_mixer.data import images
-from mlp_mixer.data.sources import Source, open_source
+from mlp_mixer.data.sources import open_source
 from mlp_mixer.evaluation import fewshot, suite
 from mlp_mixer.evaluation.classification import Classification
 from mlp_mixer.evaluation.classifier import load_classifier
 from mlp_mixer.evaluation.features import Features
 from mlp_mixer.training import parallel
 from mlp_mixer.training import workdir as run
-from mlp_mixer.weights.load import load
+from mlp_mixer.weights.load import read
 
 SHEET_TILES = 60
 
@@ -84,6 +84,8 @@ def _accuracy(args: argparse.Namespace) -> None:
         crop_fraction=fraction,
         loss=classifier.loss,
         skip_broken=config["data"].get("skip_broken", False),
+        class_names=classifier.class_names,
+        model_is=args.checkpoint,
     )
     result = evaluation.run(classifier.params)
     print(
@@ -97,7 +99,8 @@ def _accuracy(args: argparse.Namespace) -> None:
             image, _ = source[int(indices[i])]
             return images.eval_view(image, classifier.module.image_size, crop, fraction)
 
-        _draw(args.figure, source, view, probabilities, labels)
+        names = classifier.class_names or source.class_names
+        _draw(args.figure, source.name, names, view, probabilities, labels)
         print(f"drawn to {args.figure}")
 
 
@@ -107,14 +110,14 @@ def _config(args: argparse.Namespace) -> dict:
 
 
 def _few_shots(args: argparse.Namespace) -> None:
-    module, params = load(args.checkpoint, 0, args.image_size, args.patch_size, args.resize)
+    module, params, said = read(args.checkpoint, 0, args.image_size, args.patch_size, args.resize)
     split = args.split or "test"
     train, test = (
         open_source(args.fewshot, part, module.image_channels) for part in (args.train_split, split)
     )
     crop = args.crop or "resize"
     config = _config(args)
-    fraction = args.crop_fraction or config.get("eval_crop_fraction", 0.875)
+    fraction = args.crop_fraction or said.get("crop_fraction", 0.875)
     features = Features(
         module,
         parallel.make_mesh(),
@@ -133,7 +136,8 @@ def _few_shots(args: argparse.Namespace) -> None:
 
 def _draw(
     path: str,
-    source: Source,
+    source: str,
+    names: Sequence[str],
     view: Callable[[int], np.ndarray],
     probabilities: np.ndarray,
     labels: np.ndarray,
@@ -141,19 +145,19 @@ def _draw(
     from mlp_mixer.analysis.figures import Tile, draw_sheet
 
     if labels.ndim > 1:
-        raise ValueError(f"--figure: images of {source.name} have several labels; none is drawn")
+        raise ValueError(f"--figure: images of {source} have several labels; none is drawn")
     guesses = probabilities.argmax(-1)
     errors = np.flatnonzero(guesses != labels)
     shown = [*errors[: SHEET_TILES // 2], *np.flatnonzero(guesses == labels)][:SHEET_TILES]
     tiles = []
     for i in map(int, shown):
-        text = f"{source.class_names[guesses[i]]}  {probabilities[i, guesses[i]]:.0%}"
+        text = f"{names[guesses[i]]}  {probabilities[i, guesses[i]]:.0%}"
         wrong = bool(guesses[i] != labels[i])
         if wrong:
-            text += f"\nis {source.class_names[labels[i]]}"
+            text += f"\nis {names[labels[i]]}"
         tiles.append(Tile(view(i), text, wrong))
     title = (
-        f"{source.name}: {np.mean(guesses == labels):.2%} correct, "
+        f"{source}: {np.mean(guesses == labels):.2%} correct, "
         f"{len(errors)} of {len(labels)} wrong (in red, at most {SHEET_TILES // 2} shown)"
     )
     draw_sheet(path, tiles, columns=10, width=1.1, title=title)

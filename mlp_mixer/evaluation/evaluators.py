@@ -1,11 +1,12 @@
 """The evaluations that a config names: config.evals.NAME = {type, ...its own fields}.
 
 An evaluator is any object whose `run(params)` returns scalars. To add one, write a class with a
-`from_config(config, module, mesh, **fields)`, whose keyword arguments are the fields that a config
-may set, and give it a row in TYPES. See docs/evaluation.md.
+`from_config(config, module, mesh, class_names, **fields)`, whose keyword arguments are the fields
+that a config may set, and give it a row in TYPES. See docs/evaluation.md.
 """
 
 import inspect
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import ml_collections
@@ -35,8 +36,12 @@ TYPES = {"classification": Classification, "fewshot": FewShot}
 COMMON = ("type", "enabled", "only_at_end")
 
 
-def make(config: ml_collections.ConfigDict, module: Any, mesh: Mesh) -> dict[str, Scheduled]:
+def make(
+    config: ml_collections.ConfigDict, module: Any, mesh: Mesh, class_names: Sequence[str]
+) -> dict[str, Scheduled]:
     """The evaluators of a config, by name.
+
+    `class_names` are those of the run: what the outputs of the module are.
 
     Raises:
         ValueError: one is not possible; names it.
@@ -46,29 +51,29 @@ def make(config: ml_collections.ConfigDict, module: Any, mesh: Mesh) -> dict[str
         if not fields.get("enabled", True):
             continue
         try:
-            evaluator = _make_one(dict(fields), config, module, mesh)
+            evaluator = _make_one(dict(fields), config, module, mesh, class_names)
         except (ValueError, TypeError, OSError) as error:
             raise ValueError(f"config.evals.{name}: {error}") from error
         made[name] = Scheduled(evaluator, fields.get("only_at_end", False))
     return made
 
 
-def _make_one(fields: dict[str, Any], config: Any, module: Any, mesh: Mesh) -> Evaluator:
+def _make_one(fields: dict[str, Any], *run: Any) -> Evaluator:
     if (kind := fields.get("type")) not in TYPES:
         raise ValueError(f"unknown type {kind!r}; use one of {', '.join(TYPES)}")
     from_config = TYPES[kind].from_config
     own = {name: value for name, value in fields.items() if name not in COMMON}
     try:
-        inspect.signature(from_config).bind(config, module, mesh, **own)
+        inspect.signature(from_config).bind(*run, **own)
     except TypeError as error:  # a field that there is not, or one that is missing
-        parameters = list(inspect.signature(from_config).parameters.values())[3:]
+        parameters = list(inspect.signature(from_config).parameters.values())[len(run) :]
         needed = [p.name for p in parameters if p.default is p.empty]
         may = [p.name for p in parameters if p.default is not p.empty]
         raise ValueError(
             f"{error}; type {kind} needs {', '.join(needed)} and may have "
             f"{', '.join([*may, *COMMON[1:]])}"
         ) from error
-    return from_config(config, module, mesh, **own)
+    return from_config(*run, **own)
 
 
 def run(

@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mlp_mixer.data import sources
+from mlp_mixer.data.class_names import match, relabel
 from mlp_mixer.data.sources import Source, Subset
 from mlp_mixer.evaluation.features import Features
 
@@ -41,8 +42,7 @@ class FewShot:
                 sources have other classes.
         """
         labels, num_classes = train.labels(), len(train.class_names)
-        if train.class_names != test.class_names:
-            raise ValueError(f"{train.name} and {test.name} have other classes")
+        self._order = match(train.class_names, test.class_names, train.name, test.name)
         if labels.ndim > 1 or np.ndim(test[0][1]):
             raise ValueError(f"{test.name}: images have several labels; few-shot needs just one")
         if not shots or min(shots) < 1:
@@ -67,6 +67,7 @@ class FewShot:
         config: ml_collections.ConfigDict,
         module: Any,
         mesh: Mesh,
+        class_names: Sequence[str],
         *,
         train_split: str,
         split: str,
@@ -77,7 +78,8 @@ class FewShot:
     ) -> "FewShot":
         """Where source or crop_fraction are not given, the run's own are taken.
 
-        The authors resize to a square here, whatever the crop of other evaluations.
+        The classes are those of the images here, not the run's, which `class_names` are. The
+        authors resize to a square here, whatever the crop of other evaluations.
         """
         train, test = (
             sources.open_source(source or config.data.source, part, config.image_channels)
@@ -97,6 +99,7 @@ class FewShot:
         """Accuracy for each number of shots, the mean over seeds, as "5shot"."""
         train, train_labels, indices = self._features(params, self._train)
         test, test_labels, _ = self._features(params, self._test)
+        test_labels = relabel(test_labels, self._order)
         row = np.full(len(self._train), -1)  # of each training image; none for a broken one
         row[indices] = np.arange(len(indices))
         result = {}

@@ -29,13 +29,14 @@ def main(args: argparse.Namespace) -> None:
     if args.top < 1:
         raise ValueError(f"--top={args.top} must be at least 1")
     classifier = load_classifier(args.checkpoint, args.image_size, args.patch_size, args.resize)
+    names = classifier.output_names
     captions, pictures = [], []
     for first in range(0, len(args.images), BATCH):
         paths = args.images[first : first + BATCH]
         batch = np.stack([classifier.prepare(path) for path in paths])
         for path, row in zip(paths, classifier.probabilities(batch), strict=True):
             best = np.argsort(-row, kind="stable")[: args.top]
-            lines = [f"{row[i]:6.1%}  {classifier.class_names[i]}" for i in best]
+            lines = [f"{row[i]:6.1%}  {names[i]}" for i in best]
             print("\n  ".join([str(path), *lines]))
             captions.append("\n".join([Path(path).name, *(line.strip() for line in lines)]))
         if args.figure:

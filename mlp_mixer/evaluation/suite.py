@@ -45,9 +45,15 @@ def report(args: argparse.Namespace) -> str:
     classifier = replace(
         classifier, crop=args.crop or CROP, crop_fraction=args.crop_fraction or CROP_FRACTION
     )
-    module, name = classifier.module, variant(args.checkpoint, classifier.module)
+    module = classifier.module
+    if not isinstance(module, mixer.MlpMixer):
+        raise ValueError(
+            f"{args.checkpoint} is a {type(module).__name__}; the suite is for Mixers that see "
+            "pixels in their order"
+        )
+    name = variant(args.checkpoint, module)
     transfers, notes = _read_transfers(args.transfers, name, module.image_size, classifier.crop)
-    found = _accuracies(classifier, args.source, args.batch_size, notes)
+    found = _accuracies(classifier, args, notes)
     if missing := [task for task in TRANSFERS if task not in transfers]:
         notes.append(f"Avg 5: needs --transfers with finished runs on {', '.join(missing)}")
     elif "ImageNet" in found:
@@ -103,10 +109,10 @@ def pretrained_on(checkpoint: str | Path) -> str | None:
 
 
 def _accuracies(
-    classifier: Classifier, source: str | None, batch_size: int, notes: list[str]
+    classifier: Classifier, args: argparse.Namespace, notes: list[str]
 ) -> dict[str, float]:
     """Per cent on ImageNet and ReaL; where one is not possible, a note says why."""
-    imagenet = source or IMAGENET
+    imagenet = args.source or IMAGENET
     real = (imagenet, "real") if imagenet.startswith("folder:") else (REAL, "validation")
     found = {}
     for column, where in {"ImageNet": (imagenet, "validation"), "ReaL": real}.items():
@@ -115,10 +121,12 @@ def _accuracies(
                 classifier.module,
                 sources.open_source(*where, classifier.module.image_channels),
                 parallel.make_mesh(),
-                batch_size=batch_size,
+                batch_size=args.batch_size,
                 crop=classifier.crop,
                 crop_fraction=classifier.crop_fraction,
                 loss=classifier.loss,
+                class_names=classifier.class_names,
+                model_is=args.checkpoint,
             )
             found[column] = 100 * evaluation.run(classifier.params)["accuracy"]
         except (ValueError, OSError) as error:

@@ -22,7 +22,7 @@ from mlp_mixer.training.checkpoint import Checkpoints, latest_step
 from mlp_mixer.training.preemption import Interrupted, Preemption
 from mlp_mixer.training.setup import Recipe
 from mlp_mixer.training.step import TrainState
-from mlp_mixer.weights.load import save
+from mlp_mixer.weights.save import save
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +43,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
     run.check(workdir, config)
     source = setup.open_data(config)
     recipe = setup.make_recipe(config, len(source.class_names), len(source))
-    evaluations = evaluators.make(config, recipe.module, recipe.layout.mesh)
+    evaluations = evaluators.make(config, recipe.module, recipe.layout.mesh, source.class_names)
     start = latest_step(workdir) or 0
-    first = FirstState(config, recipe, start)
+    first = FirstState(config, recipe, source.class_names, start)
     # Only now, with everything checked, is anything written.
     with run.lock(workdir), Preemption() as preemption:
         run.claim(workdir, config, source.class_names)
@@ -58,21 +58,36 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
             result = evaluators.run(evaluations, params, recipe.total_steps)
         # The published format is for Mixers, and cannot say that one sees permuted pixels.
         if jax.process_index() == 0 and isinstance(recipe.module, MlpMixer):
-            save(workdir / run.WEIGHTS_FILE, params, recipe.module)
+            save(
+                workdir / run.WEIGHTS_FILE,
+                recipe.module,
+                params,
+                class_names=source.class_names,
+                crop=config.eval_crop,
+                crop_fraction=config.eval_crop_fraction,
+                loss=config.loss,
+            )
     return result
 
 
 class FirstState:
     """The state that a run begins with: the workdir's last checkpoint, init_from, or random."""
 
-    def __init__(self, config: ml_collections.ConfigDict, recipe: Recipe, start: int):
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        recipe: Recipe,
+        class_names: tuple[str, ...],
+        start: int,
+    ):
         self._config, self._recipe, self.is_saved = config, recipe, bool(start)
+        self._class_names = class_names
         params = jax.eval_shape(lambda: setup.random_params(config, recipe.module))
         self.like = jax.eval_shape(recipe.new_state, params)
         self._shardings = recipe.layout.shardings(self.like)
         self._params = None
         if config.get("init_from") and not self.is_saved:  # now, because they may be wrong
-            self._params = setup.initial_params(config, recipe.module)
+            self._params = setup.initial_params(config, recipe.module, class_names)
 
     def restore(self, checkpoints: Checkpoints) -> TrainState:
         return checkpoints.restore(self.like, self._shardings)
@@ -81,7 +96,9 @@ class FirstState:
         params, self._params = self._params, None  # two copies may not fit
         shardings = self._shardings
         if params is None:
-            params = setup.initial_params(self._config, self._recipe.module, shardings.params)
+            params = setup.initial_params(
+                self._config, self._recipe.module, self._class_names, shardings.params
+            )
         else:
             params = jax.jit(lambda params: params, out_shardings=shardings.params)(params)
         # Array by array, as the parameters are: a program that makes all arrays of a deep model

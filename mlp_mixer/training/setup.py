@@ -12,20 +12,19 @@ import optax
 
 from mlp_mixer.data import sources
 from mlp_mixer.data.augment import Augment
-from mlp_mixer.models import bit, mixer, vit
+from mlp_mixer.data.class_names import match
+from mlp_mixer.models import mixer
+from mlp_mixer.models.architectures import ARCHITECTURES
 from mlp_mixer.models.permuted import Permuted
 from mlp_mixer.training import losses, optimizer, parallel
 from mlp_mixer.training.mixup import Mixup
 from mlp_mixer.training.step import Step, TrainState, make_train_step
 from mlp_mixer.weights import layouts, resolution
-from mlp_mixer.weights.load import load
+from mlp_mixer.weights.load import read
 
 log = logging.getLogger(__name__)
 
 Config = ml_collections.ConfigDict
-
-# What config.architecture may be; config.model goes to its create().
-ARCHITECTURES = {"mixer": mixer, "vit": vit, "bit": bit}
 
 # A part of an accumulated batch has at most as many numbers as the tokens of 32 images have in
 # B/16: what fits the on-chip memory of a TPU v5e, where it makes a step faster (docs/tpu_plans.md).
@@ -188,13 +187,17 @@ def compute_dtype(name: str, platform: str) -> Any:
     return dtypes[name]
 
 
-def initial_params(config: Config, module: Any, shardings: Any = None) -> dict[str, Any]:
+def initial_params(
+    config: Config, module: Any, class_names: Sequence[str], shardings: Any = None
+) -> dict[str, Any]:
     """Random parameters, or those of `init_from`, with a new head unless `init_head` is "keep".
 
-    Random ones are made where `shardings` says.
+    A kept head has its outputs in the order of `class_names`, those of the data. Random parameters
+    are made where `shardings` says.
 
     Raises:
-        ValueError: the weights are of another model than the config's; names the differences.
+        ValueError: the weights are of another model than the config's, or a kept head is for other
+            classes; names the differences.
     """
     heads = {"new": 0, "keep": None}
     if (head := config.get("init_head", "new")) not in heads:
@@ -203,13 +206,18 @@ def initial_params(config: Config, module: Any, shardings: Any = None) -> dict[s
     init_from = config.get("init_from")
     if not init_from:
         return params
-    loaded_module, loaded = load(
+    loaded_module, loaded, said = read(
         init_from,
         num_classes=heads[head],
         image_size=module.image_size,
         patch_size=module.patch_size,
         resize=_init_resize(config),
     )
+    if not isinstance(loaded_module, mixer.MlpMixer):
+        raise ValueError(
+            f"init_from={init_from} is a {type(loaded_module).__name__}; init_from is for Mixers "
+            "that see pixels in their order only"
+        )
     body = module if head == "keep" else module.clone(num_classes=0)
     want, have = layouts.shapes(body), layouts.shapes(loaded_module)
     if differences := layouts.differences(have, want):
@@ -222,6 +230,11 @@ def initial_params(config: Config, module: Any, shardings: Any = None) -> dict[s
             f"{init_from} was trained with the {loaded_module.gelu} GELU, the config's model "
             f"computes {module.gelu}; add --config.model.gelu={loaded_module.gelu}"
         )
+    if head == "keep":
+        have = said.get("class_names", loaded_module.num_classes)
+        order = match(have, class_names, str(init_from), config.data.source)
+        if order is not None:
+            loaded["head"] = {name: x[..., order] for name, x in loaded["head"].items()}
     log.info("initialised %s from %s", "all" if head == "keep" else "all but the head", init_from)
     return params | loaded
 

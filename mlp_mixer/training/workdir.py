@@ -132,11 +132,19 @@ def claim(workdir: Path, config: ml_collections.ConfigDict, class_names: tuple[s
     temporary.replace(workdir / CONFIG_FILE)
 
 
-def of(checkpoint: str | Path) -> Path | None:
-    """The workdir that `checkpoint` is, or whose model.npz it is; None for any other weights."""
-    path = Path(checkpoint)
-    workdir = path.parent if path.name == WEIGHTS_FILE else path
-    return workdir if (workdir / CONFIG_FILE).exists() else None
+def of(weights: str | Path) -> Path | None:
+    """The workdir that `weights` is, or whose model.npz or checkpoint it is; None for any other."""
+    path = Path(weights).expanduser()
+    if path.name == WEIGHTS_FILE:
+        path = path.parent
+    elif is_checkpoint(path):
+        path = path.absolute().parent.parent
+    return path if (path / CONFIG_FILE).exists() else None
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder is the checkpoint of a step, in its workdir or away from it."""
+    return (folder / "params").is_dir() and folder.absolute().name.isdecimal()
 
 
 def read_config(workdir: Path) -> dict[str, Any]:

@@ -21,8 +21,10 @@ from flax import traverse_util
 from mlp_mixer import cli
 from mlp_mixer.models import mixer
 from mlp_mixer.models.gelu import FORMS as GELUS
-from mlp_mixer.weights import layouts, load, npz, safetensors
+from mlp_mixer.weights import layouts, load, npz, pixels, runs, safetensors
+from mlp_mixer.weights.finite import not_finite
 from mlp_mixer.weights.npz import Arrays
+from mlp_mixer.weights.save import settings_of
 from mlp_mixer.weights.sources import open_source
 
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
@@ -97,22 +99,28 @@ def convert(
         FileNotFoundError, ValueError, OSError: as `load`; or the numbers do not fit into the dtype,
             the layout not into the file, or the file read back is not what was written.
     """
-    destination = Path(destination)
+    destination = Path(destination).expanduser()
     layout = layout or default_layout(destination)
     if (layout == "timm") != (default_layout(destination) == "timm"):
         raise ValueError(
             f"layout {layout} does not go into {destination}; timm's is for .safetensors files, "
             "the others for .npz files"
         )
-    if destination.exists() and Path(source).exists() and destination.samefile(source):
-        raise ValueError(f"{destination} would overwrite its source; choose another name")
     with open_source(source) as opened:
+        if destination.exists() and opened.where.exists() and destination.samefile(opened.where):
+            raise ValueError(f"{destination} would overwrite its source; choose another name")
+        if unusual := runs.kind(opened.config):
+            raise ValueError(
+                f"{source} is {unusual}, which neither .npz nor .safetensors files of Mixers can "
+                "say; use the run's workdir"
+            )
         before = load.recognise(opened, mixer.as_pair(image_size) if image_size else None)
         in_source = {
             name: (entry.name, opened.arrays[entry.name]) for name, entry in before.entries.items()
         }
         digest, history = opened.sha256(), opened.settings.get("history", [])
-    module, params = load.load(
+        low_high = load.pixel_range(opened)
+    module, params, lasting = load.read(
         source, 0 if drop_head else None, image_size, patch_size, resize, gelu=gelu
     )
     flat = {
@@ -120,8 +128,10 @@ def convert(
         for name, array in traverse_util.flatten_dict(params, sep="/").items()
     }
     changes = _changes(before, module, layout, in_source, dtype)
+    if low_high != pixels.RANGE:
+        changes.append("stem for pixels in [-1, 1] instead of {} to {}".format(*low_high))
     history = [*history, {"source": str(source), "sha256": digest, "changes": changes}]
-    settings = load.settings_of(module) | {"history": history}
+    settings = settings_of(module) | lasting | {"history": history}
     _write_checked(destination, module, flat, layout, settings)
     return Converted(module, changes, _rows(in_source, flat, layout))
 
@@ -140,7 +150,7 @@ def default_layout(path: Path) -> str:
 def _cast(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         cast = np.asarray(array).astype(DTYPES[dtype], copy=False)
-    if load.not_finite(cast):
+    if not_finite(cast):
         largest = float(np.abs(array).max())
         raise ValueError(f"{name} has numbers up to {largest:.4g}, which {dtype} cannot hold")
     return cast
@@ -190,16 +200,19 @@ def _write_checked(
     path: Path, module: mixer.MlpMixer, flat: Arrays, layout: str, settings: dict
 ) -> None:
     """Writes, reads back, compares, and only then lets the file have its name."""
-    unchecked = path.with_name(f".unchecked-{path.name}")
+    path = path.resolve()  # a link stays one
+    unchecked = npz.temporary_beside(path)
     try:
         FORMATS[path.suffix].write(unchecked, layouts.to_layout(flat, layout), settings)
-        module_back, params_back = load.load(unchecked)
+        module_back, params_back, settings_back = load.read(unchecked)
         load.check_fits(module_back, module, str(unchecked))
         back = traverse_util.flatten_dict(params_back, sep="/")
         differing = [
             n for n, a in flat.items() if not np.array_equal(a.astype(np.float32), back[n])
         ]
-        if differing or load.settings_of(module_back) != load.settings_of(module):
+        settings_back |= settings_of(module_back)
+        said = {name: value for name, value in settings.items() if name != "history"}
+        if differing or settings_back != said:
             raise ValueError(
                 f"{path}: what was read back differs from what was written, in "
                 f"{', '.join(differing[:4]) or 'its settings'}; is the disk in order?"

@@ -15,7 +15,8 @@ import numpy as np
 
 from mlp_mixer import cli
 from mlp_mixer.models import mixer
-from mlp_mixer.weights import layouts, load
+from mlp_mixer.weights import layouts, load, pixels, runs
+from mlp_mixer.weights.finite import not_finite
 from mlp_mixer.weights.sources import Source, open_source
 
 
@@ -35,6 +36,8 @@ def describe(source: str | Path) -> Iterator[str]:
         FileNotFoundError, ValueError, OSError: as `load`, but for numbers that are not finite.
     """
     with open_source(source) as opened:
+        if opened.config.get("architecture", "mixer") != "mixer":
+            raise ValueError(f"{source} is {runs.kind(opened.config)}; inspect is for Mixers")
         found = load.recognise(opened)
         for key, value in _facts(opened, found):
             yield f"{key:<14}{value}"
@@ -76,6 +79,17 @@ def _facts(source: Source, found: layouts.Recognised) -> Iterator[tuple[str, str
     yield "MLP widths", f"tokens {module.tokens_mlp_dim}, channels {module.channels_mlp_dim}"
     yield "parameters", f"{count:,}"
     yield "GELU", f"{gelu or load.default_gelu(found.layout)} ({stated if gelu else 'by default'})"
+    if (low_high := load.pixel_range(source)) != pixels.RANGE:
+        yield "pixels", "{} to {} (load makes them [-1, 1])".format(*low_high)
+    lasting = load.lasting_settings(source, module.num_classes)
+    if names := lasting.get("class_names"):
+        yield "class names", ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    if "crop" in lasting or "crop_fraction" in lasting:
+        yield "evaluated", f"crop {lasting.get('crop', '?')} {lasting.get('crop_fraction', '?')}"
+    if "loss" in lasting:
+        yield "trained with", f"{lasting['loss']} loss"
+    if unusual := runs.kind(source.config):
+        yield "unusual", unusual
 
 
 def _history(source: Source) -> Iterator[str]:
@@ -87,7 +101,7 @@ def _history(source: Source) -> Iterator[str]:
 def _statistics(array: np.ndarray) -> tuple[str, ...]:
     """Mean, standard deviation and range of the finite numbers; how many are not, if any."""
     numbers = array.astype(np.float32, copy=False)
-    if count := load.not_finite(numbers):
+    if count := not_finite(numbers):
         numbers = numbers[np.isfinite(numbers)]
     if not numbers.size:
         return ("-", "-", "-", "-", f"{count:,}")

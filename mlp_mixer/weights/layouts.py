@@ -14,6 +14,11 @@ from mlp_mixer.weights.npz import Arrays
 
 LAYOUTS = ("linen", "pre-linen", "timm")
 _MODULES = {"pre-linen": pre_linen, "timm": timm}  # Linen names are the published ones
+PREFIXES = ("", "params/", "opt/target/")  # the authors' own, beside the optimizer's
+# What lies beside the weights in checkpoints: an optimizer's state, and averages of the weights.
+_MOMENTS = re.compile(r"(^|[./])(opt\w*|mu|nu|exp_avg\w*|momentum\w*)[./]")
+_AVERAGES = re.compile(r"(^|[./])(\w+_)?ema(_\w+)?[./]")
+_STEMS = ("stem/kernel", "embedding/kernel", "stem.proj.weight")  # in each layout
 NAME_LIMIT = 500  # a Mixer's longest is about 60
 
 # What other models' parameters are called, for those who took the wrong file.
@@ -45,6 +50,7 @@ class Recognised(NamedTuple):
     module: mixer.MlpMixer
     layout: str
     entries: dict[str, Entry]  # by the published name, for every parameter of the module
+    prefix: str  # that all of the names in the file have
 
 
 def recognise(
@@ -68,7 +74,7 @@ def recognise(
     """
     if max(map(len, arrays), default=0) > NAME_LIMIT:
         raise ValueError(f"{where} is not a Mixer: it has names of more than {NAME_LIMIT} letters")
-    arrays, prefix = _without_prefix(arrays)
+    arrays, prefix = _without_prefix(arrays, where)
     layout = next(
         (name for name, m in _MODULES.items() if any(a.startswith(m.PREFIX) for a in arrays)),
         "linen",
@@ -83,11 +89,18 @@ def recognise(
     expected = shapes(module)
     if problems := differences({name: array.shape for name, array in arrays.items()}, expected):
         raise ValueError(f"{where} is not a whole Mixer:\n" + "\n".join(problems))
-    if others := [name for name, array in arrays.items() if not _is_float(array.dtype)]:
-        raise ValueError(
-            f"{where}: {others[0]} holds {arrays[others[0]].dtype}, not floating-point numbers"
-        )
-    return Recognised(module, layout, {name: entries[name] for name in expected})
+    check_floats(arrays, where)
+    return Recognised(module, layout, {name: entries[name] for name in expected}, prefix)
+
+
+def check_floats(arrays: Arrays, where: str) -> None:
+    """Raises ValueError, naming the first, if arrays hold other numbers than weights are."""
+    for name, array in arrays.items():
+        dtype = np.dtype(array.dtype)
+        if not np.issubdtype(dtype, np.floating) and dtype.name != "bfloat16":
+            raise ValueError(
+                f"{where}: {name} holds {dtype}; weights are float64, float32, float16 or bfloat16"
+            )
 
 
 def to_layout(params: Arrays, layout: str) -> Arrays:
@@ -150,13 +163,43 @@ def _architecture(
     )
 
 
-def _without_prefix(arrays: Arrays) -> tuple[Arrays, str]:
-    """Training code of the authors saves the tree under one of these, beside the optimizer's."""
-    for prefix in ("params/", "opt/target/"):
+def _without_prefix(arrays: Arrays, where: str, before: str = "") -> tuple[Arrays, str]:
+    """The arrays under the prefix that training code gave to a model's names, and that prefix.
+
+    What lies beside the authors' own prefixes is left alone. Any other is found by the stem, and
+    beside it there may be an optimizer's state, averages of the weights, and single numbers.
+
+    Raises:
+        ValueError: there are several Mixers, or arrays of other things.
+    """
+    for prefix in filter(None, PREFIXES):
         if any(name.startswith(prefix) for name in arrays):
-            inside = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-            return inside, prefix
-    return arrays, ""
+            return _without_prefix(_inside(arrays, prefix), where, before + prefix)
+    ends = [(name, stem) for name in arrays for stem in _STEMS if name.endswith(stem)]
+    found = [p for name, stem in ends if (p := name.removesuffix(stem))[-1:] in ("", "/", ".")]
+    of_models = [prefix for prefix in found if not _MOMENTS.search(prefix)]
+    likely = [prefix for prefix in of_models if not _AVERAGES.search(prefix)] or of_models
+    if "" in found or not likely:
+        return arrays, before
+    if len(likely) > 1:
+        raise ValueError(f"{where} holds several Mixers, under {' and '.join(likely)}; keep one")
+    (prefix,) = likely
+    others = [
+        name
+        for name, array in arrays.items()
+        if array.ndim and not (name.startswith(prefix) or _MOMENTS.search(name)
+                               or _AVERAGES.search(name))
+    ]  # fmt: skip
+    if others:
+        raise ValueError(
+            f"{where} holds a Mixer under {prefix}, and beside it {', '.join(others[:4])}"
+            f"{' and others' if len(others) > 4 else ''}"
+        )
+    return _inside(arrays, prefix), before + prefix
+
+
+def _inside(arrays: Arrays, prefix: str) -> Arrays:
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
 
 def _entries(arrays: Arrays, prefix: str, layout: str, where: str) -> dict[str, Entry]:
@@ -168,10 +211,6 @@ def _entries(arrays: Arrays, prefix: str, layout: str, where: str) -> dict[str, 
             prefix + name, lambda array, published=published: module.arrange(published, array)
         )
     return entries
-
-
-def _is_float(dtype: np.dtype) -> bool:
-    return np.issubdtype(dtype, np.floating) or dtype.name == "bfloat16"
 
 
 def _looks_like(arrays: Arrays) -> str:

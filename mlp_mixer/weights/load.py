@@ -1,21 +1,38 @@
-"""`load` and `save`: between files and (module, params)."""
+"""`load` and `read`: weights from anywhere as (module, params)."""
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax import traverse_util
 
+from mlp_mixer.data import known_classes
 from mlp_mixer.models import mixer
 from mlp_mixer.models.gelu import FORMS as GELUS
-from mlp_mixer.weights import layouts, npz, resolution
+from mlp_mixer.weights import layouts, metadata, pixels, resolution, runs
+from mlp_mixer.weights.finite import not_finite
 from mlp_mixer.weights.sources import Source, open_source
 
 log = logging.getLogger(__name__)
 
-CHUNK = 1 << 18  # numbers that are looked at together, so that they stay in the cache
+# What "class_names" of weights that are known by their name may be; see `sources.Source`.
+KNOWN_CLASSES = {"imagenet1k": known_classes.imagenet, "imagenet21k": known_classes.imagenet21k}
+
+
+class Weights(NamedTuple):
+    """What `read` finds.
+
+    Attributes:
+        module: that the parameters fit.
+        params: a nested dict of float32 arrays.
+        settings: those of metadata.LASTING that are known.
+    """
+
+    module: Any
+    params: dict[str, Any]
+    settings: dict[str, Any]
 
 
 def load(
@@ -27,11 +44,12 @@ def load(
     *,
     gelu: str | None = None,
     like: mixer.MlpMixer | None = None,
-) -> tuple[mixer.MlpMixer, dict[str, Any]]:
-    """Reads Mixer weights: the module they fit, and its parameters.
+) -> tuple[Any, dict[str, Any]]:
+    """Reads weights: the module they fit, and its parameters.
 
     Variant, input size and number of classes are read from the arrays themselves. Nothing is ever
-    unpickled, and numbers that are not finite are refused.
+    unpickled, and numbers that are not finite are refused. Whatever pixels the weights were trained
+    on, the result wants [-1, 1]: where that is another range it is folded into the stem.
 
     Args:
         source: one of
@@ -41,7 +59,8 @@ def load(
             the short name of a released file, such as "imagenet21k/Mixer-B_16";
             "hf:timm/NAME", a timm model on the Hugging Face hub;
             the workdir of a training run (its model.npz, or where it is not finished its newest
-            checkpoint), or the folder of one checkpoint, WORKDIR/checkpoints/STEP.
+            checkpoint), or the folder of one checkpoint, WORKDIR/checkpoints/STEP. Of a run on
+            permuted pixels, or of a ViT or BiT, the module is the run's own, at its own size.
         num_classes: None keeps the head. 0 leaves it out; any other number that is not the file's
             puts a new head there, which starts at zero.
         image_size: pixels, one number for square or (height, width). None keeps the file's; any
@@ -59,7 +78,8 @@ def load(
 
     Returns:
         (module, params): `module.apply({"params": params}, images)` gives logits. params is a
-        nested dict of float32 NumPy arrays with the published names.
+        nested dict of float32 NumPy arrays with the published names. What else is known of the
+        weights, such as class names, is what `weights.load.read` gives.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -67,48 +87,69 @@ def load(
             fit `like`; says why.
         OSError: a download failed.
     """
+    return read(source, num_classes, image_size, patch_size, resize, gelu=gelu, like=like)[:2]
+
+
+def read(
+    source: str | Path,
+    num_classes: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    patch_size: int | tuple[int, int] | None = None,
+    resize: str = "auto",
+    *,
+    gelu: str | None = None,
+    like: mixer.MlpMixer | None = None,
+) -> Weights:
+    """As `load`, with the settings that say how the weights are used."""
     wanted = None if image_size is None else mixer.as_pair(image_size)
     with open_source(source) as opened:
-        module, layout, entries = recognise(opened, otherwise=wanted)
-        if num_classes not in (None, module.num_classes):
+        module, layout, entries, prefix = recognise(opened, otherwise=wanted)
+        if prefix not in layouts.PREFIXES:
+            log.warning("%s: its names begin with %s, which is left out", source, prefix)
+        settings = lasting_settings(opened, module.num_classes)
+        full_head = num_classes in (None, module.num_classes)
+        if not full_head:
             module = module.clone(num_classes=0)
-        params = _read(opened, {name: entries[name] for name in layouts.shapes(module)})
-    module = module.clone(gelu=gelu or opened.settings.get("gelu") or default_gelu(layout))
-    if module.gelu not in GELUS:
-        raise ValueError(f"unknown gelu {module.gelu!r}; use one of {', '.join(GELUS)}")
-    trained = module
-    module = resolution.resize_module(trained, wanted, patch_size, resize)
-    params = resolution.resize_params(params, trained, wanted, patch_size, resize)
-    if changes := resolution.describe(trained, module):
-        log.info("%s: %s", source, changes)
+            settings.pop("class_names", None)
+        is_mixer = isinstance(module, mixer.MlpMixer)
+        names = entries if full_head else [n for n in entries if not n.startswith("head/")]
+        params = _read(opened, {name: entries[name] for name in names})
+    if is_mixer:
+        module = module.clone(gelu=gelu or opened.settings.get("gelu") or default_gelu(layout))
+        if module.gelu not in GELUS:
+            raise ValueError(f"unknown gelu {module.gelu!r}; use one of {', '.join(GELUS)}")
+        if (low_high := pixel_range(opened)) != pixels.RANGE:
+            log.info("%s: trained on pixels from %s to %s; its stem is made one for pixels in "
+                     "[-1, 1]", source, *low_high)  # fmt: skip
+        params = params | {"stem": pixels.fold(params["stem"], *low_high)}
+    if unusual := runs.kind(opened.config):
+        _check_as_trained(f"{source} is {unusual}", module, wanted, patch_size, gelu, like)
+    else:
+        trained = module
+        module = resolution.resize_module(trained, wanted, patch_size, resize)
+        params = resolution.resize_params(params, trained, wanted, patch_size, resize)
+        if changes := resolution.describe(trained, module):
+            log.info("%s: %s", source, changes)
     if num_classes and num_classes != module.num_classes:
         log.warning("%s: a new head for %d classes, all zero", source, num_classes)
-        params["head"] = {
-            "kernel": np.zeros((module.hidden_dim, num_classes), np.float32),
-            "bias": np.zeros(num_classes, np.float32),
-        }
         module = module.clone(num_classes=num_classes)
+        head = {name: _shapes(module)[f"head/{name}"] for name in ("kernel", "bias")}
+        params["head"] = {name: np.zeros(shape, np.float32) for name, shape in head.items()}
     if like is not None:
         check_fits(module, like, str(source))
-    return module, params
-
-
-def save(path: str | Path, params: dict[str, Any], module: mixer.MlpMixer | None = None) -> None:
-    """Writes parameters as a published-style .npz file, which appears complete or not at all.
-
-    With `module`, the file also says what its arrays cannot: the image size, where that is not
-    square, and the kind of GELU.
-    """
-    flat = traverse_util.flatten_dict(jax.device_get(params), sep="/")
-    npz.write(Path(path), flat, settings_of(module) if module else None)
+    return Weights(runs.permuted(module, opened.config), params, settings)
 
 
 def recognise(source: Source, otherwise: tuple[int, int] | None = None) -> layouts.Recognised:
     """What the headers of an open source say; `otherwise` as for `layouts.recognise`.
 
+    A permutation of the pixels is not part of it.
+
     Raises:
         ValueError: it is not a Mixer, or not the one that its name promises.
     """
+    if source.config.get("architecture", "mixer") != "mixer":
+        return _other_model(source)
     made_for = source.settings.get("image_size")
     found = layouts.recognise(
         source.arrays, source.name, mixer.as_pair(tuple(made_for)) if made_for else None, otherwise
@@ -128,9 +169,37 @@ def default_gelu(layout: str) -> str:
     return "exact" if layout == "timm" else "tanh"
 
 
-def settings_of(module: mixer.MlpMixer) -> dict[str, Any]:
-    """What a file has to say beside its arrays; see `metadata`."""
-    return {"image_size": list(module.image_size), "gelu": module.gelu}
+def lasting_settings(source: Source, num_classes: int) -> dict[str, Any]:
+    """Those of metadata.LASTING that a source knows.
+
+    Raises:
+        ValueError: one is not what it should be.
+    """
+    found = {key: source.settings[key] for key in metadata.LASTING if key in source.settings}
+    if isinstance(known := found.pop("class_names", None), str):  # of a list, by the weights' name
+        known = KNOWN_CLASSES[known]().names
+        known = known if len(known) == num_classes else None
+    if known is not None and num_classes:
+        texts = isinstance(known, list | tuple) and all(isinstance(name, str) for name in known)
+        if not texts or len(known) != num_classes:
+            raise ValueError(
+                f"{source.name} names {len(known) if texts else 'no'} classes, but its head has "
+                f"{num_classes}"
+            )
+        found["class_names"] = tuple(known)
+    kinds = {"crop": str, "crop_fraction": float | int, "loss": str}
+    for key, kind in kinds.items():
+        if key in found and not isinstance(found[key], kind):
+            raise ValueError(f"{source.name}: its {key} is {found[key]!r}")
+    return found
+
+
+def pixel_range(source: Source) -> tuple[Any, Any]:
+    """What black and white are for the stem of a source; see `pixels.fold`."""
+    low_high = source.settings.get("pixel_range", pixels.RANGE)
+    if not isinstance(low_high, list | tuple) or len(low_high) != 2:
+        raise ValueError(f"{source.name}: its pixel_range is {low_high!r}, not two numbers")
+    return tuple(low_high)
 
 
 def check_fits(module: mixer.MlpMixer, like: mixer.MlpMixer, where: str) -> None:
@@ -143,11 +212,38 @@ def check_fits(module: mixer.MlpMixer, like: mixer.MlpMixer, where: str) -> None
         raise ValueError(f"{where} does not fit the model:\n" + "\n".join(differing))
 
 
-def not_finite(array: np.ndarray) -> int:
-    """How many numbers of an array are NaN or infinite."""
-    flat = array.ravel(order="K")  # in the order of memory: no copy
-    chunks = (flat[i : i + CHUNK] for i in range(0, flat.size, CHUNK))
-    return sum(chunk.size - int(np.count_nonzero(np.isfinite(chunk))) for chunk in chunks)
+def _other_model(source: Source) -> layouts.Recognised:
+    """The model of a run that is no Mixer, for which its config has to be there."""
+    head = source.arrays.get("head/bias")
+    module = runs.other_model(source.config, 0 if head is None else len(head))
+    have = {name: array.shape for name, array in source.arrays.items()}
+    if differing := layouts.differences(have, _shapes(module)):
+        raise ValueError(
+            f"{source.name} does not fit the config of its run:\n" + "\n".join(differing)
+        )
+    return layouts.Recognised(
+        module, "linen", {name: layouts.Entry(name, lambda array: array) for name in have}, ""
+    )
+
+
+def _shapes(module: Any) -> dict[str, tuple[int, ...]]:
+    """Every parameter's name and shape, of any model."""
+    if isinstance(module, mixer.MlpMixer):
+        return layouts.shapes(module)
+    params = jax.eval_shape(lambda: mixer.init(module))
+    return {name: x.shape for name, x in traverse_util.flatten_dict(params, sep="/").items()}
+
+
+def _check_as_trained(what: str, module: Any, *asked: Any) -> None:
+    """Raises ValueError if another size is asked for, or what only plain Mixers have."""
+    image_size, patch_size, gelu, like = asked
+    if image_size in (None, module.image_size) and patch_size is gelu is like is None:
+        return
+    raise ValueError(
+        f"{what}, which is read as it was trained only, for "
+        f"{module.image_size[0]}x{module.image_size[1]} pixels: without image_size, patch_size, "
+        "gelu and like"
+    )
 
 
 def _read(source: Source, entries: dict[str, layouts.Entry]) -> dict[str, Any]:

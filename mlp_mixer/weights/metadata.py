@@ -1,36 +1,44 @@
-"""What the arrays of a file cannot say: image size, kind of GELU, where the weights come from.
+"""What the arrays of a file cannot say: how the weights are used, and where they come from.
 
-One JSON text, in the comment of the zip archive that an `.npz` file is, or in the metadata of a
-`.safetensors` file under the key "mlp_mixer". Other readers of these formats ignore both.
+One JSON text in ASCII, in the comments of the zip archive that an `.npz` file is (see `npz`), or in
+the metadata of a `.safetensors` file under the key "mlp_mixer". Other readers of these formats
+ignore both.
 
-    {"mlp_mixer": {"image_size": [448, 448], "gelu": "tanh", "history": [...]}, "crc32": 123}
+    {"mlp_mixer": {"image_size": [448, 448], "gelu": "tanh", ...}, "crc32": 123}
 
-`history` has one entry for each conversion, the oldest first: "source", its "sha256", "changes".
+image_size    height and width in pixels that the weights are for
+gelu          the kind that they are computed with
+pixel_range   what black and white are for the stem, each a number or one for each channel;
+              [-1, 1] in every file that is written here
+class_names   one for each output of the head
+crop, crop_fraction
+              how images are cut out for evaluation; see `data.images.eval_view`
+loss          that the weights were trained with, which says what their outputs mean
+history       one entry for each conversion, the oldest first: "source", its "sha256", "changes"
+
+What is not known is left out. In memory, as a dict, these are called a source's settings.
 """
 
 import json
+import re
 import zlib
 from typing import Any
 
 KEY, CHECKSUM = "mlp_mixer", "crc32"
-LIMIT = 65_535  # bytes; a zip comment cannot be longer
+# What stays true of weights whatever their size, format and number type becomes.
+LASTING = ("class_names", "crop", "crop_fraction", "loss")
+
+_BEGIN, _END = f'{{"{KEY}": {{', re.compile(rf', "{CHECKSUM}": \d+\}}$')
 
 
 def encode(settings: dict[str, Any]) -> str:
-    """Settings as the text to put into a file.
-
-    Raises:
-        ValueError: they are too long for the comment of a zip archive.
-    """
-    text = json.dumps({KEY: settings, CHECKSUM: _checksum(settings)})
-    if len(text) > LIMIT:
-        raise ValueError(f"{len(text)} bytes of metadata are more than the {LIMIT} that fit")
-    return text
+    """Settings as the text to put into a file."""
+    return json.dumps({KEY: settings, CHECKSUM: _checksum(settings)})
 
 
 def is_ours(text: str) -> bool:
     """Whether `encode` has written a text; also of one that is damaged, but not at both ends."""
-    return KEY in text[: len(KEY) + 8] or CHECKSUM in text
+    return text.startswith(_BEGIN) or _END.search(text) is not None
 
 
 def decode(text: str, where: str) -> dict[str, Any]:

@@ -1,12 +1,15 @@
 """Published-style `.npz` files: a zip archive with one `.npy` member for each parameter.
 
+The settings of `metadata` are the archive's comment. What does not fit into its 65,535 bytes, such
+as the names of ImageNet-21k's classes, goes on in the comments of the members, in their order.
+
 The table of contents and the headers of all arrays are read first, and nothing else, so that a
 file which is not a Mixer, or claims more than it holds, fails before it can take time or memory.
 """
 
 import io
 import math
-import os
+import secrets
 import struct
 import zipfile
 import zlib
@@ -18,13 +21,15 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
-from mlp_mixer.weights import metadata
+from mlp_mixer.weights import metadata, pickles
 
 Arrays = dict[str, np.ndarray]
 
 # zipfile keeps the table of contents in memory, about 500 bytes for each 50 to 100 of the file.
 # The largest Mixer with an optimizer's state has about 1,500 arrays.
 DIRECTORY_LIMIT = 1 << 20
+COMMENT_LIMIT = 65_535  # bytes of one comment
+COMMENTS_LIMIT = 1 << 24  # of all
 # Compressed archives may not grow to more than this. Trained weights compress to nine tenths of
 # their size; what grows a hundred times is no trained model.
 INFLATION_LIMIT = 20
@@ -56,7 +61,7 @@ class Reader:
             self._members = self._open_members()
             self._headers: dict[str, tuple[int, tuple[int, ...], bool, np.dtype]] = {}
             self.arrays = {name: self._stand_in(name) for name in self._members}
-            self.settings = metadata.decode(self._zip.comment.decode("latin-1"), str(path))
+            self.settings = metadata.decode(self._comment().decode("latin-1"), str(path))
         except BaseException:
             self._file.close()
             raise
@@ -107,7 +112,7 @@ class Reader:
             raise self._damaged("its table of contents", error) from error
         names = [member.filename for member in found]
         if any(name.endswith("data.pkl") for name in names):
-            raise ValueError(torch_pickle(self.path))
+            raise ValueError(pickles.how_to_convert(self.path))
         problem = None
         if others := [name for name in names if not name.endswith(".npy")]:
             problem = f"is not an .npz file: it is a zip archive with {_some(others)}"
@@ -128,6 +133,12 @@ class Reader:
         if problem:
             raise ValueError(f"{self.path} {problem}")
         return {member.filename.removesuffix(".npy"): member for member in found}
+
+    def _comment(self) -> bytes:
+        comment = self._zip.comment
+        if len(comment) == COMMENT_LIMIT:
+            comment += b"".join(member.comment for member in self._members.values())
+        return comment
 
     def _stand_in(self, name: str) -> np.ndarray:
         member = self._members[name]
@@ -162,36 +173,44 @@ def write(path: Path, arrays: Arrays, settings: dict[str, Any] | None = None) ->
     """Writes arrays by name, uncompressed, as `np.savez` does; bfloat16 as two bytes of no type.
 
     The file appears complete or not at all.
+
+    Raises:
+        ValueError: the settings are longer than all comments of the archive can be.
     """
+    comment = metadata.encode(settings).encode() if settings else b""
+    pieces = [comment[i : i + COMMENT_LIMIT] for i in range(0, len(comment), COMMENT_LIMIT)]
+    if len(comment) > COMMENTS_LIMIT or len(pieces) > 1 + len(arrays):
+        raise ValueError(f"{path}: {len(comment)} bytes of metadata are more than fit")
 
     def fill(file: BinaryIO) -> None:
         np.savez(file, **{name: np.asarray(array) for name, array in arrays.items()})
         with zipfile.ZipFile(file, "a") as archive:
-            archive.comment = metadata.encode(settings or {}).encode() if settings else b""
+            for member, piece in zip(archive.infolist(), pieces[1:], strict=False):
+                member.comment = piece
+            archive.comment = pieces[0] if pieces else b""  # makes the archive's table anew
 
     write_whole(path, fill)
 
 
 def write_whole(path: Path, fill: Callable[[BinaryIO], None]) -> None:
-    """Calls `fill` with a new file, which then takes the place of `path`, if all went well."""
+    """Calls `fill` with a new file, which then takes the place of `path`, if all went well.
+
+    Where `path` is a symbolic link, what it points to is written, and the link stays.
+    """
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         with temporary.open("w+b") as file:
             fill(file)
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def torch_pickle(path: Path) -> str:
-    """The message for a pickle of PyTorch, and how to convert it."""
-    return (
-        f"{path} is a PyTorch pickle. Reading one can run code, so it is not read here. Convert it "
-        'where you trust it, with torch and safetensors installed: python -c "import torch; from '
-        "safetensors.torch import save_file; save_file(torch.load("
-        f"'{path.name}', map_location='cpu', weights_only=True), '{path.stem}.safetensors')\""
-    )
+def temporary_beside(path: Path) -> Path:
+    """A name in the folder of `path` that no other writer has, in this process or another."""
+    return path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
 
 
 def _check_end(file: BinaryIO) -> tuple[int, int]:
@@ -204,23 +223,36 @@ def _check_end(file: BinaryIO) -> tuple[int, int]:
         ValueError: the end is damaged, or the table of contents too long.
     """
     size = file.seek(0, io.SEEK_END)
-    start = file.seek(max(0, size - END_LENGTH - ZIP64_LENGTH - metadata.LIMIT))
+    start = file.seek(max(0, size - END_LENGTH - ZIP64_LENGTH - COMMENT_LIMIT))
     tail = file.read()
     end = tail.rfind(END_OF_ARCHIVE)
     if end < 0 or len(tail) - end < END_LENGTH:
         raise ValueError("its end is missing; was it cut off?")
-    *_, count, length, _, comment = struct.unpack("<4s4HIIH", tail[end : end + END_LENGTH])
+    *_, count, length, at, comment = struct.unpack("<4s4HIIH", tail[end : end + END_LENGTH])
     if end + END_LENGTH + comment != len(tail):
         raise ValueError("its end is not where it should be")
     if tail[max(0, end - 20) : end].startswith(ZIP64_LOCATOR):
         record = tail[max(0, end - ZIP64_LENGTH) : end - 20]
         if len(record) < 56:
             raise ValueError("its end is not where it should be")
-        length = struct.unpack("<Q", record[40:48])[0]
-    if length > min(DIRECTORY_LIMIT, start + end):
+        length, at = struct.unpack("<QQ", record[40:56])
+    comments = 0
+    if DIRECTORY_LIMIT < length <= min(DIRECTORY_LIMIT + COMMENTS_LIMIT, start + end):
+        file.seek(at)
+        comments = _comments(file.read(length))
+    if length - comments > min(DIRECTORY_LIMIT, start + end):
         raise ValueError(f"{length} bytes of it are more than any Mixer needs")
     file.seek(0)
     return size, count
+
+
+def _comments(table: bytes) -> int:
+    """How many bytes of a table of contents are comments of its members."""
+    at = comments = 0
+    while at + 46 <= len(table):
+        name, extra, comment = struct.unpack_from("<3H", table, at + 28)
+        at, comments = at + 46 + name + extra + comment, comments + comment
+    return comments
 
 
 def _as_bfloat16(array: np.ndarray) -> np.ndarray:

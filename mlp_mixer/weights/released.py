@@ -37,6 +37,11 @@ RELEASED = {
 }
 
 
+def classes(name: str) -> str:
+    """What the classes of a short name's head are: "imagenet1k" or "imagenet21k"."""
+    return "imagenet21k" if name.startswith("imagenet21k/") else "imagenet1k"
+
+
 def address(name: str) -> str:
     """Where the file of a short name is."""
     return f"{ADDRESS}/{name}.npz"

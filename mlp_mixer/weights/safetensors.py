@@ -23,12 +23,21 @@ DTYPES = {
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
     "BF16": np.dtype(ml_dtypes.bfloat16),
-    "I64": np.dtype("<i8"),  # integers are no weights, but a refusal should name them as they are
+    # These are no weights, but a refusal should name them as they are.
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+    "C64": np.dtype("<c8"),
+    "I64": np.dtype("<i8"),
     "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U64": np.dtype("<u8"),
+    "U32": np.dtype("<u4"),
+    "U16": np.dtype("<u2"),
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
-HEADER_LIMIT = 1 << 20  # bytes; the table of the largest Mixer has about 50,000
+HEADER_LIMIT = 100_000_000  # bytes; the format's own
 METADATA, CHECKSUMS = "__metadata__", "crc32"
 
 
@@ -100,8 +109,14 @@ class Reader:
         size = self._file.seek(0, io.SEEK_END) - self._start
         arrays, ranges = {}, []
         for name, entry in self._table.items():
+            kind = entry.get("dtype") if isinstance(entry, dict) else None
+            if isinstance(kind, str) and kind not in DTYPES:
+                raise ValueError(
+                    f"{self.path}: {name} has the dtype {kind!r}, which is not known here; known "
+                    f"are {', '.join(DTYPES)}"
+                )
             try:
-                dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
+                dtype, shape = DTYPES[kind], tuple(entry["shape"])
                 begin, end = entry["data_offsets"]
                 fits = all(type(n) is int and n >= 0 for n in (*shape, begin, end))
                 if not fits or end - begin != math.prod(shape) * dtype.itemsize:

@@ -4,11 +4,10 @@
 """
 
 import contextlib
+import dataclasses
 import hashlib
-import logging
 import urllib.parse
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,8 @@ from flax import traverse_util
 
 from mlp_mixer.training import checkpoint
 from mlp_mixer.training import workdir as run
-from mlp_mixer.weights import download, npz, released, safetensors
+from mlp_mixer.weights import download, hub, npz, pickles, released, runs, safetensors
 from mlp_mixer.weights.npz import Arrays
-
-log = logging.getLogger(__name__)
-
-HUB = "hf:"
-HUB_FILE = "model.safetensors"
-PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle")
 
 # How files begin that are taken for weights. A torch pickle that is a zip archive is found later.
 _BEGINNINGS = (
@@ -36,7 +29,7 @@ _BEGINNINGS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Source:
     """Weights that are open for reading.
 
@@ -46,8 +39,10 @@ class Source:
         format: "npz", "safetensors" or "orbax".
         arrays: by name, of the right shapes and dtypes, but to be read with `read`.
         read: a name to its array.
-        settings: what the arrays cannot say; see `metadata`. May have "image_size" and "gelu".
+        settings: what the arrays cannot say; see `metadata`. Of weights that are known by their
+            name class_names may be the name of a list, "imagenet1k" or "imagenet21k".
         expected: what a released file holds, None for any other.
+        config: of the run that they are of; empty for any other.
     """
 
     name: str
@@ -57,6 +52,7 @@ class Source:
     read: Callable[[str], np.ndarray]
     settings: dict[str, Any]
     expected: released.Released | None = None
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def sha256(self) -> str:
         """Digest of the file, or of a checkpoint's arrays with their names."""
@@ -82,15 +78,22 @@ def open_source(source: str | Path) -> Iterator[Source]:
     """
     name = str(source)
     path, expected = _locate(name)
-    settings = _hub_settings(name)
-    if path.is_dir():
-        settings, path = _run_settings(path)
+    config, settings = {}, {}
+    workdir = run.of(path)
+    if path.is_dir() or workdir:
+        path, config = runs.find(path if path.is_dir() else workdir)
+        settings = runs.settings(config, workdir) if workdir else {}
         if path.is_dir():
             tree = checkpoint.restore_params(path)
             arrays = traverse_util.flatten_dict(tree, sep="/")
-            yield Source(name, path, "orbax", arrays, arrays.__getitem__, settings)
+            read = arrays.__getitem__
+            yield Source(name, path, "orbax", arrays, read, settings, config=config)
             return
     with contextlib.closing(open_file(path)) as reader:
+        if name in released.RELEASED:
+            settings = {"class_names": released.classes(name)}
+        elif not workdir:
+            settings = _from_elsewhere(name, path, reader)
         yield Source(
             name,
             path,
@@ -99,7 +102,17 @@ def open_source(source: str | Path) -> Iterator[Source]:
             reader.read,
             settings | reader.settings,
             expected,
+            config,
         )
+
+
+def _from_elsewhere(name: str, path: Path, reader: npz.Reader | safetensors.Reader) -> dict:
+    """What is known of a file that no run of this project lies around."""
+    if not reader.settings:
+        return hub.settings(name, path) if reader.format == "safetensors" else {}
+    # Before files said what pixels they are for, those that were made of timm's kept timm's.
+    origin = str((reader.settings.get("history") or [{}])[0].get("source", ""))
+    return {"pixel_range": [0.0, 1.0]} if hub.tag_of(origin).startswith("miil_") else {}
 
 
 def open_file(path: Path) -> npz.Reader | safetensors.Reader:
@@ -114,8 +127,8 @@ def open_file(path: Path) -> npz.Reader | safetensors.Reader:
         return npz.Reader(path)
     if begin[8:9] == b"{":
         return safetensors.Reader(path)
-    if begin[:1] == b"\x80" or path.suffix in PICKLES:
-        raise ValueError(npz.torch_pickle(path))
+    if begin[:1] == b"\x80" or path.suffix in pickles.SUFFIXES:
+        raise ValueError(pickles.how_to_convert(path))
     like = [f", like {what}" for start, what in _BEGINNINGS if begin.lstrip().startswith(start)]
     found = f"begins with {begin[:32]!r}{''.join(like)}" if begin else "is empty"
     raise ValueError(f"{path} is not an .npz or .safetensors file: it {found}")
@@ -123,7 +136,7 @@ def open_file(path: Path) -> npz.Reader | safetensors.Reader:
 
 def _locate(name: str) -> tuple[Path, released.Released | None]:
     """The local file or folder of a source, downloaded if need be."""
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.is_file() or path.is_dir():
         return path, None
     if path.exists():
@@ -134,11 +147,11 @@ def _locate(name: str) -> tuple[Path, released.Released | None]:
         return download.fetch(url, _check, expected.size, released.SIZE_TOLERANCE), expected
     if name.startswith(("https://", "http://", "gs://")):
         remote = Path(urllib.parse.urlsplit(name).path)
-        if remote.suffix in PICKLES:
-            raise ValueError(npz.torch_pickle(remote))
+        if remote.suffix in pickles.SUFFIXES:
+            raise ValueError(pickles.how_to_convert(Path(remote.name)))
         return download.fetch(name, _check), None
-    if name.startswith(HUB):
-        return _from_hub(name.removeprefix(HUB)), None
+    if name.startswith(hub.PREFIX):
+        return hub.fetch(name.removeprefix(hub.PREFIX)), None
     raise FileNotFoundError(
         f"no file {name}; released weights have the names {', '.join(released.RELEASED)}"
     )
@@ -149,59 +162,3 @@ def _check(path: Path) -> None:
     with contextlib.closing(open_file(path)) as reader:
         for name in reader.arrays:
             reader.read(name)
-
-
-def _from_hub(repository: str) -> Path:
-    try:
-        import huggingface_hub
-        from huggingface_hub import errors
-    except ImportError as error:
-        raise ValueError(
-            f"{HUB}{repository} needs the package huggingface_hub: pip install huggingface_hub"
-        ) from error
-    try:
-        return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE))
-    except errors.EntryNotFoundError as error:
-        if isinstance(error, errors.LocalEntryNotFoundError):
-            raise OSError(f"{HUB}{repository}: the Hugging Face hub cannot be reached") from error
-        raise FileNotFoundError(f"{HUB}{repository} has no {HUB_FILE}") from error
-    except errors.RepositoryNotFoundError as error:
-        raise FileNotFoundError(
-            f"the Hugging Face hub has no {repository}, or it is private and needs `hf auth login`"
-        ) from error
-    except errors.HFValidationError as error:
-        raise ValueError(f"{HUB}{repository}: {error}") from error
-
-
-def _hub_settings(name: str) -> dict[str, Any]:
-    """What the name of a timm model says that its file does not."""
-    if not name.startswith(HUB):
-        return {}
-    if "miil_" in name:
-        log.warning("%s was trained on pixels in [0, 1]: give it (images + 1) / 2", name)
-    if "goog_" not in name:
-        return {}
-    log.info("%s: weights that were trained with the tanh GELU, so that is computed; timm itself "
-             "computes the exact one (gelu='exact')", name)  # fmt: skip
-    return {"gelu": "tanh"}
-
-
-def _run_settings(folder: Path) -> tuple[dict[str, Any], Path]:
-    """For a run's workdir or one of its checkpoints: its settings, and the weights' place."""
-    if (folder / run.CONFIG_FILE).exists():
-        config = run.read_config(folder)
-        weights = folder / run.WEIGHTS_FILE
-        place = weights if weights.exists() else checkpoint.latest(folder)
-    elif (folder / "params").is_dir() and folder.name.isdecimal():
-        workdir, place = folder.absolute().parent.parent, folder
-        known = (workdir / run.CONFIG_FILE).exists()
-        config = run.read_config(workdir) if known else {}
-    else:
-        raise ValueError(
-            f"{folder} holds no weights: it is neither the workdir of a training run (no "
-            f"{run.CONFIG_FILE}) nor one of its checkpoints (WORKDIR/{checkpoint.FOLDER}/STEP)"
-        )
-    settings = {"gelu": config.get("model", {}).get("gelu", "tanh")}
-    if "image_size" in config:
-        settings["image_size"] = config["image_size"]
-    return settings, place

@@ -12,9 +12,8 @@ from PIL import Image
 import mlp_mixer
 from mlp_mixer import __main__ as command_line
 from mlp_mixer.analysis import filters, tradeoff
-from mlp_mixer.evaluation.classifier import load_classifier
 from mlp_mixer.models import mixer
-from mlp_mixer.training import loop
+from mlp_mixer.training import loop, metrics
 
 from ..conftest import load_config, shrink
 
@@ -47,7 +46,7 @@ def checkpoint(tmp_path):
     units *= np.arange(1, 9) / np.linalg.norm(units, axis=0)
     params["MixerBlock_0"]["token_mixing"]["Dense_0"]["kernel"] = np.hstack([units, -units])
     path = tmp_path / "model.npz"
-    mlp_mixer.save(path, params, module)
+    mlp_mixer.save(path, module, params)
     return path
 
 
@@ -141,8 +140,13 @@ def test_figure_4_of_runs_compares_each_permutation_with_the_original(run, tmp_p
         config.evals.fewshot.shots = (5,)
         loop.train(config, workdir)
         assert (workdir / "model.npz").exists() == (workdir.name == "original")
-    with pytest.raises(ValueError, match="permuted pixels"):
-        load_classifier(workdirs[1])  # it would see the pixels in their order
+    order = mlp_mixer.load(workdirs[1])[0].pixel_order()
+    assert sorted(order) == list(range(16 * 16)) and list(order) != sorted(order)
+    for workdir in workdirs:  # as the run itself did, the permuted pixels included
+        out = run("evaluate", "--checkpoint", workdir)
+        last = [line for line in metrics.read(workdir) if "test/loss" in line][-1]
+        expected = f"accuracy {last['test/accuracy']:.2%}", f"loss {last['test/loss']:.4f}"
+        assert all(text in out for text in expected), (expected, out)
     numbers = tmp_path / "p.csv"
     out = run("permutation", *workdirs, "--out", tmp_path / "p.png", "--numbers", numbers)
     found = {(row["order"], row["step"]): float(row["value"]) for row in rows(numbers)}

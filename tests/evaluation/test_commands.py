@@ -10,6 +10,7 @@ from PIL import Image
 
 import mlp_mixer
 from mlp_mixer import __main__ as command_line
+from mlp_mixer.data.known_classes import imagenet
 from mlp_mixer.evaluation.classifier import load_classifier
 from mlp_mixer.models import mixer
 from mlp_mixer.training import loop
@@ -39,14 +40,15 @@ def run(monkeypatch, capsys):
 
 @pytest.fixture
 def published_like(tmp_path):
-    """A file without a run around it: 1,000 classes, RGB."""
+    """A file without a run around it: ImageNet's 1,000 classes, RGB."""
     module = mlp_mixer.create(
         num_classes=1000, image_size=32, patch_size=16, num_blocks=1, hidden_dim=8,
         tokens_mlp_dim=4, channels_mlp_dim=16,
     )  # fmt: skip
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype("f4"), mixer.init(module))
-    mlp_mixer.save(tmp_path / "published.npz", params)
+    names = imagenet().names
+    mlp_mixer.save(tmp_path / "published.npz", module, params, class_names=names)
     return tmp_path / "published.npz", module, params
 
 
@@ -86,6 +88,15 @@ def test_predictions_are_those_of_the_model_with_imagenets_names(run, published_
         share, name = line.split(maxsplit=1)
         assert name == classifier.class_names[i]
         assert float(share[:-1]) == pytest.approx(100 * float(jax.nn.softmax(logits)[i]), abs=0.06)
+
+
+def test_a_thousand_classes_are_not_imagenets_for_that(run, published_like, tmp_path):
+    _, module, params = published_like
+    mlp_mixer.save(tmp_path / "mine.npz", module, params)
+    Image.new("RGB", (32, 32)).save(tmp_path / "x.png")
+    out = run("predict", "--checkpoint", tmp_path / "mine.npz", "--top", 1000, tmp_path / "x.png")
+    names = {line.split(maxsplit=1)[1] for line in out.splitlines()[1:]}
+    assert names == {f"class {i}" for i in range(1000)}
 
 
 def test_evaluate_repeats_the_runs_last_evaluation_and_draws_a_sheet(run, workdir, tmp_path):

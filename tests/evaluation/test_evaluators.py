@@ -47,7 +47,7 @@ def config(photographs):
 
 def run(config, model, **of_run):
     module, params = model
-    made = evaluators.make(config, module, parallel.make_mesh())
+    made = evaluators.make(config, module, parallel.make_mesh(), "abc")
     return evaluators.run(made, params, 1, **of_run)
 
 
@@ -82,7 +82,7 @@ def test_a_failing_evaluator_says_which_it_is_and_when(config, model):
         (dict(type="guess"), r"unknown type 'guess'; use one of classification, fewshot"),
         (dict(crap="resize"), r"'crap'; type classification needs split and may have source, crop"),
         (dict(crop="zoom"), r"unknown evaluation crop 'zoom'; use resmall or resize"),
-        (dict(source="digits"), r"3 classes apart, digits has 10"),
+        (dict(source="digits"), r"digits, with 10 classes, has '0'.*with 3 classes, has 'a'"),
         (dict(type="fewshot"), r"'train_split'.*needs train_split, split and may have source"),
     ],
 )

@@ -66,7 +66,7 @@ def config(**fields):
 
 def test_random_features_of_digits_learn_from_more_shots(digits_features):
     module, params = digits_features
-    made = evaluators.make(config(), module, parallel.make_mesh())
+    made = evaluators.make(config(), module, parallel.make_mesh(), "0123456789")
     result = evaluators.run(made, params, step=1)
     assert 0.3 < result["few/5shot"] < result["few/10shot"] < 1
 
@@ -134,4 +134,4 @@ def test_only_the_images_that_are_drawn_are_decoded_and_broken_ones_left_out(dig
 def test_more_shots_than_images_are_refused_naming_the_class(digits_features):
     module, _ = digits_features
     with pytest.raises(ValueError, match=r"evals\.few.*has \d+ images to train on, 500 shots"):
-        evaluators.make(config(shots=(500,)), module, parallel.make_mesh())
+        evaluators.make(config(shots=(500,)), module, parallel.make_mesh(), "0123456789")

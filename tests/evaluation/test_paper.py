@@ -70,7 +70,7 @@ def imagenet(tmp_path, monkeypatch):
     params["head"]["bias"] = jax.numpy.array([0.0, 1.0, 0.0])  # it always says class 1
     workdir = make_run(tmp_path / "run", "folder:imagenet")
     (tmp_path / "run" / "classes.txt").write_text("a\nb\nc\n")
-    mlp_mixer.save(tmp_path / "run" / "model.npz", params, module)
+    mlp_mixer.save(tmp_path / "run" / "model.npz", module, params)
     root = tmp_path / "imagenet"
     for i, name in enumerate("aabbbbcc", 1):
         for folder in (root / "train" / name, root / "val" / name):

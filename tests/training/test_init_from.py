@@ -11,6 +11,8 @@ from mlp_mixer.models import mixer
 from mlp_mixer.training import setup
 from mlp_mixer.weights import resolution
 
+DIGITS = tuple("0123456789")
+
 
 def config(**fields) -> ml_collections.ConfigDict:
     config = digits.get_config()
@@ -26,7 +28,7 @@ def trained(tmp_path_factory):
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), mixer.init(module))
     path = tmp_path_factory.mktemp("trained") / "model.npz"
-    mlp_mixer.save(path, params)
+    mlp_mixer.save(path, module, params)
     return path, module, params
 
 
@@ -46,7 +48,7 @@ def test_run_starts_from_the_weights_at_the_size_of_the_config(
     run = config(init_from=str(path), **fields)
     run.model.patch_size = patch_size
     module = setup.make_model(run, num_classes=10)
-    params = setup.initial_params(run, module)
+    params = setup.initial_params(run, module, DIGITS)
     assert module.tokens_mlp_dim == tokens_mlp_dim
     want = resolution.resize_params(
         trained_params,
@@ -61,31 +63,31 @@ def test_run_starts_from_the_weights_at_the_size_of_the_config(
 
 def test_head_is_new_unless_it_is_kept(trained):
     path, module, trained_params = trained
-    new = setup.initial_params(config(init_from=str(path)), module)
+    new = setup.initial_params(config(init_from=str(path)), module, DIGITS)
     assert not np.any(new["head"]["kernel"])
-    kept = setup.initial_params(config(init_from=str(path), init_head="keep"), module)
+    kept = setup.initial_params(config(init_from=str(path), init_head="keep"), module, DIGITS)
     np.testing.assert_array_equal(kept["head"]["kernel"], trained_params["head"]["kernel"])
 
 
 def test_head_of_another_size_cannot_be_kept(trained):
     run = config(init_from=str(trained[0]), init_head="keep")
     with pytest.raises(ValueError, match="head"):
-        setup.initial_params(run, setup.make_model(run, num_classes=3))
+        setup.initial_params(run, setup.make_model(run, num_classes=3), "abc")
 
 
 def test_weights_that_do_not_fit_the_config_are_refused_by_name(trained):
     # Without init_image_size the config's model is as wide as the trained one; the tiled is wider.
     run = config(init_from=str(trained[0]), image_size=(16, 16))
     with pytest.raises(ValueError, match="init_image_size"):
-        setup.initial_params(run, setup.make_model(run, num_classes=10))
+        setup.initial_params(run, setup.make_model(run, num_classes=10), DIGITS)
 
 
 def test_weights_of_the_other_gelu_are_refused_with_the_field_to_set(trained, tmp_path):
     _, module, params = trained
     path = tmp_path / "exact.npz"
-    mlp_mixer.save(path, params, module.clone(gelu="exact"))
+    mlp_mixer.save(path, module.clone(gelu="exact"), params)
     run = config(init_from=str(path))
     with pytest.raises(ValueError, match=r"--config\.model\.gelu=exact"):
-        setup.initial_params(run, module)
+        setup.initial_params(run, module, DIGITS)
     run.model.gelu = "exact"
-    setup.initial_params(run, setup.make_model(run, num_classes=10))
+    setup.initial_params(run, setup.make_model(run, num_classes=10), DIGITS)

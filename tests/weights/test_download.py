@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import mlp_mixer
-from mlp_mixer.weights import download, layouts, released, safetensors, sources
+from mlp_mixer.weights import download, hub, layouts, released, safetensors
 
 
 class Server:
@@ -224,7 +224,7 @@ def test_hub_without_its_package_says_what_to_install(monkeypatch):
 def test_hub_models_get_the_gelu_they_were_trained_with(tag, gelu, flat, tmp_path, monkeypatch):
     path = tmp_path / "model.safetensors"
     safetensors.write(path, layouts.to_layout(flat, "timm"))
-    monkeypatch.setattr(sources, "_from_hub", lambda repository: path)
+    monkeypatch.setattr(hub, "fetch", lambda repository: path)
     assert mlp_mixer.load(f"hf:timm/mixer_b16_224.{tag}")[0].gelu == gelu
 
 

@@ -65,7 +65,7 @@ def test_fortran_order_and_compression_change_nothing(flat, tmp_path, equal):
 
 def test_saved_file_says_what_arrays_cannot(module, params, flat, tmp_path, equal):
     wide = module.clone(image_size=(2, 8), gelu="exact")  # as many tokens, not square
-    mlp_mixer.save(tmp_path / "x.npz", params, wide)
+    mlp_mixer.save(tmp_path / "x.npz", wide, params)
     assert mlp_mixer.load(tmp_path / "x.npz")[0] == wide
     with np.load(tmp_path / "x.npz", allow_pickle=False) as numpy_reads:
         equal(mlp_mixer.load(tmp_path / "x.npz")[1], dict(numpy_reads))

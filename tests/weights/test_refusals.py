@@ -125,12 +125,13 @@ def test_headers_cannot_promise_more_than_their_member_holds(flat, refused):
     refused(archive(flat | {"head/kernel": b"not an array"}), "cannot read head/kernel")
 
 
-def test_endless_tables_of_contents_are_refused(refused):
+def test_endless_tables_of_contents_are_refused(refused, monkeypatch):
     many = io.BytesIO()
     with zipfile.ZipFile(many, "w") as file:
         for i in range(14_000):
             file.writestr(f"MixerBlock_{i}/LayerNorm_0/scale.npy", b"")
     refused(many.getvalue(), "more than any Mixer needs")
+    monkeypatch.setattr(safetensors, "HEADER_LIMIT", 1 << 20)
     table = b"{" + b" " * (2 << 20)
     refused(struct.pack("<Q", len(table)) + table, "a table of", "bad.safetensors")
 
@@ -208,14 +209,14 @@ def test_safetensors_tables_are_checked(flat, refused, tmp_path):
     refused(content + b"x", "do not fill", name)
     flipped = content[:-2] + bytes([content[-2] ^ 1]) + content[-1:]
     refused(flipped, "checksum of", name)
-    refused(content.replace(b'"dtype": "F32"', b'"dtype": "F31"', 1), "cannot read the entry", name)
+    refused(content.replace(b'"dtype": "F32"', b'"dtype": "F31"', 1), "the dtype 'F31'", name)
     for entry in ({"dtype": "F32", "shape": [1 << 60], "data_offsets": [0, 4]}, [], {}, 7):
         table = repr({"stem.proj.weight": entry}).replace("'", '"').encode()
         refused(struct.pack("<Q", len(table)) + table + bytes(4), "damaged", name)
 
 
 def test_damaged_settings_are_noticed(module, params, refused, tmp_path):
-    mlp_mixer.save(tmp_path / "x.npz", params, module.clone(image_size=(2, 8)))
+    mlp_mixer.save(tmp_path / "x.npz", module.clone(image_size=(2, 8)), params)
     content = (tmp_path / "x.npz").read_bytes()
     refused(content.replace(b"[2, 8]", b"[8, 2]"), "does not fit its checksum")
 

@@ -246,7 +246,7 @@ def test_impossible_sizes_are_refused_with_both_sizes(arguments, said):
 )
 def test_load_gives_the_module_that_fits(tmp_path, size, resize, tokens_mlp_dim):
     module = small((8, 8))
-    mlp_mixer.save(tmp_path / "weights.npz", random_params(module))
+    mlp_mixer.save(tmp_path / "weights.npz", module, random_params(module))
     resized, params = mlp_mixer.load(tmp_path / "weights.npz", image_size=size, resize=resize)
     assert resized.image_size == mixer.as_pair(size)
     assert resized.tokens_mlp_dim == tokens_mlp_dim

@@ -34,8 +34,8 @@ def test_a_workdir_gives_its_newest_checkpoint_and_a_step_folder_that_step(workd
     equal(mlp_mixer.load(workdir / "checkpoints" / "1")[1], flat)
 
 
-def test_a_finished_run_gives_its_weights_file(workdir, params, flat, equal):
-    mlp_mixer.save(workdir / "model.npz", params)
+def test_a_finished_run_gives_its_weights_file(workdir, module, params, flat, equal):
+    mlp_mixer.save(workdir / "model.npz", module, params)
     equal(mlp_mixer.load(workdir)[1], flat)
 
 

@@ -1,0 +1,72 @@
+"""The weights of a training run: where they are in its workdir, and what model they are of."""
+
+from pathlib import Path
+from typing import Any
+
+from mlp_mixer.models.architectures import ARCHITECTURES
+from mlp_mixer.models.permuted import Permuted
+from mlp_mixer.training import checkpoint
+from mlp_mixer.training import workdir as run
+
+
+def find(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Where the weights of a workdir, or of one of its checkpoints, are; and the run's config.
+
+    The config of a checkpoint that was taken away from its workdir is empty.
+
+    Raises:
+        FileNotFoundError: a workdir without weights.
+        ValueError: neither of the two, or all checkpoints are damaged.
+    """
+    if (folder / run.CONFIG_FILE).exists():
+        weights = folder / run.WEIGHTS_FILE
+        return weights if weights.exists() else checkpoint.latest(folder), run.read_config(folder)
+    if run.is_checkpoint(folder):
+        workdir = run.of(folder)
+        return folder, run.read_config(workdir) if workdir else {}
+    raise ValueError(
+        f"{folder} holds no weights: it is neither the workdir of a training run (no "
+        f"{run.CONFIG_FILE}) nor one of its checkpoints (WORKDIR/{checkpoint.FOLDER}/STEP)"
+    )
+
+
+def settings(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
+    """What a run says about its weights; see `metadata`."""
+    found = {"gelu": config.get("model", {}).get("gelu", "tanh")}
+    for key, field in (
+        ("image_size", "image_size"),
+        ("crop", "eval_crop"),
+        ("crop_fraction", "eval_crop_fraction"),
+        ("loss", "loss"),
+    ):
+        if field in config:
+            found[key] = config[field]
+    if (workdir / run.CLASSES_FILE).exists():
+        found["class_names"] = list(run.read_classes(workdir))
+    return found
+
+
+def kind(config: dict[str, Any]) -> str:
+    """What is unusual about a run's model, in words; "" for a Mixer that sees pixels in order."""
+    if config.get("permuted"):
+        return "a model of permuted pixels"
+    architecture = config.get("architecture", "mixer")
+    return "" if architecture == "mixer" else f"no Mixer but architecture={architecture}"
+
+
+def other_model(config: dict[str, Any], num_classes: int) -> Any:
+    """The model of a run of another architecture than the Mixer, as it sees images."""
+    return ARCHITECTURES[config["architecture"]].create(
+        num_classes=num_classes,
+        image_size=tuple(config["image_size"]),
+        image_channels=config["image_channels"],
+        **config["model"],
+    )
+
+
+def permuted(module: Any, config: dict[str, Any]) -> Any:
+    """The module behind the permutation that a run's config has; itself where it has none."""
+    if not (fields := config.get("permuted")):
+        return module
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    return Permuted(module, **fields)

@@ -1,0 +1,77 @@
+"""`save`: a Mixer's parameters as a published-style file that says how they are used."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from mlp_mixer.models import mixer
+from mlp_mixer.weights import layouts, npz, pixels
+from mlp_mixer.weights.finite import not_finite
+
+
+def save(
+    path: str | Path,
+    module: mixer.MlpMixer,
+    params: dict[str, Any],
+    *,
+    class_names: Sequence[str] | None = None,
+    crop: str | None = None,
+    crop_fraction: float | None = None,
+    loss: str | None = None,
+) -> None:
+    """Writes parameters as a published-style .npz file, which appears complete or not at all.
+
+    The file also says what its arrays cannot: image size and kind of GELU of the module, and what
+    is given of the others. Where `path` is a symbolic link, what it points to is written.
+
+    Args:
+        path: an .npz file.
+        module: the Mixer that the parameters are of.
+        params: its parameters.
+        class_names: one for each output.
+        crop, crop_fraction: how images are cut out; see `data.images.eval_view`.
+        loss: that it was trained with.
+
+    Raises:
+        ValueError: module and parameters do not belong together, or there are numbers that are NaN
+            or infinite; names the arrays. Or the model is no Mixer.
+    """
+    path = Path(path).expanduser()
+    if not isinstance(module, mixer.MlpMixer):
+        raise ValueError(
+            f"save(path, module, params): the module is a {type(module).__name__}; files hold "
+            "the weights of a Mixer, which is an MlpMixer"
+        )
+    if path.suffix == ".safetensors":
+        raise ValueError(f"{path}: save writes .npz files, which convert makes .safetensors of")
+    flat = traverse_util.flatten_dict(jax.device_get(params), sep="/")
+    have = {name: np.shape(array) for name, array in flat.items()}
+    if differing := layouts.differences(have, layouts.shapes(module)):
+        raise ValueError(
+            f"{path}: the parameters are not those of the module:\n" + "\n".join(differing)
+        )
+    layouts.check_floats(flat, str(path))
+    if bad := [f"  {name}: {n} numbers" for name, a in flat.items() if (n := not_finite(a))]:
+        raise ValueError(f"{path}: numbers that are NaN or infinite:\n" + "\n".join(bad))
+    given = dict(crop=crop, crop_fraction=crop_fraction, loss=loss)
+    if class_names is not None:
+        if len(class_names) != module.num_classes:
+            raise ValueError(
+                f"{path}: {len(class_names)} class names for {module.num_classes} outputs"
+            )
+        given["class_names"] = list(class_names)
+    given = {name: value for name, value in given.items() if value is not None}
+    npz.write(path, flat, settings_of(module) | given)
+
+
+def settings_of(module: mixer.MlpMixer) -> dict[str, Any]:
+    """What a file has to say beside its arrays; see `metadata`."""
+    return {
+        "image_size": list(module.image_size),
+        "gelu": module.gelu,
+        "pixel_range": list(pixels.RANGE),
+    }
