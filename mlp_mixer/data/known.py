@@ -3,7 +3,7 @@
 import re
 from pathlib import PurePosixPath
 
-from mlp_mixer.data import vtab
+from mlp_mixer.data import splits, vtab
 from mlp_mixer.data.digits import TASKS
 
 # Classes, and examples of each split; by TFDS's name of the data set, and from TFDS's catalogue of
@@ -57,8 +57,8 @@ def classes_and_examples(spec: str, split: str) -> tuple[int, int]:
             f"the numbers of classes and examples of {spec} are not known here: give them. Known "
             f"are {', '.join(DATA_SETS)}"
         )
-    default, splits = DATA_SETS[name]
-    return classes or default, sum(_examples(spec, splits, part) for part in split.split("+"))
+    default, counts = DATA_SETS[name]
+    return classes or default, sum(_examples(spec, counts, part) for part in split.split("+"))
 
 
 def _name(spec: str) -> tuple[str, int]:
@@ -75,18 +75,11 @@ def _name(spec: str) -> tuple[str, int]:
     return re.split("[/:#]", argument)[0], 0
 
 
-def _examples(spec: str, splits: dict[str, int], split: str) -> int:
-    match = re.fullmatch(r"(\w+)(?:\[(-?\d+%?|):(-?\d+%?|)\])?", split)
-    if not match or match[1] not in splits:
+def _examples(spec: str, counts: dict[str, int], split: str) -> int:
+    part = splits.parse(split)
+    if part.split not in counts:
         raise ValueError(
-            f"{spec} has no split {split!r} that is known here; it has {', '.join(splits)}, and "
+            f"{spec} has no split {split!r} that is known here; it has {', '.join(counts)}, and "
             "parts such as train[:99%]"
         )
-    count = splits[match[1]]
-
-    def position(text: str | None, default: int) -> int:
-        if not text:
-            return default
-        return round(int(text[:-1]) * count / 100) if text.endswith("%") else int(text)
-
-    return len(range(count)[position(match[2], 0) : position(match[3], count)])
+    return len(part.of(counts[part.split], spec))

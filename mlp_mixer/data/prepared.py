@@ -78,10 +78,15 @@ def open_records(name: str, builder: Any, split: str) -> tuple[Any, list[tuple[s
             split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
         )
     except (ValueError, KeyError, AssertionError) as error:
+        has = ", ".join(f"{key} ({one.num_examples})" for key, one in builder.info.splits.items())
+        reason = ""
+        if all(part.partition("[")[0] in builder.info.splits for part in split.split("+")):
+            reason = f": {error.args[0] if error.args else type(error).__name__}"
         raise ValueError(
-            f"{name} has no split {split!r}; it has {', '.join(builder.info.splits)}, and parts "
-            "such as train[:98%]"
+            f"{name} has no split {split!r}{reason}; it has {has}, and parts such as train[:98%]"
         ) from error
+    if not len(records):
+        raise ValueError(f"{name}: split {split!r} is empty")
     missing = [file.filename for file in files if not epath.Path(file.filename).exists()]
     if missing:
         raise ValueError(

@@ -5,13 +5,12 @@ A source is one split of a data set with random access: `source[i]` is a uint8 i
 batch k a pure function of (seed, k).
 """
 
-import re
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
-from mlp_mixer.data import vtab
+from mlp_mixer.data import splits, vtab
 from mlp_mixer.data.digits import DigitsSource
 from mlp_mixer.data.folders import FolderSource
 from mlp_mixer.data.tfds import TfdsSource
@@ -63,17 +62,17 @@ def open_source(spec: str, split: str, channels: int = 3) -> Source:
         return TfdsSource(task.dataset, split, channels, task)
     if kind == "tfds" and argument:
         return TfdsSource(argument, split, channels)  # TFDS has sub-splits of its own
-    base, part = _parse_split(split)
+    part = splits.parse(split)
     if kind == "digits":
-        source: Source = DigitsSource(argument or "digit", base, channels)
+        source: Source = DigitsSource(argument or "digit", part.split, channels)
     elif kind == "folder" and argument:
-        source = FolderSource(argument, base, channels)
+        source = FolderSource(argument, part.split, channels)
     else:
         raise ValueError(
             f"unknown data source {spec!r}; use digits, digits:TASK, folder:PATH, tfds:NAME or "
             "vtab:TASK"
         )
-    return source if part is None else Subset(source, _part_indices(source, split, part))
+    return source if part.is_whole else Subset(source, _part_indices(source, part))
 
 
 # --- parts of a source ---
@@ -125,39 +124,21 @@ def take_per_class(source: Source, count: int, seed: int = 0) -> Source:
     """
     labels = source.labels()
     if labels.ndim > 1:
-        raise ValueError(f"{source.name}: images have several labels; a few a class need just one")
+        raise ValueError(f"data.examples_per_class: images of {source.name} have several labels")
     order = np.random.RandomState(seed).permutation(len(labels))
     chosen = []
     for label, class_name in enumerate(source.class_names):
         of_class = order[labels[order] == label][:count]
         if len(of_class) < count:
             raise ValueError(
-                f"{source.name}: class {class_name!r} has {len(of_class)} examples, but "
-                f"{count} a class were asked for"
+                f"data.examples_per_class is {count}, but the class {class_name!r} of "
+                f"{source.name} has {len(of_class)} examples"
             )
         chosen.append(of_class)
     return Subset(source, np.concatenate(chosen))
 
 
-def _parse_split(split: str) -> tuple[str, tuple[str, str] | None]:
-    match = re.fullmatch(r"(\w+)(?:\[(-?\d+%?|):(-?\d+%?|)\])?", split)
-    if not match:
-        raise ValueError(f"cannot read split {split!r}; write it like train, test or train[:98%]")
-    base, start, stop = match.groups()
-    return base, None if start is None else (start, stop)
-
-
-def _part_indices(source: Source, split: str, part: tuple[str, str]) -> np.ndarray:
-    def position(text: str, default: int) -> int:
-        if not text:
-            return default
-        if text.endswith("%"):
-            return round(int(text[:-1]) * len(source) / 100)
-        return int(text)
-
+def _part_indices(source: Source, part: splits.Part) -> np.ndarray:
+    chosen = part.of(len(source), source.name)
     # Shuffled first (always in the same way): a folder is sorted by class.
-    order = np.random.RandomState(0).permutation(len(source))
-    indices = order[position(part[0], 0) : position(part[1], len(source))]
-    if not len(indices):
-        raise ValueError(f"{source.name}: split {split!r} of {len(source)} examples is empty")
-    return indices
+    return np.random.RandomState(0).permutation(len(source))[chosen.start : chosen.stop]
