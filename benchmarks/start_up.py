@@ -107,7 +107,7 @@ def ours(args: argparse.Namespace) -> None:
     config.batch_size = BATCH
     config.mixup = config.model.stoch_depth = 0.0  # which big_vision's step does not have here
     recipe = setup.make_recipe(config, num_classes=1000, num_examples=1_268_355)
-    first = loop.FirstState(config, recipe, start=0)
+    first = loop.FirstState(config, recipe, tuple(map(str, range(1000))), start=0)
     batch = {
         "image": jax.ShapeDtypeStruct((BATCH, 224, 224, 3), jnp.uint8),
         "label": jax.ShapeDtypeStruct((BATCH,), jnp.int32),

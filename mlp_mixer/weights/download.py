@@ -21,6 +21,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mlp_mixer.weights import released
+
 log = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "MLP_MIXER_CACHE"
@@ -46,7 +48,9 @@ def fetch(url: str, check: Callable[[Path], None], size: int = 0, tolerance: int
         ValueError: what is there is not what it should be.
         OSError: the server cannot be reached, or stops answering; names what to do.
     """
-    path = _cached(url)
+    path, before = _cached(url), _cached_before(url)
+    if before and before.is_file() and not path.exists():
+        path = before
     if path.exists():
         log.info("using %s (delete it to download it again)", path)
         return path
@@ -63,12 +67,34 @@ def cache_folder() -> Path:
 
 
 def _cached(url: str) -> Path:
+    """Where the file of an address is kept: no two addresses have the same place.
+
+    The names of host and file are for people; what tells addresses apart is the digest.
+    """
     parts = urllib.parse.urlsplit(url)
-    names = [parts.netloc, *parts.path.split("/")]
-    safe = [re.sub(r"[^\w.-]", "_", name) for name in names if name.strip(".")]
-    if parts.query:
-        safe[-1] = f"{hashlib.sha256(parts.query.encode()).hexdigest()[:16]}-{safe[-1]}"
-    return cache_folder().joinpath(*safe)
+    host, name = (
+        re.sub(r"[^a-z0-9.-]", "_", text.lower()).strip(".")[-100:]
+        for text in (parts.netloc, parts.path.rpartition("/")[2])
+    )
+    digest = hashlib.sha256(url.encode()).hexdigest()[:16]
+    return cache_folder() / f"{parts.scheme}-{host}" / f"{digest}-{name}"
+
+
+def _cached_before(url: str) -> Path | None:
+    """Where version e108a84 kept the file, if no other address's file can be there.
+
+    That was by host and path, with all unusual characters as _ and without the scheme: what has no
+    _ is taken to be from https://, or without a dot in its first part from gs://. The released
+    files are known.
+    """
+    parts = urllib.parse.urlsplit(url)
+    names = [parts.netloc, *parts.path.split("/")[1:]]
+    scheme = "https" if "." in parts.netloc else "gs"
+    plain = all(re.fullmatch(r"[A-Za-z0-9.-]+", name) and name.strip(".") for name in names)
+    known = url.startswith(f"{released.ADDRESS}/")
+    if known or (plain and parts.scheme == scheme and not parts.query and not parts.fragment):
+        return cache_folder().joinpath(*names)
+    return None
 
 
 def _download(url: str, path: Path, check: Callable, size: int, tolerance: int) -> None:

@@ -92,9 +92,9 @@ def page(request):
 
 
 def cached(tmp_path):
-    return [
-        p.name for p in (tmp_path / "cache").rglob("*") if p.is_file() and ".lock" not in p.name
-    ]
+    """The names in the cache, without the digests of their addresses."""
+    files = (p.name for p in (tmp_path / "cache").rglob("*") if p.is_file())
+    return [name.partition("-")[2] for name in files if ".lock" not in name]
 
 
 def test_second_load_needs_no_server(server, body, flat, equal):
@@ -207,6 +207,56 @@ def test_pickles_are_refused_before_they_are_downloaded(server):
     with pytest.raises(ValueError, match="weights_only=True"):
         mlp_mixer.load(f"{server.url}/mixer.pth?download=true")
     assert server.ranges == []
+
+
+def test_no_two_addresses_have_the_same_place_in_the_cache():
+    urls = [
+        "https://host/x.npz", "http://host/x.npz", "gs://host/x.npz", "https://HOST/x.npz",
+        "https://host/X.npz", "https://host:80/x.npz", "https://host_80/x.npz",
+        "https://host/x.npz?v=1", "https://host/x.npz?v=2", "https://host/x.npz?V=1",
+        "https://host/x%20y.npz", "https://host/x_20y.npz", "https://host/x+y.npz",
+        "https://host/a/../x.npz", "https://host/a/x.npz", "https://host//x.npz", "https://host/a",
+        "https://host/x.npz/", "https://host/" + "x" * 300 + "1.npz",
+        "https://host/" + "x" * 300 + "2.npz",
+    ]  # fmt: skip
+    places = [download._cached(url) for url in urls]
+    assert len({str(place).lower() for place in places}) == len(urls)
+    assert len({place.parent for place in places} & set(places)) == 0  # no file where a folder is
+    assert all(len(place.name) < 200 for place in places)
+
+
+def test_what_differs_in_one_character_is_downloaded_by_itself(server, body, params, tmp_path):
+    other = io.BytesIO(body)
+    arrays = {name: array + 1 for name, array in np.load(other).items()}
+    np.savez(other := io.BytesIO(), **arrays)
+    server.answers = [whole(body), whole(other.getvalue())]
+    bias = params["stem"]["bias"]
+    for _ in range(2):  # the second time from the cache
+        for name, want in (("m+v.npz", bias), ("m_v.npz", bias + 1)):
+            loaded = mlp_mixer.load(f"{server.url}/{name}")[1]
+            np.testing.assert_array_equal(loaded["stem"]["bias"], want)
+    assert len(server.ranges) == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("https://example.org/a/small.npz", "example.org/a/small.npz"),
+        ("gs://bucket/small.npz", "bucket/small.npz"),
+        (released.address("sam/B"), "storage.googleapis.com/mixer_models/sam/B.npz"),
+        ("https://example.org/a_b.npz", None),  # where a+b.npz may have been, too
+        ("http://example.org/a/small.npz", None),
+        ("https://example.org/a/../small.npz", None),
+        ("https://example.org/small.npz?v=1", None),
+    ],
+)  # fmt: skip
+def test_files_that_e108a84_kept_are_found_where_they_can_be_no_other(url, place, server, tmp_path):
+    before = download._cached_before(url)
+    assert before == (place and tmp_path / "cache" / place)
+    if place:
+        before.parent.mkdir(parents=True)
+        before.write_bytes(b"as it was")
+        assert download.fetch(url, check=None) == before
 
 
 def test_addresses_cannot_leave_the_cache_folder(server, tmp_path):
