@@ -184,9 +184,9 @@ class VisionTransformer(nn.Module):
             dtype=self.dtype,
             name="embedding",
         )(images)
-        stem = x = x.reshape(len(images), h * w, self.hidden_dim)
+        stem = x = x.reshape(images.shape[0], h * w, self.hidden_dim)
         cls = self.param("cls", nn.initializers.zeros, (1, 1, self.hidden_dim)).astype(x.dtype)
-        x = jnp.concatenate([jnp.broadcast_to(cls, (len(x), *cls.shape[1:])), x], axis=1)
+        x = jnp.concatenate([jnp.broadcast_to(cls, (x.shape[0], *cls.shape[1:])), x], axis=1)
         widths = (self.num_blocks, self.mlp_dim, self.num_heads)
         encoder = Encoder(*widths, self.dropout_rate, self.dtype, name="Transformer")
         x, features = encoder(x, training_rows(train, rows, images))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mlp_mixer
-from mlp_mixer.weights import layouts, pre_linen
+from mlp_mixer.weights import convert, layouts, pre_linen, safetensors
 
 
 @pytest.mark.parametrize("layout", ["linen", "pre-linen"])
@@ -27,6 +27,55 @@ def test_prefix_is_found_and_the_optimizer_left_alone(prefix, layout, flat, tmp_
     arrays = {prefix + n: a for n, a in layouts.to_layout(flat, layout).items()}
     np.savez(tmp_path / "x.npz", **arrays, **{"opt/state/step": np.int32(7)})
     equal(mlp_mixer.load(tmp_path / "x.npz")[1], flat)
+
+
+# What wraps a model: DataParallel, torch.compile, Lightning, timm's and others' classes, Flax.
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "timm_model.", "backbone.",
+                                    "state_dict.", "model._orig_mod.module.", "ema."])  # fmt: skip
+def test_a_prefix_that_all_of_timms_names_have_is_stripped_and_logged(
+    prefix, flat, tmp_path, equal, caplog
+):
+    arrays = {prefix + n: a for n, a in layouts.to_layout(flat, "timm").items()}
+    beside = {"n_averaged": np.array(5), "optimizer.exp_avg.0": np.zeros(2, np.float32)}
+    safetensors.write(tmp_path / "x.safetensors", arrays | beside)
+    equal(mlp_mixer.load(tmp_path / "x.safetensors")[1], flat)
+    assert f"its names begin with {prefix}, which is left out" in caplog.text
+    convert.convert(tmp_path / "x.safetensors", tmp_path / "y.npz")
+    equal(mlp_mixer.load(tmp_path / "y.npz")[1], flat)
+
+
+@pytest.mark.parametrize("prefix", ["target/", "params/params/", "model/params/", "state/params/",
+                                    "opt/target/params/"])  # fmt: skip
+@pytest.mark.parametrize("layout", ["linen", "pre-linen"])
+def test_a_prefix_that_all_published_names_have_is_stripped_and_logged(
+    prefix, layout, flat, tmp_path, equal, caplog
+):
+    arrays = {prefix + n: a for n, a in layouts.to_layout(flat, layout).items()}
+    np.savez(tmp_path / "x.npz", **arrays, **{"opt_state/0/count": np.zeros(2, np.int32)})
+    equal(mlp_mixer.load(tmp_path / "x.npz")[1], flat)
+    assert f"its names begin with {prefix}, which is left out" in caplog.text
+
+
+def test_of_weights_and_their_averages_the_weights_are_taken(flat, tmp_path, equal):
+    averages = {f"ema/{name}": array + 1 for name, array in flat.items()}
+    moments = {f"opt_state/0/mu/{name}": array + 2 for name, array in flat.items()}
+    weights = {f"state/{name}": array for name, array in flat.items()}
+    np.savez(tmp_path / "x.npz", **averages, **moments, **weights)
+    equal(mlp_mixer.load(tmp_path / "x.npz")[1], flat)
+
+
+def test_what_is_under_a_prefix_has_to_be_all_there_is(flat, tmp_path):
+    weights = {f"model/{name}": array for name, array in flat.items()}
+    np.savez(tmp_path / "x.npz", **weights, **{"other/kernel": np.zeros((2, 2), np.float32)})
+    with pytest.raises(ValueError, match=r"a Mixer under model/, and beside it other/kernel"):
+        mlp_mixer.load(tmp_path / "x.npz")
+    np.savez(tmp_path / "x.npz", **weights, **{f"teacher/{n}": a for n, a in flat.items()})
+    with pytest.raises(ValueError, match="several Mixers, under model/ and teacher/; keep one"):
+        mlp_mixer.load(tmp_path / "x.npz")
+    # Adam's moments have the names of the weights: they are no weights, even alone.
+    np.savez(tmp_path / "x.npz", **{f"opt_state/0/mu/{n}": a for n, a in flat.items()})
+    with pytest.raises(ValueError, match="looks like an optimizer's state"):
+        mlp_mixer.load(tmp_path / "x.npz")
 
 
 def test_pre_linen_children_are_renumbered_in_their_order(flat, tmp_path, equal):
