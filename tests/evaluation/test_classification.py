@@ -98,6 +98,55 @@ def test_any_of_several_labels_counts_and_images_without_one_do_not():
         assert result["top5"] == pytest.approx(top5, abs=1e-6)
 
 
+class Renamed:
+    """Another source whose classes have other names."""
+
+    def __init__(self, source, class_names, labels=None):
+        self.name, self.class_names = "renamed", tuple(class_names)
+        self._source, self._labels = source, source.labels() if labels is None else labels
+
+    def __len__(self):
+        return len(self._source)
+
+    def __getitem__(self, index):
+        return self._source[index][0], self._labels[index]
+
+    def labels(self):
+        return self._labels
+
+
+@pytest.mark.parametrize("multi_hot", [False, True])
+def test_the_same_classes_in_another_order_give_the_same_numbers(trained, multi_hot):
+    module, params = trained
+    names = tuple("abcdefghij")  # what the model's outputs are
+    order = np.random.default_rng(3).permutation(10)  # the source's class i is names[order[i]]
+    digits = open_source("digits", "test[:60]", 1)
+    labels = np.argsort(order)[digits.labels()]
+    truth = digits.labels()
+    if multi_hot:  # each digit and the next one
+        labels = np.eye(10, dtype=np.uint8)[labels]
+        labels |= np.eye(10, dtype=np.uint8)[np.argsort(order)[(truth + 1) % 10]]
+        truth = np.eye(10, dtype=np.uint8)[truth] | np.eye(10, dtype=np.uint8)[(truth + 1) % 10]
+
+    def evaluation(source, **fields):
+        return Classification(module, source, parallel.make_mesh(), batch_size=32, **fields)
+
+    want = evaluation(Renamed(digits, names, truth), class_names=names)
+    have = evaluation(Renamed(digits, [names[i] for i in order], labels), class_names=names)
+    assert have.run(params) == want.run(params)
+    for ours, theirs in zip(have.predict(params), want.predict(params), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(ValueError, match=r"renamed has other classes than runs/x.*'k'.*'j'"):
+        evaluation(Renamed(digits, "abcdefghik"), class_names=names, model_is="runs/x")
+
+
+def test_without_names_only_the_count_is_compared_and_the_log_says_so(trained, caplog):
+    module, _ = trained
+    digits = open_source("digits", "test[:60]", 1)
+    Classification(module, digits, parallel.make_mesh(), batch_size=32)
+    assert "the model does not say what its 10 classes are" in caplog.text
+
+
 class Told:
     """ImageNet's validation set as images of one pixel, which say what the model shall predict."""
 

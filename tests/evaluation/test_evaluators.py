@@ -45,10 +45,19 @@ def config(photographs):
     return config
 
 
-def run(config, model, **of_run):
+def run(config, model, class_names="abc", **of_run):
     module, params = model
-    made = evaluators.make(config, module, parallel.make_mesh(), "abc")
+    made = evaluators.make(config, module, parallel.make_mesh(), class_names)
     return evaluators.run(made, params, 1, **of_run)
+
+
+def test_a_runs_outputs_are_the_runs_classes_whatever_the_order_of_the_images(config, model):
+    module, params = model
+    config.evals.test = common.classification("test")
+    turned = params | {"head": {name: x[..., [2, 0, 1]] for name, x in params["head"].items()}}
+    assert run(config, (module, turned), "cab") == pytest.approx(run(config, model))
+    with pytest.raises(ValueError, match=r"config\.evals\.test: .*'b'.*the run.*'x'"):
+        run(config, model, "axc")
 
 
 def test_an_evaluator_may_have_a_crop_of_its_own_and_broken_images_are_left_out(

@@ -131,6 +131,35 @@ def test_only_the_images_that_are_drawn_are_decoded_and_broken_ones_left_out(dig
         run(skip_broken=False)
 
 
+class Turned(Counting):
+    """Digits of which class 0 is the digit 1, and class 9 the digit 0."""
+
+    def __getitem__(self, index):
+        image, label = self._source[index]
+        return image, (label - 1) % 10
+
+    def labels(self):
+        return (self._source.labels() - 1) % 10
+
+
+def test_test_classes_in_another_order_are_those_of_the_training_images(digits_features):
+    module, params = digits_features
+    train, test = open_source("digits", "train[:200]", 1), open_source("digits", "test[:50]", 1)
+
+    def result(test):
+        features = Features(
+            module, parallel.make_mesh(), batch_size=64, crop="resize", crop_fraction=1.0
+        )
+        return fewshot.FewShot(features, train, test, (2,)).run(params)["2shot"]
+
+    turned = Turned(test, ())
+    turned.class_names = tuple("1234567890")
+    assert result(turned) == result(test) > 0.2
+    turned.class_names = tuple("123456789x")
+    with pytest.raises(ValueError, match=r"digits has other classes than digits.*'x'.*'0'"):
+        result(turned)
+
+
 def test_more_shots_than_images_are_refused_naming_the_class(digits_features):
     module, _ = digits_features
     with pytest.raises(ValueError, match=r"evals\.few.*has \d+ images to train on, 500 shots"):

@@ -69,6 +69,22 @@ def test_head_is_new_unless_it_is_kept(trained):
     np.testing.assert_array_equal(kept["head"]["kernel"], trained_params["head"]["kernel"])
 
 
+def test_outputs_of_a_kept_head_are_those_of_the_same_names(trained, tmp_path):
+    _, module, params = trained
+    path, names = tmp_path / "named.npz", tuple("abcdefghij")
+    mlp_mixer.save(path, module, params, class_names=names)
+    run, turned = config(init_from=str(path), init_head="keep"), tuple("jabcdefghi")
+    kept = setup.initial_params(run, module, turned)["head"]
+    for i, name in enumerate(turned):
+        was = names.index(name)
+        for part in ("kernel", "bias"):
+            np.testing.assert_array_equal(kept[part][..., i], params["head"][part][..., was])
+    with pytest.raises(ValueError, match=r"other classes than .*named\.npz.*'k'.*'j'"):
+        setup.initial_params(run, module, tuple("abcdefghik"))
+    new = setup.initial_params(config(init_from=str(path)), module, tuple("abcdefghik"))
+    assert not np.any(new["head"]["kernel"])  # a new head may be for any classes
+
+
 def test_head_of_another_size_cannot_be_kept(trained):
     run = config(init_from=str(trained[0]), init_head="keep")
     with pytest.raises(ValueError, match="head"):
