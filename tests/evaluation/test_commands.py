@@ -1,5 +1,6 @@
 """The commands, as a user calls them: python -m mlp_mixer COMMAND."""
 
+import shutil
 import subprocess
 import sys
 
@@ -107,6 +108,19 @@ def test_evaluate_repeats_the_runs_last_evaluation_and_draws_a_sheet(run, workdi
     for more in ([], ["--source", "digits"]):
         weights = run("evaluate", "--checkpoint", workdir / "model.npz", *more)
         assert f"accuracy {expected['test/accuracy']:.2%}" in weights
+
+
+def test_weights_handed_on_are_used_as_in_their_workdir(workdir, tmp_path):
+    shutil.copy(workdir / "model.npz", tmp_path / "mine.npz")
+    step = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    here = load_classifier(workdir)
+    assert here.class_names == tuple("0123456789")
+    assert (here.crop, here.crop_fraction, here.loss) == ("resmall", 1.0, "softmax")
+    for place in (tmp_path / "mine.npz", workdir / "model.npz", step):
+        there = load_classifier(place)
+        for field in ("module", "class_names", "crop", "crop_fraction", "loss"):
+            assert getattr(there, field) == getattr(here, field), (place, field)
+        jax.tree.map(np.testing.assert_array_equal, there.params, here.params)
 
 
 def test_evaluate_takes_another_crop_and_a_few_shots(run, workdir):
