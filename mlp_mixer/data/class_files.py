@@ -1,11 +1,70 @@
 """Text files beside a folder of images: what its classes are, and what is in a flat folder."""
 
+import codecs
+import json
+import logging
 import os
-from collections import Counter
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from mlp_mixer.data.listing import say_once, some
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def read_text(path: Path) -> str:
+    """A text file as people's programs write it: UTF-8, or what its byte order mark says.
+
+    Line ends of any system become a newline.
+
+    Raises:
+        ValueError: it is written otherwise; names the line.
+    """
+    data = path.read_bytes()
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding)
+        wrong = text.encode().find(b"\0")
+    except UnicodeDecodeError as error:
+        wrong = error.start
+    if wrong >= 0:
+        number, start = data.count(b"\n", 0, wrong) + 1, data.rfind(b"\n", 0, wrong) + 1
+        raise ValueError(
+            f"{path}, line {number}: {data[start:].splitlines()[0][:80]!r} is not UTF-8; save the "
+            "file as UTF-8"
+        )
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file; a ValueError names it and the line."""
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {error.lineno}: no JSON: {error.msg}") from error
+
+
+def check_name(name: str, where: str) -> None:
+    """Raises a ValueError where a class's name cannot stand in a line of a text file."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{where}: the name {os.fsencode(name)!r} of a class is not UTF-8; rename it (convmv "
+            "-f latin1 -t utf8 does it for many)"
+        ) from None
+    if len(name.splitlines()) != 1 or "\t" in name:
+        raise ValueError(f"{where}: the name {name!r} of a class has to be one line without tabs")
 
 
 def read_classes(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -17,47 +76,141 @@ def read_classes(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     Raises:
         ValueError: lines of different kinds, a number that is not the line's, or a folder twice.
     """
-    rows = [line.split("\t") for line in path.read_text().splitlines() if line.strip()]
-    if rows and len(rows[0]) == 3 and not rows[0][0].isdecimal():
+    rows = [(number, line.split("\t")) for number, line in _lines(path)]
+    if rows and len(rows[0][1]) == 3 and not rows[0][1][0].isdecimal():
         del rows[0]
     if not rows:
         raise ValueError(f"{path} has no classes")
-    for number, row in enumerate(rows):
-        if len(row) != len(rows[0]) or len(row) > 3:
+    lines: dict[str, int] = {}  # of each folder
+    names = []
+    for label, (line, fields) in enumerate(rows):
+        where, row = f"{path}, line {line}", [field.strip() for field in fields]
+        if len(row) != len(rows[0][1]) or len(row) > 3 or not all(row):
             raise ValueError(
-                f"{path}: write FOLDER, FOLDER and NAME, or NUMBER, FOLDER and NAME in every line, "
-                f"with tabs between, not {row}"
+                f"{where}: write FOLDER, FOLDER and NAME, or NUMBER, FOLDER and NAME in every "
+                f"line, with tabs between, not {row}"
             )
-        if len(row) == 3 and row[0] != str(number):
-            raise ValueError(f"{path}: class {number} has the number {row[0]}")
-    folders = tuple(row[-2] if len(row) > 1 else row[0] for row in rows)
-    if twice := [folder for folder, count in Counter(folders).items() if count > 1]:
-        raise ValueError(f"{path} has {', '.join(twice[:8])} twice")
-    return folders, tuple(row[-1] for row in rows)
+        if len(row) == 3 and row[0] != str(label):
+            raise ValueError(f"{where}: class {label} has the number {row[0]}; they begin at 0")
+        folder = row[-2] if len(row) > 1 else row[0]
+        if folder in lines:
+            raise ValueError(f"{where}: {folder} twice, first in line {lines[folder]}")
+        for name in row:
+            check_name(name, where)
+        lines[folder] = line
+        names.append(row[-1])
+    return tuple(lines), tuple(names)
 
 
-def read_labels(path: Path, folders: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """File names, bytes [n], and labels, int32 [n], of lines "FILE CLASS"."""
+def read_labels(
+    path: Path, folders: Sequence[str], files: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The files that have a label, in order, bytes [n], and their labels, int32 [n].
+
+    Args:
+        path: of lines "FILE CLASS" with a blank or a tab between; both may have blanks themselves.
+            CLASS is a class's folder, or if none of these is a number, its number in alphabetical
+            order.
+        folders: of the classes.
+        files: the images in the folder, bytes.
+
+    Raises:
+        ValueError: a line that is not so, or a file that is not there or there twice; says where.
+    """
     if not path.is_file():
         raise ValueError(
             f"{path.with_suffix('')} has no class folders; images that lie in it side by side need "
             f"their labels in {path}, with lines such as a.jpg {folders[0]}"
         )
-    label_of = {str(number): label for number, label in enumerate(alphabetical(folders))}
-    label_of |= {folder: label for label, folder in enumerate(folders)}
-    names, labels = [], []
-    for line in sorted(filter(str.strip, path.read_text().splitlines())):
-        name, _, folder = line.strip().rpartition(" ")
-        if not name or folder not in label_of:
+    label_of = {folder: label for label, folder in enumerate(folders)}
+    if not any(folder.isdecimal() for folder in folders):
+        label_of |= {str(number): int(label) for number, label in enumerate(alphabetical(folders))}
+    images = set(map(os.fsdecode, files))
+    found: dict[str, tuple[int, int]] = {}  # line and label of each file
+    for line, text in _lines(path):
+        pairs = {(name, label_of[folder]) for name, folder in _splits(text) if folder in label_of}
+        there = [pair for pair in pairs if pair[0] in images]
+        if len(there) != 1:
+            problem = "could mean several files" if there else (
+                f"names no image in {path.with_suffix('')}" if pairs else
+                f"ends in none of the {len(folders)} classes, by its folder name or its number in "
+                "alphabetical order"
+            )  # fmt: skip
             raise ValueError(
-                f"{path}: {line!r} is not a file and one of the {len(folders)} classes, by its "
-                f"folder name or its number in alphabetical order; for instance a.jpg {folders[0]}"
+                f"{path}, line {line}: {text!r} {problem}; a line is a file and a class, for "
+                f"instance a.jpg {folders[0]}"
             )
-        names.append(os.fsencode(name))
-        labels.append(label_of[folder])
-    return np.asarray(names, np.bytes_), np.asarray(labels, np.int32)
+        name, label = there[0]
+        if name in found:
+            raise ValueError(f"{path}, line {line}: {name} is in line {found[name][0]} already")
+        found[name] = line, label
+    names = sorted(found, key=os.fsencode)
+    labels = [found[name][1] for name in names]
+    return np.asarray(list(map(os.fsencode, names)), np.bytes_), np.asarray(labels, np.int32)
+
+
+def classes_of(
+    present: Sequence[str], folders: Sequence[str], where: Path, origin: Path
+) -> dict[str, int]:
+    """The class of each folder: by its name, or if none is a class's name by its number.
+
+    Args:
+        present: names of folders.
+        folders: of the classes.
+        where: `present` lie.
+        origin: of the classes, for messages.
+
+    Raises:
+        ValueError: some are none of the classes, and they do not number all classes either.
+    """
+    label_of = {folder: label for label, folder in enumerate(folders)}
+    unknown = [folder for folder in present if folder not in label_of]
+    if not unknown:
+        return label_of
+    numbers = all(map(str.isdecimal, present))
+    all_numbers = numbers and sorted(map(int, present)) == list(range(len(folders)))
+    if all_numbers and not any(map(str.isdecimal, folders)):
+        order = alphabetical(folders)
+        say_once(
+            logging.INFO,
+            f"{where}: the folders 0 to {len(folders) - 1} are taken to count the classes in "
+            f"alphabetical order, from {folders[order[0]]} to {folders[order[-1]]}",
+        )
+        return {folder: int(order[int(folder)]) for folder in present}
+    hint = ""
+    if numbers:
+        hint = (
+            f". (Numbers count the {len(folders)} classes only where the folders are all of 0 to "
+            f"{len(folders) - 1}, and no class is called by a number)"
+        )
+    elif twin := {_alike(folder): folder for folder in folders}.get(_alike(unknown[0])):
+        hint = f". ({unknown[0]!a} and {twin!a} are different names)"
+    raise ValueError(
+        f"{where} has class folders that {origin} has not: {some(unknown)}; there are "
+        f"{some(folders)}{hint}"
+    )
+
+
+def _alike(name: str) -> str:
+    """The same for names that look alike."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def alphabetical(folders: Sequence[str]) -> np.ndarray:
     """The classes in the order in which files of other makers number them, int [n]."""
     return np.asarray(sorted(range(len(folders)), key=folders.__getitem__))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of each line that is not empty, without the blanks around it."""
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if line := line.strip():
+            yield number, line
+
+
+def _splits(line: str) -> Iterator[tuple[str, str]]:
+    """The two parts of a line, wherever blanks may stand between them; a tab is the only place."""
+    separator = "\t" if "\t" in line else " "
+    for i, character in enumerate(line):
+        if character == separator:
+            yield line[:i].strip(), line[i:].strip()

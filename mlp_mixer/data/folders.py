@@ -1,9 +1,9 @@
 """Images in a folder for each class, as ImageNet is kept: `folder:PATH`."""
 
-import json
+import logging
 import os
 import re
-import tarfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,10 +11,23 @@ import numpy as np
 from tqdm import tqdm
 
 from mlp_mixer.data import images
-from mlp_mixer.data.class_files import alphabetical, read_classes, read_labels
+from mlp_mixer.data.class_files import (
+    alphabetical,
+    check_name,
+    classes_of,
+    read_classes,
+    read_json,
+    read_labels,
+)
+from mlp_mixer.data.listing import (
+    IMAGE_SUFFIXES,
+    class_folders,
+    list_images,
+    say_once,
+    say_what_is_left_out,
+    some,
+)
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
-_SUFFIXES = tuple(map(str.encode, IMAGE_SUFFIXES))
 CLASS_FILES = ("classes.tsv", "classes.txt")
 SAME_SPLIT = {"test": ("val",), "val": ("test", "validation"), "validation": ("val",)}
 
@@ -27,16 +40,18 @@ class FolderSource:
 
     The folder of a split may hold
 
-    * a folder for each class, some of which may be missing; or CLASS.tar, which is read as it is;
-    * folders 0, 1, 2, ... that count the classes in alphabetical order of their folders' names, as
-      in ImageNet-v2;
+    * a folder for each class, with images in it and in its subfolders; or CLASS.tar, which is read
+      as it is. Without a class file a class of train/ must have images, elsewhere it need not;
+    * folders 0 to n - 1 for n classes that none is called by a number, which then count these in
+      alphabetical order of their folders' names, as in ImageNet-v2;
     * the images themselves, with lines "FILE CLASS" in PATH/SPLIT.txt, where CLASS is a class's
       folder name or such a number.
 
     The split "real" is PATH/val with the labels of PATH/real.json: for each ILSVRC2012_val_N.JPEG a
     list of such numbers, which may be empty. Its labels are multi-hot.
 
-    Examples are in order of class and file name. Names are kept as bytes in one array a class: 14
+    What lies there and is not read is said in one warning. Examples are in order of class and file
+    name. Names are kept as bytes in one array a class: 14
     million files take about 30 bytes each, in tars 16 more.
     """
 
@@ -48,48 +63,75 @@ class FolderSource:
             raise FileNotFoundError(f"no folder {root}; a data source folder:PATH needs it")
         self._folder = _split_folder(root, "val" if split == "real" else split)
         self.folders, self.class_names = _classes(root)
-        if present := _subfolders(self._folder):
-            self.groups = self._list_class_folders(root, present)
+        present, beside = class_folders(self._folder)
+        left_out = {"": beside}
+        if present:
+            self.groups = self._list_class_folders(root, present, left_out)
         else:
-            self.groups = [("", *read_labels(Path(f"{self._folder}.txt"), self.folders))]
+            self.groups = [self._list_flat_folder(left_out)]
         self._firsts = np.cumsum([0, *(len(names) for _, names, _ in self.groups)])
+        say_what_is_left_out(self._folder, left_out)
         if not len(self):
             raise ValueError(
-                f"no images in the class folders of {self._folder}; file names must end in "
-                f"{', '.join(IMAGE_SUFFIXES)}"
+                f"no images in {'the class folders of ' if present else ''}{self._folder}; file "
+                f"names must end in {', '.join(IMAGE_SUFFIXES)}"
             )
         self._labels = np.concatenate([labels for _, _, labels in self.groups])
+        self._check_classes(root)
         if split == "real":
             self._labels = self._real_labels(root / "real.json")
 
     def _list_class_folders(
-        self, root: Path, present: list[str]
+        self, root: Path, present: list[str], left_out: dict[str, Counter]
     ) -> list[tuple[str, np.ndarray, np.ndarray]]:
         """Folder, file names (bytes [n]) and labels (int32 [n]) of each class that has a folder."""
-        label_of = {folder: label for label, folder in enumerate(self.folders)}
-        if unknown := [folder for folder in present if folder not in label_of]:
-            if not all(folder.isdecimal() and int(folder) < len(label_of) for folder in present):
-                raise ValueError(
-                    f"{self._folder} has class folders that {_origin(root)} has not: "
-                    f"{', '.join(unknown[:8])}{', ...' if len(unknown) > 8 else ''}"
-                )
-            order = alphabetical(self.folders)
-            label_of = {folder: int(order[int(folder)]) for folder in present}
+        label_of = classes_of(present, self.folders, self._folder, _origin(root))
         present.sort(key=label_of.__getitem__)
+        groups = []
         # Threads, as a disk on the network takes its time for each folder.
         with ThreadPoolExecutor(16) as pool:
-            listed = pool.map(_image_names, (self._folder / folder for folder in present))
+            listed = pool.map(list_images, (self._folder / folder for folder in present))
             bar = tqdm(listed, f"listing {self._folder}", len(present), disable=None, leave=False)
-            return [
-                (folder, names, np.full(len(names), label_of[folder], np.int32))
-                for folder, names in zip(present, bar, strict=True)
-            ]
+            for folder, (names, others) in zip(present, bar, strict=True):
+                groups.append((folder, names, np.full(len(names), label_of[folder], np.int32)))
+                if others:
+                    left_out[folder] = others
+        return groups
+
+    def _list_flat_folder(self, left_out: dict[str, Counter]) -> tuple[str, np.ndarray, np.ndarray]:
+        """The same of images that lie side by side."""
+        files, left_out[""] = list_images(self._folder)
+        names, labels = read_labels(Path(f"{self._folder}.txt"), self.folders, files)
+        if len(names) < len(files):
+            left_out[""][f"images without a line in {self._folder.name}.txt"] = len(files) - len(
+                names
+            )
+        return "", names, labels
+
+    def _check_classes(self, root: Path) -> None:
+        """Says which classes have no images, and refuses that where the folders are the classes."""
+        counts = np.bincount(self._labels, minlength=len(self.folders))
+        empty = [self.folders[label] for label in np.flatnonzero(counts == 0)]
+        if empty and self._folder == _origin(root):
+            raise ValueError(
+                f"{self._folder} has no images in {some(empty)}, of {len(self.folders)} class "
+                f"folders. Put some in, take the folders away, or write all classes into "
+                f"{root / CLASS_FILES[1]}, which may have some without images"
+            )
+        if empty:
+            say_once(
+                logging.WARNING,
+                f"{self._folder} has no images of {len(empty)} of {len(self.folders)} classes: "
+                f"{some(empty)}",
+            )
 
     def _real_labels(self, path: Path) -> np.ndarray:
         """uint8 [n, classes]."""
         if not path.is_file():
             raise ValueError(f"the split real needs {path}, the ReaL labels (docs/data.md)")
-        real, order = json.loads(path.read_text()), alphabetical(self.folders)
+        real, order = read_json(path), alphabetical(self.folders)
+        if not isinstance(real, list):
+            raise ValueError(f"{path} has to be a list with the classes of each image")
         labels = np.zeros((len(self), len(self.folders)), np.uint8)
         for i in range(len(self)):
             file = self.path(i).name
@@ -100,9 +142,10 @@ class FolderSource:
                     f"{len(real):08d}, the number by which {path} has its labels"
                 )
             numbers = real[int(found[1]) - 1]
-            if numbers and not 0 <= min(numbers) <= max(numbers) < len(order):
+            if not isinstance(numbers, list) or not set(numbers) <= set(range(len(order))):
                 raise ValueError(
-                    f"{path} gives {file} the classes {numbers}, but {self.name} has {len(order)}"
+                    f"{path} gives {file} the classes {numbers}, but {self.name} has {len(order)}, "
+                    "and a list of their numbers is needed"
                 )
             labels[i, order[numbers]] = 1
         return labels
@@ -119,12 +162,17 @@ class FolderSource:
 
     def read(self, index: int) -> bytes:
         """The contents of that file."""
-        folder, entry = self._entry(index)
+        _, entry = self._entry(index)
         if not entry.dtype.names:
             return self.path(index).read_bytes()
-        with (self._folder / f"{folder}.tar").open("rb") as file:
+        with self.file(index).open("rb") as file:
             file.seek(int(entry["offset"]))
             return file.read(int(entry["size"]))
+
+    def file(self, index: int) -> Path:
+        """The file that holds one example: `path`, or the tar."""
+        folder, entry = self._entry(index)
+        return self._folder / f"{folder}.tar" if entry.dtype.names else self.path(index)
 
     def _entry(self, index: int) -> tuple[str, np.generic]:
         if not 0 <= index < len(self):
@@ -146,22 +194,28 @@ class FolderSource:
 
 
 def _classes(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    for name in CLASS_FILES:
-        if (root / name).is_file():
-            return read_classes(root / name)
+    files = [root / name for name in CLASS_FILES if (root / name).is_file()]
+    if files:
+        if files[1:]:
+            say_once(logging.WARNING, f"{files[0]} gives the classes; {files[1]} is not read")
+        return read_classes(files[0])
     if not (root / "train").is_dir():
         raise ValueError(
             f"{root} has no folder train/ and no classes.txt, so its classes are not known. It "
             f"has: {_listing(root)}"
         )
-    folders = tuple(_subfolders(root / "train"))
+    folders = tuple(class_folders(root / "train")[0])
     if not folders:
-        raise ValueError(f"{root / 'train'} has no class folders; it has: {_listing(root)}")
+        raise ValueError(
+            f"{root / 'train'} has no class folders; it has: {_listing(root / 'train')}"
+        )
+    for folder in folders:
+        check_name(folder, str(root / "train"))
     return folders, folders
 
 
 def _origin(root: Path) -> Path:
-    """Where the classes come from, for messages."""
+    """Where the classes come from."""
     return next((root / name for name in CLASS_FILES if (root / name).is_file()), root / "train")
 
 
@@ -175,39 +229,5 @@ def _split_folder(root: Path, split: str) -> Path:
     )
 
 
-def _subfolders(folder: Path) -> list[str]:
-    """Names of the class folders in a folder, and of tars that stand for them."""
-    with os.scandir(folder) as entries:
-        found = [e.name for e in entries if e.is_dir() or e.name.endswith(".tar")]
-    names = {name.removesuffix(".tar") for name in found if not name.startswith(".")}
-    numbers = all(name.isdecimal() for name in names)
-    return sorted(names, key=lambda name: (int(name) if numbers else 0, name))
-
-
-def _image_names(folder: Path) -> np.ndarray:
-    """File names, bytes [n]; of FOLDER.tar with offset and size of each."""
-    if not folder.is_dir():
-        return _tar_entries(Path(f"{folder}.tar"))
-    return np.sort(np.asarray(list(filter(_is_image, os.listdir(os.fsencode(folder)))), np.bytes_))
-
-
-def _tar_entries(path: Path) -> np.ndarray:
-    try:
-        with tarfile.open(path, "r:") as tar:
-            files = [(os.fsencode(m.name), m.offset_data, m.size) for m in tar if m.isfile()]
-    except tarfile.TarError as error:
-        raise ValueError(f"{path} is damaged, or not an uncompressed tar: {error}") from error
-    if files and max(start + size for _, start, size in files) > path.stat().st_size:
-        raise ValueError(f"{path} ends early: it was cut short")
-    files = sorted(file for file in files if _is_image(file[0].rpartition(b"/")[2]))
-    width = max((len(name) for name, _, _ in files), default=1)
-    return np.asarray(files, [("name", f"S{width}"), ("offset", np.int64), ("size", np.int64)])
-
-
-def _is_image(name: bytes) -> bool:
-    return name.lower().endswith(_SUFFIXES) and not name.startswith(b".")
-
-
-def _listing(folder: Path, limit: int = 8) -> str:
-    names = sorted(os.listdir(folder))
-    return ", ".join(names[:limit] + ["..."] * (len(names) > limit)) or "nothing"
+def _listing(folder: Path) -> str:
+    return some(sorted(os.listdir(folder))) or "nothing"

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from mlp_mixer.data.tfds import CLASS_NAMES
 
 SPLITS = ("train", "val", "validation", "test")
 SHARD = 8192  # images in a file at most; about a gigabyte of ImageNet's
+STATE = ".state"  # beside a file that is written: what `_state` said of its images before
 AT_ONCE = 256  # images that are read before they are written
 
 
@@ -71,6 +73,8 @@ def pack(path: str, name: str, target: Path) -> None:
         description=f"The images of a folder, packed by mlp_mixer from {path}.",
     )
     (folder / "listing.json").unlink()
+    for noted in folder.glob(f"*{STATE}"):
+        noted.unlink()
     shards.finish(target)
 
 
@@ -108,16 +112,26 @@ def _write_split(
     )
     paths = [Path(path) for path in template.sharded_filepaths(len(parts))]
     for path, part in zip(paths, parts, strict=True):
-        if shards.is_whole(path, len(part)):
+        state, noted = _state(source, part), path.with_name(f"{path.name}{STATE}")
+        if shards.is_whole(path, len(part)) and noted.exists() and noted.read_text() == state:
             bar.update(len(part))
         else:
             shards.write(path, _records(source, part, features, bar), len(part))
+            noted.write_text(state)
     return tfds.core.SplitInfo(
         name=split,
         shard_lengths=list(map(len, parts)),
         num_bytes=sum(path.stat().st_size for path in paths),
         filename_template=template,
     )
+
+
+def _state(source: FolderSource, indices: np.ndarray) -> str:
+    """A digest of sizes and times of change of files: another one where an image was replaced."""
+    files = sorted({source.file(int(index)) for index in indices})
+    with ThreadPoolExecutor(16) as pool:
+        stats = [(stat.st_size, stat.st_mtime_ns) for stat in pool.map(os.stat, files)]
+    return hashlib.sha256(repr(stats).encode()).hexdigest()
 
 
 def _records(
@@ -131,7 +145,7 @@ def _records(
                 example = {
                     "image": io.BytesIO(data),
                     "label": int(labels[index]),
-                    "file_name": source.path(index).name,
+                    "file_name": os.fsencode(source.path(index).name),
                 }
                 bar.update()
                 yield features.serialize_example(features.encode_example(example))

@@ -1,6 +1,7 @@
 """The files of TFDS data sets: where they are, and whether they are all there."""
 
 import os
+import re
 from typing import Any
 
 from etils import epath
@@ -16,24 +17,33 @@ def data_dir() -> epath.Path:
 
 
 def find(name: str, folder: epath.Path) -> Any | None:
-    """The tfds.core.DatasetBuilder of a data set's files, ArrayRecord before any other format.
+    """The tfds.core.DatasetBuilder of a data set's files: its newest version, wherever that is.
 
-    It is looked for in `folder` and in array_record/ in it, and needs no code of the data set's.
-    None where there are no files of it.
+    It is looked for in `folder` and in array_record/ in it, and needs no code of the data set's. Of
+    a version that is there in two formats the one in ArrayRecord is taken. None where there are no
+    files of it.
+
+    Raises:
+        ValueError: that is no name of a data set.
     """
+    return max(_found(name, folder), key=lambda b: (b.version, is_array_record(b)), default=None)
+
+
+def _found(name: str, folder: epath.Path) -> list[Any]:
     import tensorflow_datasets as tfds
 
-    found = None
+    found = []
     for place in (folder, folder / CONVERTED):
         try:
             builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=place)
         except tfds.core.DatasetNotFoundError:
             continue
-        if not builder.info.splits:
-            continue
-        if is_array_record(builder):
-            return builder
-        found = found or builder
+        except ValueError as error:
+            raise ValueError(
+                f"tfds:{name}: write NAME, NAME/CONFIG, NAME:VERSION or NAME/CONFIG:VERSION"
+            ) from error
+        if builder.info.splits:
+            found.append(builder)
     return found
 
 
@@ -51,17 +61,23 @@ def find_array_record(name: str) -> Any:
         return builder
     mend = f"Once:\n  python -m mlp_mixer prepare {name}\nor set TFDS_DATA_DIR to the folder of it."
     if builder is not None:
+        older = [str(b.version) for b in _found(name, data_dir()) if is_array_record(b)]
         raise ValueError(
             f"tfds:{name} is prepared as {builder.info.file_format.value} in {builder.data_dir}, "
             f"which has no random access here. {mend}"
+            + "".join(f" (Older, but there: tfds:{name}:{version}.)" for version in older)
         )
+    base = re.split("[/:]", name)[0]
+    other = find(base, data_dir()) if base != name else None
+    there = f" There is {other.data_dir}." if other else ""
     try:
-        tfds.builder_cls(name)
+        tfds.builder_cls(base)
     except tfds.core.DatasetNotFoundError as error:
         raise ValueError(
-            f"tfds:{name}: TFDS has no data set of this name, and there is none in {data_dir()}"
+            f"tfds:{name}: TFDS has no data set {base}, and {data_dir()} has no files of {name}."
+            f"{there}"
         ) from error
-    raise ValueError(f"tfds:{name} is not prepared: no files in {data_dir()}. {mend}")
+    raise ValueError(f"tfds:{name} is not prepared: no files in {data_dir()}.{there} {mend}")
 
 
 def open_records(name: str, builder: Any, split: str) -> tuple[Any, list[tuple[str, int]]]:

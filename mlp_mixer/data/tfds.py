@@ -80,11 +80,12 @@ class TfdsSource:
             raise OSError(message) from error
         try:
             example = self._parse(record)
-            image, label = example[self._image_key], self._label(example)
+            image = example[self._image_key]
         except Exception as error:  # of protobuf, TFDS and NumPy, each with kinds of its own
             raise images.BrokenImage(f"{where} is damaged: {error}") from error
+        label = self._label(example, index)
         if isinstance(image, bytes):
-            if file_name := example.get("file_name"):
+            if isinstance(file_name := example.get("file_name"), bytes) and file_name:
                 where += f" ({file_name.decode(errors='replace')})"
             image = images.decode(image, self._channels, where)
         else:
@@ -95,20 +96,26 @@ class TfdsSource:
         firsts = np.cumsum([count for _, count in self._files])
         return self._files[int(np.searchsorted(firsts, index, side="right"))][0]
 
-    def _label(self, example: dict[str, Any]) -> int | np.ndarray:
+    def _label(self, example: dict[str, Any], index: int) -> int | np.ndarray:
         label = example[self._label_key]
         if self._task.label:
             return self._task.label(label)
+        classes = np.atleast_1d(np.asarray(label, np.int64))
+        if not all(0 <= number < len(self.class_names) for number in classes):
+            raise ValueError(  # test sets without labels have -1
+                f"{self.name}, record {index} has the label {label}, which is none of its "
+                f"{len(self.class_names)} classes"
+            )
         if not self._is_multi_hot:
             return int(label)
         multi_hot = np.zeros(len(self.class_names), np.uint8)
-        multi_hot[np.asarray(label, np.int64)] = 1
+        multi_hot[classes] = 1
         return multi_hot
 
     def labels(self) -> np.ndarray:
         if self._labels is None:
             examples = map(self._parse_label, self._read_all())
-            labels = [self._label(example) for example in examples]
+            labels = [self._label(example, i) for i, example in enumerate(examples)]
             self._labels = np.asarray(labels, np.uint8 if self._is_multi_hot else np.int32)
         return self._labels
 

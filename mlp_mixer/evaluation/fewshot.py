@@ -43,8 +43,9 @@ class FewShot:
         """
         labels, num_classes = train.labels(), len(train.class_names)
         self._order = match(train.class_names, test.class_names, train.name, test.name)
-        if labels.ndim > 1 or np.ndim(test[0][1]):
-            raise ValueError(f"{test.name}: images have several labels; few-shot needs just one")
+        for source in (train, test):
+            if source.labels().ndim > 1:
+                raise ValueError(f"{source.name}: images have several labels; few-shot needs one")
         if not shots or min(shots) < 1:
             raise ValueError(f"shots={tuple(shots)}: one or more numbers of images, from 1 on")
         counts = np.bincount(labels, minlength=num_classes)
@@ -108,10 +109,21 @@ class FewShot:
             for drawn in self._drawn[:, :, :shots]:
                 few = row[drawn.ravel()]
                 few = few[few >= 0]
+                self._check_drawn(train_labels[few], shots)
                 solution = fit(train[few], train_labels[few], len(drawn))
                 accuracies.append(accuracy(*solution, test, test_labels))
             result[f"{shots}shot"] = float(np.mean(accuracies))
         return result
+
+    def _check_drawn(self, labels: np.ndarray, shots: int) -> None:
+        """Refuses a class of which no drawn image could be read."""
+        counts = np.bincount(labels, minlength=len(self._train.class_names))
+        if not counts.all():
+            name = self._train.class_names[counts.argmin()]
+            raise ValueError(
+                f"{self._train.name}: all images that few-shot drew for the class {name!r} are "
+                f"broken, at {shots} shots; mend them or take them away"
+            )
 
 
 def _draw(labels: np.ndarray, num_classes: int, count: int, seed: int) -> np.ndarray:

@@ -3,11 +3,13 @@
 import argparse
 import hashlib
 import importlib.util
+import os
 
 import numpy as np
 import pytest
 
 from mlp_mixer.data import pack, prepare, prepared, shards, tfrecord
+from mlp_mixer.data.folders import FolderSource
 from mlp_mixer.data.sources import open_source
 from tests.data.conftest import png
 
@@ -186,6 +188,63 @@ def test_packing_goes_on_after_a_stop_but_not_if_the_folder_has_changed(
     )
 
 
+def test_a_part_is_packed_anew_when_one_of_its_images_was_replaced(images, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(pack, "SHARD", 8)
+    odd = os.fsencode(images / "train" / "n01") + b"/caf\xe9.png"  # its name is kept, too
+    with open(odd, "wb") as file:
+        file.write(png(30))
+    with monkeypatch.context() as stopped, pytest.raises(ZeroDivisionError):
+        stopped.setattr("tensorflow_datasets.folder_dataset.write_metadata", lambda **_: 1 / 0)
+        run(f"folder:{images}", name="mine")
+    order = np.random.RandomState(0).permutation(31)
+    replaced = FolderSource(str(images), "train").path(int(order[0]))
+    replaced.write_bytes(png(250))
+    write, written = shards.write, []
+    monkeypatch.setattr(
+        shards, "write", lambda path, *rest: written.append(path.name) or write(path, *rest)
+    )
+    run(f"folder:{images}", name="mine")
+    assert written == ["mine-train.array_record-00000-of-00004"]
+    source = open_source("tfds:mine", "train")
+    assert [int(source[i][0][0, 0, 0]) for i in range(31)].count(250) == 1
+    assert int(source[0][0][0, 0, 0]) == 250
+    files = sorted(path.name for path in (tmp_path / "data" / "mine" / "1.0.0").iterdir())
+    assert [name for name in files if "array_record" not in name] == [
+        "classes.tsv", "dataset_info.json", "features.json", "label.labels.txt",
+    ]  # fmt: skip
+
+
+def test_a_newer_version_is_not_hidden_by_an_older_one_that_is_converted(write_data_set, tmp_path):
+    def write(version, value):
+        made = write_data_set("cifar10", {"train": [{"image": png(value), "label": 1, "id": "x"}]},
+                              "tfrecord", shards=1)  # fmt: skip
+        info = made / "dataset_info.json"
+        info.write_text(info.read_text().replace(made.name, version))
+        made.rename(made.parent / version)
+
+    write("3.0.1", 10)
+    run("cifar10")
+    assert open_source("tfds:cifar10", "train")[0][0].max() == 10
+    write("3.1.0", 20)
+    with pytest.raises(
+        ValueError, match=r"(?s)tfrecord in .*3\.1\.0.*Older.*: tfds:cifar10:3\.0\.1"
+    ):
+        open_source("tfds:cifar10", "train")
+    assert open_source("tfds:cifar10:3.0.1", "train")[0][0].max() == 10
+    run("cifar10")
+    assert open_source("tfds:cifar10", "train")[0][0].max() == 20
+
+
+@pytest.mark.parametrize("name", ["eurosat/rgb", "cifar10:9.9.9", "imagenet2012:5.*.*"])
+def test_a_config_or_version_that_is_not_prepared_is_told_how_to_be(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    with pytest.raises(ValueError) as error:
+        open_source(f"tfds:{name}", "train")
+    assert f"tfds:{name} is not prepared" in str(error.value)
+    assert f"python -m mlp_mixer prepare {name}\n" in str(error.value)
+
+
 def test_what_is_lacking_is_said_before_anything_is_downloaded(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     with pytest.raises(ValueError, match=r"downloads/manual.*img_train\.tar, ILSVRC2012_img_val"):
@@ -196,6 +255,14 @@ def test_what_is_lacking_is_said_before_anything_is_downloaded(tmp_path, monkeyp
         run("imagenet2012", manual_dir=str(tmp_path / "manual"))  # TFDS would go without it
     with pytest.raises(ValueError, match="TFDS has no data set no_such_data"):
         run("no_such_data")
+    for name, words in (
+        ("cifar10:9.9.9", "at version 9.9.9, only"),
+        ("cifar10/no", "no not found"),
+    ):
+        with pytest.raises(ValueError, match=f"TFDS has no {name}.*{words}"):
+            run(name)
+    with pytest.raises(ValueError, match="write NAME, NAME/CONFIG"):
+        run("no name")
     with pytest.raises(ValueError, match="needs --name"):
         run(f"folder:{tmp_path}")
     with pytest.raises(ValueError, match="on a disk, not in gs://"):

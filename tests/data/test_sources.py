@@ -292,6 +292,23 @@ def test_a_feature_can_be_chosen_and_must_be_where_there_are_several(write_data_
         open_source("tfds:smallnorb#size", "test")
 
 
+def test_a_label_that_is_no_class_is_refused(write_data_set):
+    import tensorflow_datasets as tfds
+
+    features = tfds.features.FeaturesDict({
+        "image": tfds.features.Image(shape=(None, None, 3)),
+        "label": tfds.features.ClassLabel(num_classes=2),
+        "file_name": tfds.features.Sequence(tfds.features.Text()),
+    })  # fmt: skip
+    examples = [{"image": png(1), "label": label, "file_name": ["a"]} for label in (1, -1)]
+    write_data_set("mine", {"test": examples}, shards=1, features=features)
+    source = open_source("tfds:mine", "test")
+    assert source[0][1] == 1
+    for read in (lambda: source[1], source.labels):
+        with pytest.raises(ValueError, match="record 1 has the label -1, which is none of its 2"):
+            read()
+
+
 def test_vtab_tasks_make_their_label_of_what_is_in_the_picture(write_data_set):
     thing = {
         "3d_coords": (0.0, 0.0, 0.0), "color": 0, "material": 0, "rotation": 0.0, "shape": 0,
@@ -383,7 +400,7 @@ def test_a_data_set_that_is_not_all_there_is_refused_when_it_is_opened(write_dat
 def test_a_tfds_data_set_that_is_not_prepared_fails_at_once_with_what_to_do(
     tmp_path, monkeypatch, write_data_set
 ):
-    with pytest.raises(ValueError, match="no data set of this name"):
+    with pytest.raises(ValueError, match="TFDS has no data set no_such_data_set"):
         open_source("tfds:no_such_data_set", "train")
     start = time.perf_counter()
     with pytest.raises(ValueError, match=r"cifar100 is not prepared: (?s:.*) prepare cifar100"):

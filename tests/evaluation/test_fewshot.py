@@ -160,6 +160,28 @@ def test_test_classes_in_another_order_are_those_of_the_training_images(digits_f
         result(turned)
 
 
+def test_a_broken_test_image_is_left_out_and_a_class_of_broken_ones_is_named(digits_features):
+    module, params = digits_features
+    train, test = open_source("digits", "train", 1), open_source("digits", "test[:50]", 1)
+
+    def run(broken_train, broken_test):
+        features = Features(
+            module, parallel.make_mesh(), batch_size=16, crop="resize", crop_fraction=1.0,
+            skip_broken=True,
+        )  # fmt: skip
+        sources = Counting(train, broken_train), Counting(test, broken_test)
+        return fewshot.FewShot(features, *sources, (1,)).run(params)["1shot"]
+
+    def right(broken):  # of 50 images in three draws
+        return round(run(set(), broken) * 3 * (50 - len(broken)))
+
+    # The images that are left are classified as they were: the first one more or less.
+    assert 0 <= right(set()) - right({0}) <= 3
+    threes = set(np.flatnonzero(train.labels() == 3).tolist())
+    with pytest.raises(ValueError, match="drew for the class '3' are broken, at 1 shots"):
+        run(threes, set())
+
+
 def test_more_shots_than_images_are_refused_naming_the_class(digits_features):
     module, _ = digits_features
     with pytest.raises(ValueError, match=r"evals\.few.*has \d+ images to train on, 500 shots"):
