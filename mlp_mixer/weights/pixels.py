@@ -10,10 +10,11 @@ RANGE = (-1.0, 1.0)  # of the pixels that every model here sees
 Bound = float | Sequence[float]  # one for all channels, or one for each
 
 
-def of_mean_and_std(mean: Sequence[float], std: Sequence[float]) -> list[list[float]]:
+def of_mean_and_std(mean: Sequence[float], std: Sequence[float]) -> list[Bound]:
     """The range in which pixels from [0, 1] lie after the mean is taken off and std divides."""
     mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
-    return [(-mean / std).tolist(), ((1 - mean) / std).tolist()]
+    bounds = ((pixel - mean) / std for pixel in (0.0, 1.0))
+    return [x.tolist()[0] if np.all(x == x.flat[0]) else x.tolist() for x in bounds]
 
 
 def fold(stem: dict[str, Any], low: Bound, high: Bound) -> dict[str, Any]:

@@ -110,8 +110,10 @@ def _from_elsewhere(name: str, path: Path, reader: npz.Reader | safetensors.Read
     """What is known of a file that no run of this project lies around."""
     if not reader.settings:
         return hub.settings(name, path) if reader.format == "safetensors" else {}
-    # Before files said what pixels they are for, those that were made of timm's kept timm's.
+    # Files of version e108a84 say neither classes nor pixels, but what they were made of.
     origin = str((reader.settings.get("history") or [{}])[0].get("source", ""))
+    if origin in released.RELEASED:
+        return {"class_names": released.classes(origin)}
     return {"pixel_range": [0.0, 1.0]} if hub.tag_of(origin).startswith("miil_") else {}
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import mlp_mixer
-from mlp_mixer.data.known_classes import imagenet21k
+from mlp_mixer.data.known_classes import imagenet, imagenet21k
 from mlp_mixer.evaluation.classifier import load_classifier
-from mlp_mixer.weights import convert, inspect, layouts, load, npz, safetensors
+from mlp_mixer.weights import convert, inspect, layouts, load, npz, safetensors, sources
 
 NAMES = ("grün", "a b", "c,d")
 SAID = dict(class_names=NAMES, crop="resize", crop_fraction=0.75, loss="sigmoid")
@@ -224,8 +224,9 @@ def test_pixels_are_put_right_before_patches_and_image_are_resized(flat, tmp_pat
 
 
 def test_timms_config_beside_a_file_says_mean_deviation_crop_and_tag(
-    module, params, flat, tmp_path, logits
+    module, params, flat, tmp_path, logits, caplog
 ):
+    caplog.set_level(logging.INFO)
     path, mean, std = plain(tmp_path, flat), [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
     details = dict(tag="goog_in21k", mean=mean, std=std, crop_pct=0.9)
     config = dict(architecture="mixer_b16_224", label_names=["x", "y", "z"], pretrained_cfg=details)
@@ -237,7 +238,9 @@ def test_timms_config_beside_a_file_says_mean_deviation_crop_and_tag(
     assert said == {"class_names": ("x", "y", "z"), "crop_fraction": 0.9}
     details |= dict(mean=[0.5] * 3, std=[0.5] * 3)  # [-1, 1], where nothing is to be done
     (tmp_path / "config.json").write_text(json.dumps(config))
+    caplog.clear()
     np.testing.assert_array_equal(mlp_mixer.load(path)[1]["stem"]["kernel"], flat["stem/kernel"])
+    assert "pixels" not in caplog.text
     details["std"] = "wide"
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"config\.json"):
@@ -252,6 +255,25 @@ def test_miils_weights_that_e108a84_converted_are_known_by_their_history(
     npz.write(tmp_path / "x.npz", flat, {"gelu": "exact", "history": history})
     want = logits(module.clone(gelu="exact"), params, to_unit)
     np.testing.assert_allclose(logits(*mlp_mixer.load(tmp_path / "x.npz")), want, atol=1e-5)
+
+
+def test_only_weights_known_as_imagenets_have_its_names(tmp_path, monkeypatch):
+    module = mlp_mixer.create(
+        num_classes=1000, image_size=4, patch_size=2, num_blocks=1, hidden_dim=2,
+        tokens_mlp_dim=2, channels_mlp_dim=2,
+    )  # fmt: skip
+    flat = {n: np.zeros(s, np.float32) for n, s in layouts.shapes(module).items()}
+    np.savez(tmp_path / "x.npz", **flat)
+    assert "class_names" not in load.read(tmp_path / "x.npz").settings
+    npz.write(tmp_path / "y.npz", flat, {"history": [{"source": "sam/Mixer-B_16"}]})  # of e108a84
+    assert load.read(tmp_path / "y.npz").settings == {"class_names": imagenet().names}
+    monkeypatch.setattr(sources, "_locate", lambda name: (tmp_path / "x.npz", None))
+    assert load.read("sam/Mixer-B_16").settings == {"class_names": imagenet().names}
+    assert load.read("imagenet21k/Mixer-B_16").settings == {}  # whose head is another
+    path = plain(tmp_path, flat)
+    monkeypatch.setattr(sources, "_locate", lambda name: (path, None))
+    for tag, names in (("goog_in21k_ft_in1k", imagenet().names), ("miil_in21k", None)):
+        assert load.read(f"hf:timm/mixer_b16_224.{tag}").settings.get("class_names") == names
 
 
 def test_timms_mislabelled_tags_say_so(flat, tmp_path, monkeypatch, caplog):
