@@ -84,6 +84,20 @@ def test_damage_in_any_comment_is_noticed(many, tmp_path):
             mlp_mixer.load(tmp_path / "x.npz")
 
 
+@pytest.mark.parametrize("name", ["x.npz", "x.safetensors"])
+def test_damage_at_either_end_of_the_metadata_is_noticed(name, file, tmp_path):
+    convert.convert(file, tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    for word, other in ((b'{"mlp_mixer": {', b'{"mlp_miyer": {'), (b'"crc32": ', b'"crc3?": ')):
+        if name == "x.safetensors":  # where it is a text in a JSON table
+            word, other = (text.replace(b'"', b'\\"') for text in (word, other))  # noqa: PLW2901
+        damaged = other.join(content.rsplit(word, 1))
+        assert damaged != content
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(ValueError, match="metadata does not fit its checksum"):
+            mlp_mixer.load(tmp_path / name)
+
+
 def test_more_than_all_comments_hold_is_refused_before_anything_is_written(flat, tmp_path):
     with pytest.raises(ValueError, match="bytes of metadata are more than fit"):
         npz.write(tmp_path / "x.npz", flat, {"class_names": ["x" * 3_000_000]})
