@@ -123,8 +123,10 @@ def read_labels(
             f"their labels in {path}, with lines such as a.jpg {folders[0]}"
         )
     label_of = {folder: label for label, folder in enumerate(folders)}
-    if not any(folder.isdecimal() for folder in folders):
-        label_of |= {str(number): int(label) for number, label in enumerate(alphabetical(folders))}
+    numbers = {}
+    if not any(map(str.isdecimal, folders)):
+        numbers = {str(number): int(label) for number, label in enumerate(alphabetical(folders))}
+        label_of |= numbers
     images = set(map(os.fsdecode, files))
     found: dict[str, tuple[int, int]] = {}  # line and label of each file
     for line, text in _lines(path):
@@ -144,6 +146,8 @@ def read_labels(
         if name in found:
             raise ValueError(f"{path}, line {line}: {name} is in line {found[name][0]} already")
         found[name] = line, label
+        if text.split()[-1] in numbers:
+            say_once(logging.INFO, f"{path}: {_counted(folders)}")
     names = sorted(found, key=os.fsencode)
     labels = [found[name][1] for name in names]
     return np.asarray(list(map(os.fsencode, names)), np.bytes_), np.asarray(labels, np.int32)
@@ -170,12 +174,8 @@ def classes_of(
     numbers = all(map(str.isdecimal, present))
     all_numbers = numbers and sorted(map(int, present)) == list(range(len(folders)))
     if all_numbers and not any(map(str.isdecimal, folders)):
+        say_once(logging.INFO, f"{where}: {_counted(folders)}")
         order = alphabetical(folders)
-        say_once(
-            logging.INFO,
-            f"{where}: the folders 0 to {len(folders) - 1} are taken to count the classes in "
-            f"alphabetical order, from {folders[order[0]]} to {folders[order[-1]]}",
-        )
         return {folder: int(order[int(folder)]) for folder in present}
     hint = ""
     if numbers:
@@ -188,6 +188,14 @@ def classes_of(
     raise ValueError(
         f"{where} has class folders that {origin} has not: {some(unknown)}; there are "
         f"{some(folders)}{hint}"
+    )
+
+
+def _counted(folders: Sequence[str]) -> str:
+    names = sorted(folders)
+    return (
+        f"the numbers 0 to {len(names) - 1} are taken to count the classes in alphabetical order, "
+        f"from {names[0]} to {names[-1]}"
     )
 
 

@@ -154,8 +154,10 @@ def test_folders_that_number_all_classes_are_read_and_it_is_said(make, caplog, w
         | {f"v2/{i:0{width}d}/a.png": i for i in range(11)}
     )
     assert sorted(values(root, "v2")) == list(enumerate(sorted(names)))
-    assert "the folders 0 to 10 are taken to count the classes in alphabetical order, from n0 to " \
-        "n9" in caplog.text  # fmt: skip
+    assert caplog.messages == [
+        f"{root}/v2: the numbers 0 to 10 are taken to count the classes in alphabetical order, "
+        "from n0 to n9"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -212,16 +214,21 @@ FLAT = {"train/dog/a.png": 1, "train/great dane/a.png": 1, "train/dane/a.png": 1
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "has_numbers"),
     [
-        b"d.png 1\na.png great dane\nb c.png dane\n",  # dane, dog, great dane
-        b"\xef\xbb\xbfd.png\tdog\r\n b c.png\tdane\r\na.png\tgreat dane \r\n",
-        "b c.png 0\na.png  2\nd.png 1".encode("utf-16"),
+        (b"d.png 1\na.png great dane\nb c.png dane\n", True),  # dane, dog, great dane
+        (b"\xef\xbb\xbfd.png\tdog\r\n b c.png\tdane\r\na.png\tgreat dane \r\n", False),
+        ("b c.png 0\na.png  2\nd.png 1".encode("utf-16"), True),
     ],
 )
-def test_a_label_file_may_have_blanks_in_names_and_come_from_any_editor(make, text):
+def test_a_label_file_may_have_blanks_in_names_and_come_from_any_editor(
+    make, caplog, text, has_numbers
+):
+    caplog.set_level(logging.INFO)
     root = make(FLAT | {"val.txt": text})
     assert values(root, "val") == [(0, "great dane"), (1, "dane"), (2, "dog")]
+    said = f"{root}/val.txt: the numbers 0 to 2 are taken to count the classes in alphabetical"
+    assert sum(message.startswith(said) for message in caplog.messages) == has_numbers
 
 
 @pytest.mark.parametrize(
