@@ -43,7 +43,7 @@ def list_images(folder: Path) -> Listing:
     if not folder.is_dir():
         return _list_tar(Path(f"{folder}.tar"))
     root, names, left_out = os.fsencode(folder), [], Counter()
-    todo: list[tuple[bytes, tuple[bytes, ...]]] = [(b"", ())]  # subfolder, links on the way to it
+    todo: list[tuple[bytes, tuple[bytes, ...]]] = [(b"", ())]  # subfolder, `_follow`'s way to it
     while todo:
         inside, way = todo.pop()
         for entry, kind in _look(os.path.join(root, inside), left_out):
@@ -146,14 +146,12 @@ def _look(folder: bytes, left_out: Counter) -> Iterator[tuple[os.DirEntry, str]]
 
 
 def _follow(entry: os.DirEntry, way: tuple[bytes, ...]) -> tuple[bytes, ...] | None:
-    """Where the links on the way to a folder lead; None if it is one that it lies in itself."""
+    """The folders in which the links on the way to a folder lie; None if it is one of them."""
     if not entry.is_symlink():
         return way
     way = (*way, os.path.realpath(os.path.dirname(entry.path)))
-    target = os.path.realpath(entry.path)
-    if any(os.path.join(place, b"").startswith(os.path.join(target, b"")) for place in way):
-        return None
-    return (*way, target)
+    target = os.path.join(os.path.realpath(entry.path), b"")
+    return None if any(os.path.join(place, b"").startswith(target) for place in way) else way
 
 
 def _suffix(name: bytes) -> str:
