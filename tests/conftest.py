@@ -1,6 +1,6 @@
 """What several tests share."""
 
-import importlib.util
+import importlib
 import json
 import os
 import subprocess
@@ -19,6 +19,8 @@ import pytest  # noqa: E402
 
 from mlp_mixer.training import host_memory  # noqa: E402
 
+from . import published_checkpoint  # noqa: E402
+
 host_memory.keep()
 # Many tests compile the same small programs; this folder lasts as long as the tests.
 _CACHE = tempfile.TemporaryDirectory()
@@ -27,28 +29,20 @@ jax.config.update("jax_compilation_cache_dir", _CACHE.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 ROOT = Path(__file__).parent.parent
-SHARED = ROOT.parent / "shared"
+GOLDEN = Path(__file__).parent / "golden"
+SHARED = ROOT.parent / "shared"  # data too large for a repository: not everywhere
 
 
 @pytest.fixture(scope="session")
 def golden() -> dict:
     """Logits that an independent implementation gave for the files of `published`."""
-    path = SHARED / "golden" / "logits.json"
-    if not path.exists():
-        pytest.skip("../shared/golden/logits.json is not here")
-    return json.loads(path.read_text())
+    return json.loads((GOLDEN / "logits.json").read_text())
 
 
 @pytest.fixture(scope="session")
 def published():
     """The tool that writes published-style checkpoint files."""
-    path = SHARED / "tools" / "published_checkpoint.py"
-    if not path.exists():
-        pytest.skip("../shared/tools/published_checkpoint.py is not here")
-    spec = importlib.util.spec_from_file_location("published_checkpoint", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return published_checkpoint
 
 
 @pytest.fixture

@@ -1,10 +1,8 @@
 """RandAugment against what the reference's TensorFlow code made of two images.
 
-randaugment.npz holds the images and, as OPERATION/MAGNITUDE, the reference's results with positive
-signs and the cut-out square centred at (40, 40).
+golden/randaugment.npz holds the images and, as OPERATION/MAGNITUDE, the reference's results with
+positive signs and the cut-out square centred at (40, 40).
 """
-
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,14 +10,15 @@ import pytest
 from mlp_mixer.data import randaugment
 from mlp_mixer.data.randaugment import OPERATIONS, apply_operation
 
-GOLDEN = Path(__file__).parent / "randaugment.npz"
+from ..conftest import GOLDEN
+
 # Where the arithmetic is not in whole numbers: largest difference in grey levels.
 LEVELS = {"Color": 2, "Sharpness": 2}
 
 
 @pytest.fixture(scope="module")
 def reference():
-    with np.load(GOLDEN, allow_pickle=False) as arrays:
+    with np.load(GOLDEN / "randaugment.npz", allow_pickle=False) as arrays:
         return dict(arrays)
 
 

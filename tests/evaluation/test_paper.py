@@ -1,8 +1,8 @@
 """Table 3 of the paper, and the model's row beside it."""
 
 import argparse
+import csv
 import json
-import re
 
 import jax
 import numpy as np
@@ -13,22 +13,17 @@ import mlp_mixer
 from mlp_mixer.evaluation import evaluate, paper, suite, throughput
 from mlp_mixer.models import mixer
 
-from ..conftest import SHARED
+from ..conftest import GOLDEN
 
 
 def test_table_3_is_the_papers():
     """Against a transcript that was made independently of the module."""
-    path = SHARED / "reference" / "mixer_paper.md"
-    if not path.exists():
-        pytest.skip("../shared/reference/mixer_paper.md is not here")
-    lines = path.read_text().partition("### 2.2 Table 3")[2].partition("\n### ")[0].splitlines()
-    rows, data = [], ""
-    for cells in ([cell.strip() for cell in line.strip("|").split("|")] for line in lines):
-        if cells[0].startswith("*"):
-            data = re.match(r"\*([\w-]+)", cells[0])[1]
-        elif re.match(r"(Mixer|ViT|BiT)-", cells[0]) and len(cells) == 8:
-            numbers = [None if c == "–" else float(c.rstrip("‡")) for c in cells[1:]]
-            rows.append(paper.Row(cells[0].split()[0], data, *numbers))
+    with (GOLDEN / "table_3.csv").open() as file:
+        next(file)  # names of the columns
+        rows = [
+            paper.Row(model, data, *[float(number) if number else None for number in numbers])
+            for model, data, *numbers in csv.reader(file)
+        ]
     assert len(rows) == 26 and tuple(rows) == paper.TABLE_3
 
 
