@@ -11,9 +11,16 @@ from pathlib import Path
 
 # Programs of tests run for milliseconds and are compiled for seconds: less optimised, for half.
 QUICKLY = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICKLY}"
+if QUICKLY not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICKLY}"
+# Many tests compile the same small programs. Pytest makes this folder before its workers start, and
+# they, and the commands that tests run, find it in their environment.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory()  # lasts as long as the tests
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
-import jax  # noqa: E402 - reads the flags
+import jax  # noqa: E402 - reads what is set above
 import ml_collections  # noqa: E402
 import pytest  # noqa: E402
 
@@ -22,11 +29,6 @@ from mlp_mixer.training import host_memory  # noqa: E402
 from . import published_checkpoint  # noqa: E402
 
 host_memory.keep()
-# Many tests compile the same small programs; this folder lasts as long as the tests.
-_CACHE = tempfile.TemporaryDirectory()
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name  # of commands that tests run
-jax.config.update("jax_compilation_cache_dir", _CACHE.name)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"

@@ -24,15 +24,6 @@ RUN = [
 STOPPED = 128 + signal.SIGTERM
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """A folder of compiled programs that all processes started here share."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
-        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-        yield
-
-
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
     """The workdir of an uninterrupted run."""
