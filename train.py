@@ -4,6 +4,11 @@ Every field of the config can be changed on the command line: --config.lr=3e-4. 
 again continues a run that was stopped. On a TPU pod the same command is started on every host.
 """
 
+import signal
+
+if __name__ == "__main__":  # seconds of imports follow; Ctrl-C ends them without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from absl import app, flags
 from ml_collections import config_flags
 

@@ -5,6 +5,11 @@ module, params = mlp_mixer.load("imagenet21k/Mixer-B_16")  # or a file; see docs
 logits = module.apply({"params": params}, images)  # float [n, 224, 224, 3] in [-1, 1]
 """
 
+try:
+    import fcntl  # noqa: F401
+except ImportError:
+    raise ImportError("mlp_mixer runs on Linux and macOS; on Windows use WSL") from None
+
 from mlp_mixer.models.mixer import MlpMixer, create
 from mlp_mixer.weights.load import load
 from mlp_mixer.weights.save import save

@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -13,7 +14,8 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from mlp_mixer.training import compile_cache, host_memory
+from mlp_mixer.training import compile_cache, devices, host_memory, visible_log
+from mlp_mixer.training.orbax_errors import SILENT_THREADS
 
 USER_ERRORS = (ValueError, OSError, FloatingPointError)
 TRACEBACK_VARIABLE = "MLP_MIXER_TRACEBACK"
@@ -29,6 +31,7 @@ def guard(main: Callable[..., None], *args) -> None:
     log_to_stderr()
     host_memory.keep()
     compile_cache.enable()
+    devices.leave_out_libtpu()
     try:
         main(*args)
     except BrokenPipeError:  # `| head` has seen enough
@@ -41,8 +44,14 @@ def guard(main: Callable[..., None], *args) -> None:
         if not os.environ.get(TRACEBACK_VARIABLE):
             print(f"({TRACEBACK_VARIABLE}=1 shows where)", file=sys.stderr)
         sys.exit(1)
+    except (RuntimeError, AssertionError):
+        if not (problem := devices.problem()):
+            raise
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on from what was finished")
+        print("stopped; the same command goes on from what was finished", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -94,10 +103,9 @@ def size(text: str) -> tuple[int, int]:
 def log_to_stderr() -> None:
     """Messages of this package from INFO on, those of libraries from ERROR on."""
     absl_logging.set_verbosity(absl_logging.ERROR)
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
-    log = logging.getLogger("mlp_mixer")
-    log.handlers, log.propagate = [handler], False
+    SILENT_THREADS.__enter__()  # to the end: some of them outlive a run
+    log = logging.getLogger(visible_log.NAME)
+    log.handlers, log.propagate = [visible_log.handler()], False
     log.setLevel(logging.INFO)
 
 

@@ -105,7 +105,7 @@ delete() {
 }
 
 finished() {
-  gcloud storage ls "gs://$BUCKET/$RUN/model.npz" > /dev/null 2>&1
+  gcloud storage ls "gs://$BUCKET/$RUN/finished" > /dev/null 2>&1
 }
 
 running() {
@@ -125,7 +125,7 @@ give_up_request() {
   run gcloud compute tpus queued-resources delete "$NAME" --zone="$ZONE" --force --quiet
 }
 
-# model.npz is written at the end of a run; until it is there the same command goes on.
+# A run writes the file "finished" last; until it is there the same command goes on.
 spot() {
   if [[ -n ${DRY_RUN:-} ]]; then
     request
@@ -148,7 +148,7 @@ spot() {
     esac
     sleep "$POLL"
   done
-  echo "finished: gs://$BUCKET/$RUN/model.npz"
+  echo "finished: gs://$BUCKET/$RUN"
   give_up_request
 }
 

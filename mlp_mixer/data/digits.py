@@ -4,6 +4,8 @@ import functools
 
 import numpy as np
 
+from mlp_mixer.data.fingerprint import fingerprint
+
 TASKS = {  # task: its classes
     "digit": tuple("0123456789"),
     "place": tuple(f"{digit} {half}" for half in ("left", "right") for digit in range(10)),
@@ -48,6 +50,9 @@ class DigitsSource:
 
     def labels(self) -> np.ndarray:
         return self._labels
+
+    def digest(self) -> str:
+        return fingerprint(self.class_names, self._labels)
 
 
 def _in_corners(small: np.ndarray, bottom: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from mlp_mixer.data.class_files import (
     read_json,
     read_labels,
 )
+from mlp_mixer.data.fingerprint import fingerprint
 from mlp_mixer.data.listing import (
     IMAGE_SUFFIXES,
     class_folders,
@@ -191,6 +192,12 @@ class FolderSource:
 
     def labels(self) -> np.ndarray:
         return self._labels
+
+    def digest(self) -> str:
+        folders = [folder for folder, _, _ in self.groups]
+        # Of a tar the names alone: packed once more its members may lie elsewhere in it.
+        names = [names["name"] if names.dtype.names else names for _, names, _ in self.groups]
+        return fingerprint(self.class_names, folders, self._labels, *names)
 
 
 def _classes(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from mlp_mixer.data import splits, vtab
 from mlp_mixer.data.digits import DigitsSource
+from mlp_mixer.data.fingerprint import fingerprint
 from mlp_mixer.data.folders import FolderSource
 from mlp_mixer.data.tfds import TfdsSource
 
@@ -37,6 +38,12 @@ class Source(Protocol):
 
     def labels(self) -> np.ndarray:
         """Every example's label, int32 [len] or uint8 [len, k], without decoding images."""
+
+    def digest(self) -> str:
+        """A hex digest that other classes, labels, files or an other order of them change.
+
+        It is cheap, and the same wherever the data lies: pixels do not count, nor does the folder.
+        """
 
 
 def open_source(spec: str, split: str, channels: int = 3) -> Source:
@@ -94,6 +101,9 @@ class Subset:
     def labels(self) -> np.ndarray:
         return self._source.labels()[self._indices]
 
+    def digest(self) -> str:
+        return fingerprint(self._source.digest(), self._indices)
+
 
 class Joined:
     """The examples of several sources of the same classes, one after the other."""
@@ -114,6 +124,9 @@ class Joined:
 
     def labels(self) -> np.ndarray:
         return np.concatenate([source.labels() for source in self._sources])
+
+    def digest(self) -> str:
+        return fingerprint(*(source.digest() for source in self._sources))
 
 
 def take_per_class(source: Source, count: int, seed: int = 0) -> Source:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from mlp_mixer.data import images, prepared, vtab
 from mlp_mixer.data.class_files import read_classes
+from mlp_mixer.data.fingerprint import fingerprint
 
 CLASS_NAMES = "classes.tsv"  # readable names of a folder's classes, which need not differ
 
@@ -118,6 +119,10 @@ class TfdsSource:
             labels = [self._label(example, i) for i, example in enumerate(examples)]
             self._labels = np.asarray(labels, np.uint8 if self._is_multi_hot else np.int32)
         return self._labels
+
+    def digest(self) -> str:
+        files = [f"{path.rpartition('/')[2]} {examples}" for path, examples in self._files]
+        return fingerprint(self.class_names, self._image_key, self._label_key, files)
 
     def _read_all(self, at_once: int = 16) -> Iterator[bytes]:
         """Every record; a few at once are read in parallel, more would only fill the memory."""

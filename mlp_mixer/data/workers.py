@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import numpy as np
 
@@ -155,16 +156,28 @@ def _process_pool(load: Load, workers: int) -> futures.ProcessPoolExecutor:
         raise ValueError(
             f"the data source cannot be sent to worker processes ({error}); use workers=0"
         ) from error
+    # Not as an argument: Python writes those into a pipe, and where they are more than that holds,
+    # it waits for ever for a process that dies before it has read them.
+    file = os.fdopen(os.memfd_create("load"), "wb")
+    file.write(pickled)
+    file.flush()
     # Spawned, not forked: a fork copies the locks of JAX's threads as they happen to be.
     context = multiprocessing.get_context("spawn")
-    return futures.ProcessPoolExecutor(workers, context, _start_worker, (pickled,))
+    path = f"/proc/{os.getpid()}/fd/{file.fileno()}"
+    pool = futures.ProcessPoolExecutor(workers, context, _start_worker, (path,))
+    pool.load_file = file  # open for as long as there is a pool
+    return pool
 
 
-def _start_worker(pickled_load: bytes) -> None:
+def _start_worker(path: str) -> None:
     global _load  # noqa: PLW0603 - a pool's initializer has no other place to leave it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _load = pickle.loads(pickled_load)  # from our own parent
+    try:
+        pickled = Path(path).read_bytes()
+    except OSError:  # the main process has ended
+        os._exit(1)
+    _load = pickle.loads(pickled)  # from our own parent
 
 
 def _end_with_parent() -> None:

@@ -91,7 +91,10 @@ def run(
         try:
             values = evaluator.run(params)
         except Exception as error:
-            raise ValueError(f"evaluator {name!r} failed at step {step}: {error}") from error
+            raise ValueError(
+                f"evaluator {name!r} failed at step {step}: {error}. The same command tries it "
+                f"again; with --config.evals.{name}.enabled=False it goes on without it"
+            ) from error
         result |= {f"{name}/{scalar}": value for scalar, value in values.items()}
     return result
 

@@ -171,7 +171,7 @@ def _read_transfers(
 
 def _last_test_accuracy(workdir: Path) -> float | None:
     """Per cent; None where the run has not ended."""
-    if not (workdir / run.WEIGHTS_FILE).exists():
+    if not run.is_finished(workdir):
         return None
     lines = [line for line in metrics.read(workdir) if "test/accuracy" in line]
     return 100 * lines[-1]["test/accuracy"] if lines else None

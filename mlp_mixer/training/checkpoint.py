@@ -14,12 +14,14 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
-from mlp_mixer.training import digests
-from mlp_mixer.training.orbax_errors import in_a_line, silence_threads
+from mlp_mixer.training import digests, visible_log
+from mlp_mixer.training.orbax_errors import SILENT_THREADS, in_a_line
 from mlp_mixer.training.step import TrainState
 from mlp_mixer.training.workdir import from_process_0
+
+with visible_log.root_as_it_is():
+    import orbax.checkpoint as ocp
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +62,6 @@ class Checkpoints:
         """
         if keep < 1:
             raise ValueError(f"keep_checkpoints={keep}, but the newest must be kept: 1 or more")
-        silence_threads()
         self._workdir, self._folder = workdir, Path(workdir).absolute() / FOLDER
         self._keep = keep
         self._newest: int | None = None  # the step that was restored or saved last
@@ -74,6 +75,7 @@ class Checkpoints:
                     shutil.rmtree(path)
 
     def __enter__(self) -> "Checkpoints":
+        SILENT_THREADS.__enter__()
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
@@ -83,6 +85,8 @@ class Checkpoints:
             if error is None:
                 raise
             log.error("%s", unsaved)  # without hiding what ended the run
+        finally:
+            SILENT_THREADS.__exit__()
 
     def save(self, step: int, state: TrainState) -> None:
         """Copies the state to the host and writes it in the background.
@@ -148,6 +152,7 @@ class Checkpoints:
             self.wait()
         finally:
             self._background.shutdown()
+            self._orbax.close()
 
     def restore(self, like: TrainState, shardings: TrainState) -> TrainState | None:
         """The newest state that is not damaged; None where nothing was ever saved.

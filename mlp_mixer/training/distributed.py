@@ -2,9 +2,10 @@
 
 import importlib.util
 import os
-from pathlib import Path
 
 import jax
+
+from mlp_mixer.training import devices
 
 
 def initialise(
@@ -53,8 +54,8 @@ def initialise(
 
 def on_cloud_tpu() -> bool:
     """Whether this is a Cloud TPU VM or a GKE container with TPUs, and not a Colab notebook."""
-    if "COLAB_RELEASE_TAG" in os.environ or importlib.util.find_spec("libtpu") is None:
+    if devices.in_colab() or importlib.util.find_spec("libtpu") is None:
         return False
     if os.environ.get("JAX_PLATFORMS", "tpu").split(",")[0] not in ("", "tpu"):
         return False
-    return any(Path("/dev").glob("accel[0-9]*")) or any(Path("/dev/vfio").glob("[0-9]*"))
+    return devices.has_tpu()

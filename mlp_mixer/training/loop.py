@@ -16,7 +16,7 @@ from mlp_mixer.data import pipeline
 from mlp_mixer.data.sources import Source
 from mlp_mixer.evaluation import evaluators
 from mlp_mixer.models.mixer import MlpMixer
-from mlp_mixer.training import metrics, setup
+from mlp_mixer.training import metrics, same_data, setup, visible_log
 from mlp_mixer.training import workdir as run
 from mlp_mixer.training.checkpoint import Checkpoints, latest_step
 from mlp_mixer.training.preemption import Interrupted, Preemption
@@ -34,40 +34,30 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
         The scalars of the last evaluation, such as "test/accuracy".
 
     Raises:
-        ValueError: the config is not possible, or is not the one the workdir was made with.
+        ValueError: the config is not possible, the workdir was made with another one or on other
+            data, another run is in it, or an evaluation failed.
         FloatingPointError: loss or gradient became infinite or not a number.
         OSError: a checkpoint could not be written.
         SystemExit: the process was asked to end, and the state is saved; see `preemption`.
     """
     workdir = Path(workdir)
-    run.check(workdir, config)
-    source = setup.open_data(config)
-    recipe = setup.make_recipe(config, len(source.class_names), len(source))
-    evaluations = evaluators.make(config, recipe.module, recipe.layout.mesh, source.class_names)
-    start = latest_step(workdir) or 0
-    first = FirstState(config, recipe, source.class_names, start)
-    # Only now, with everything checked, is anything written.
-    with run.lock(workdir), Preemption() as preemption:
-        run.claim(workdir, config, source.class_names)
-        with Checkpoints(workdir, keep=config.keep_checkpoints) as checkpoints:
-            training = _Training(config, recipe, evaluations, workdir, checkpoints, preemption)
-            state, result = training.run(source, first)
-        params = recipe.layout.to_everywhere(state.params)
-        if not result:
-            log.info("the run in %s was finished already", workdir)
-            result = evaluators.run(evaluations, params, recipe.total_steps)
-        # The published format is for Mixers, and cannot say that one sees permuted pixels.
-        if jax.process_index() == 0 and isinstance(recipe.module, MlpMixer):
-            save(
-                workdir / run.WEIGHTS_FILE,
-                recipe.module,
-                params,
-                class_names=source.class_names,
-                crop=config.eval_crop,
-                crop_fraction=config.eval_crop_fraction,
-                loss=config.loss,
-            )
-    return result
+    with visible_log.SHOWN, run.lock(workdir):
+        run.check(workdir, config)
+        source = setup.open_data(config)
+        recipe = setup.make_recipe(config, len(source.class_names), len(source))
+        evaluations = evaluators.make(config, recipe.module, recipe.layout.mesh, source.class_names)
+        start = run.from_process_0(lambda: latest_step(workdir) or 0)
+        same_data.check(workdir, config, source, start)
+        first = FirstState(config, recipe, source.class_names, start)
+        if run.from_process_0(lambda: run.is_finished(workdir)):
+            log.info("the run in %s was finished already; it is evaluated again", workdir)
+        # Only now, with everything checked, is anything written.
+        with Preemption() as preemption:
+            run.claim(workdir, config, source.class_names)
+            same_data.record(workdir, source, start)
+            with Checkpoints(workdir, keep=config.keep_checkpoints) as checkpoints:
+                training = _Training(config, recipe, evaluations, workdir, checkpoints, preemption)
+                return training.run(source, first)
 
 
 class FirstState:
@@ -134,56 +124,69 @@ class _Training:
         self._preemption = preemption
         self._meter = metrics.Meter(config.batch_size, recipe.total_steps, config.log_every_steps)
 
-    def run(self, source: Source, first: FirstState) -> tuple[TrainState, dict[str, float]]:
-        """The state after the last step, and the scalars of the last evaluation."""
-        state, train_step, batches = self._begin(source, first)
-        layout, total, start = self._recipe.layout, self._recipe.total_steps, int(state.step)
+    def run(self, source: Source, first: FirstState) -> dict[str, float]:
+        """Takes the steps that are left; the scalars of the last evaluation."""
+        total = self._recipe.total_steps
+        # Maybe at an earlier step than the newest checkpoint's, see `restore`.
+        state = first.restore(self._checkpoints) if first.is_saved else None
+        start = int(state.step) if first.is_saved else 0
         self._writer = metrics.Writer(self._workdir, start)
-        profile = metrics.Profile(self._workdir, start, self._config.profile_steps)
-        result: dict[str, float] = {}
         try:
-            # A run that was asked to end leaves the evaluation that is under way, and saves.
-            if start and self._evaluation_is_due(start) and not self._was_evaluated(start):
-                result = self._evaluate(start, state)
-            with metrics.progress(start, total) as bar, profile:
-                for step in range(start + 1, total + 1):
-                    batch = layout.to_devices(self._next(batches, step, state))
-                    state, values = train_step(state, batch)
-                    self._report(step - 1, self._meter.add(step, values))
-                    profile.after(step)
-                    bar.update()
-                    evaluate = self._evaluation_is_due(step)
-                    save = step % self._recipe.checkpoint_every == 0 or step == total
-                    if evaluate or save:
-                        self._meter.flush()  # raises where the state is not finite: not saved then
-                        paused = time.perf_counter()
-                        if evaluate:
-                            result = self._evaluate(step, state)
-                        # After the evaluation: its metrics are written when the checkpoint exists.
-                        if save:
-                            self._checkpoints.save(step, layout.to_global(state))
-                        self._meter.pause(time.perf_counter() - paused)
-                    self._checkpoints.check()
-                    if step < total and self._preemption.reached(step):
-                        self._stop(step, state)
-            self._report(total, self._meter.finish(total))
+            _log_start(self._recipe, source, first.like, start)
+            if start < total:
+                state = self._train(source, first, state, start)
+            self._save_weights(source, state)
+            result = self._evaluate(total, state)
         finally:
             self._writer.close()
-        return state, result
+        self._checkpoints.wait()
+        run.mark_finished(self._workdir, total)
+        return result
+
+    def _train(
+        self, source: Source, first: FirstState, state: TrainState | None, start: int
+    ) -> TrainState:
+        """The state after the last step, which is saved, or on its way, but not evaluated."""
+        layout, total = self._recipe.layout, self._recipe.total_steps
+        # A run that was asked to end has left the evaluation that was under way.
+        if start and self._evaluation_is_due(start) and not self._was_evaluated(start):
+            self._evaluate(start, state)
+        batches = self._batches(source, start)
+        if state is None:
+            state, train_step, batches = self._begin(first, batches)
+        else:
+            train_step = layout.jit_step(self._recipe.step, state)
+        profile = metrics.Profile(self._workdir, start, self._config.profile_steps)
+        with metrics.progress(start, total) as bar, profile:
+            for step in range(start + 1, total + 1):
+                batch = layout.to_devices(self._next(batches, step, state))
+                state, values = train_step(state, batch)
+                self._report(step - 1, self._meter.add(step, values))
+                profile.after(step)
+                bar.update()
+                evaluate = self._evaluation_is_due(step) and step < total
+                save = step % self._recipe.checkpoint_every == 0 or step == total
+                if evaluate or save:
+                    # Raises where the state is not finite: not saved then. And the report of a step
+                    # is written before its checkpoint exists, so that a kill loses neither.
+                    self._report(step, self._meter.flush(step))
+                    paused = time.perf_counter()
+                    if save:
+                        self._checkpoints.save(step, layout.to_global(state))
+                    if evaluate:  # when the step is safe: an evaluation may fail
+                        self._evaluate(step, state)
+                    self._meter.pause(time.perf_counter() - paused)
+                self._checkpoints.check()
+                if step < total and self._preemption.reached(step):
+                    self._stop(step, state)
+        return state
 
     def _begin(
-        self, source: Source, first: FirstState
+        self, first: FirstState, batches: Iterator[dict[str, np.ndarray]]
     ) -> tuple[TrainState, Callable, Iterator[dict[str, np.ndarray]]]:
-        """The first state, the step, and the batches from there on."""
+        """A run's first state, the step, and the batches, of which one was needed to compile it."""
         layout, step = self._recipe.layout, self._recipe.step
-        if first.is_saved:  # maybe at an earlier step than the newest checkpoint's, see `restore`
-            state = first.restore(self._checkpoints)
-            _log_start(self._recipe, source, first.like, int(state.step))
-            batches = self._batches(source, int(state.step))
-            return state, layout.jit_step(step, state), batches
-        _log_start(self._recipe, source, first.like, 0)
-        batches = self._batches(source, 0)
-        batch = self._next(batches, 1, first)
+        batch = self._next(batches, 1, None)
         with ThreadPoolExecutor(1) as pool:
             state = pool.submit(first.make)  # for a large model it takes as long as to compile
             lowered = layout.lower_step(step, first.like, layout.to_devices(batch))
@@ -205,14 +208,14 @@ class _Training:
         )
 
     def _next(
-        self, batches: Iterator, step: int, state: TrainState | FirstState
+        self, batches: Iterator, step: int, state: TrainState | None
     ) -> dict[str, np.ndarray]:
         try:
             return next(batches)
         except ChildProcessError:
             # A SIGTERM to a whole group of processes ends those that load images first.
             if jax.process_count() == 1 and self._preemption.reached(step - 1):
-                self._stop(step - 1, state.make() if isinstance(state, FirstState) else state)
+                self._stop(step - 1, state)
             raise
 
     def _evaluation_is_due(self, step: int) -> bool:
@@ -229,6 +232,10 @@ class _Training:
                 result = evaluators.run(self._evaluations, params, step, is_last=step == total)
         except Interrupted:
             self._stop(step, state)
+        except ValueError:
+            if jax.process_count() == 1:  # others may be in the evaluation still
+                self._checkpoints.save(step, self._recipe.layout.to_global(state))
+            raise
         if result:  # all evaluators may wait for the end
             log.info("step %d/%d  %s", step, total, evaluators.log_line(result))
             self._writer.scalars(step, result)
@@ -240,8 +247,24 @@ class _Training:
             log.info("%s", metrics.log_line(step, self._recipe.total_steps, values))
             self._writer.scalars(step, {f"train/{name}": x for name, x in values.items()})
 
-    def _stop(self, step: int, state: TrainState) -> NoReturn:
-        self._report(step, self._meter.finish(step))
-        self._checkpoints.save(step, self._recipe.layout.to_global(state))
-        self._checkpoints.wait()
+    def _save_weights(self, source: Source, state: TrainState) -> None:
+        """In the published format, which is for Mixers, and cannot say that pixels are permuted."""
+        params = self._recipe.layout.to_everywhere(state.params)
+        if jax.process_index() == 0 and isinstance(self._recipe.module, MlpMixer):
+            save(
+                self._workdir / run.WEIGHTS_FILE,
+                self._recipe.module,
+                params,
+                class_names=source.class_names,
+                crop=self._config.eval_crop,
+                crop_fraction=self._config.eval_crop_fraction,
+                loss=self._config.loss,
+            )
+
+    def _stop(self, step: int, state: TrainState | None) -> NoReturn:
+        """Ends the process; without a state, before the first step, there is nothing to save."""
+        if state is not None:
+            self._report(step, self._meter.finish(step))
+            self._checkpoints.save(step, self._recipe.layout.to_global(state))
+            self._checkpoints.wait()
         self._preemption.exit(step)

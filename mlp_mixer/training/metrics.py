@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2, summary_pb2
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -24,12 +25,17 @@ FILE = "metrics.jsonl"
 class Writer:
     """Writes scalars of a step to metrics.jsonl and TensorBoard events; process 0 only.
 
-    metrics.jsonl has one JSON object a line, with the step and any of the scalars.
+    metrics.jsonl has one JSON object a line, with the step and any of the scalars. Both are on
+    their way to the disk when `scalars` returns: being killed after that loses none.
     """
 
     def __init__(self, workdir: Path, start: int):
-        """Lines of steps after `start`, left by a run that was killed, are cut away."""
-        self._file = None
+        """Lines of steps after `start`, left by a run that was killed, are cut away.
+
+        Of the step `start` itself each scalar stays what it is, whatever `scalars` is given.
+        """
+        self._file, self._start = None, start
+        self._there: dict[str, float] = {}
         if jax.process_index():
             return
         path = workdir / FILE
@@ -40,7 +46,17 @@ class Writer:
         temporary.write_text(whole)
         os.replace(temporary, path)
         self._file = path.open("a")
-        self._events = SummaryWriter(str(workdir), purge_step=start + 1 if start else None)
+        # Not SummaryWriter, whose thread holds events back for minutes. A suffix, as the names of
+        # two runs within a second would be the same.
+        self._events = EventsWriter(str(workdir / "events"), f".{start}")
+        # TensorBoard drops what earlier files say of these steps.
+        began = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._events.write_event(event_pb2.Event(step=start, session_log=began))
+        for line in kept:
+            if line["step"] == start:
+                self._there |= line
+        self._there.pop("step", None)
+        self._add_events(start, self._there)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Records scalars, each under its name.
@@ -48,15 +64,25 @@ class Writer:
         Raises:
             OSError: they cannot be written; names the file.
         """
-        if self._file is None:
+        if step == self._start:
+            values = {name: x for name, x in values.items() if name not in self._there}
+        if self._file is None or not values:
             return
         try:
             self._file.write(json.dumps({"step": step, **values}) + "\n")
             self._file.flush()
+            self._add_events(step, values)
         except OSError as error:
             raise OSError(f"{self._file.name} cannot be written ({error.strerror})") from error
-        for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+
+    def _add_events(self, step: int, values: dict[str, float]) -> None:
+        found = [summary_pb2.Summary.Value(tag=name, simple_value=x) for name, x in values.items()]
+        self._events.write_event(
+            event_pb2.Event(
+                step=step, wall_time=time.time(), summary=summary_pb2.Summary(value=found)
+            )
+        )
+        self._events.flush()
 
     def close(self) -> None:
         """Writes out what is still held back."""
@@ -67,8 +93,6 @@ class Writer:
                 file.close()
             except OSError as error:  # a full disk, which must not hide what ended the run
                 log.warning("the last metrics are lost (%s)", error.strerror)
-                # Or tensorboardX tries again at exit, and prints what its threads think of it.
-                self._events.file_writer.event_writer._closed = True
 
 
 def read(workdir: str | Path) -> list[dict[str, float]]:
@@ -114,20 +138,27 @@ class Meter:
             FloatingPointError: an earlier step's loss or gradient is not finite.
         """
         self._pending.append((step, metrics))
-        due = (step - 1) % self._log_every == 0 and step > 1
         self._fetch(self._pending[:-1])
         del self._pending[:-1]
-        return self._report(step - 1) if due and self._window else None
+        is_due = (step - 1) % self._log_every == 0
+        return self._report(step - 1) if is_due and self._window else None
 
-    def flush(self) -> None:
-        """Fetches everything that is pending; raises as `add` does."""
-        self._fetch(self._pending)
-        self._pending.clear()
+    def flush(self, step: int) -> dict[str, float] | None:
+        """Fetches everything that is pending, up to `step`; returns and raises what `add` does.
+
+        At the last step a report is due.
+        """
+        is_due = step % self._log_every == 0 or step == self._total_steps
+        return self._flush(step, is_due)
 
     def finish(self, step: int) -> dict[str, float] | None:
-        """A report on what came after the last one, where the run ends at `step`."""
-        self.flush()
-        return self._report(step) if self._window else None
+        """A report on what came after the last one, where the run ends at `step` before its end."""
+        return self._flush(step, is_due=True)
+
+    def _flush(self, step: int, is_due: bool) -> dict[str, float] | None:
+        self._fetch(self._pending)
+        self._pending.clear()
+        return self._report(step) if is_due and self._window else None
 
     def pause(self, seconds: float) -> None:
         """Takes time that was not training (evaluation, saving) out of the speed."""
@@ -195,15 +226,20 @@ class Profile:
 @contextlib.contextmanager
 def progress(start: int, total: int) -> Iterator[tqdm]:
     """A progress bar where a person watches; log lines then appear above it."""
-    watched = sys.stderr.isatty() and jax.process_index() == 0
+    is_notebook = "ipykernel" in sys.modules  # its stderr is no terminal, but shows the bar
+    watched = (sys.stderr.isatty() or is_notebook) and jax.process_index() == 0
+    loggers = [logging.getLogger(name) for name in ("mlp_mixer", None)]
+    to_console = [
+        logger
+        for logger in loggers
+        if any(getattr(h, "stream", None) in (sys.stdout, sys.stderr) for h in logger.handlers)
+    ]
     with (
         tqdm(
             total=total, initial=start, unit="step", dynamic_ncols=True, leave=False,
             disable=not watched,
         ) as bar,
-        logging_redirect_tqdm([logging.getLogger("mlp_mixer")])
-        if watched
-        else contextlib.nullcontext(),
+        logging_redirect_tqdm(to_console) if watched else contextlib.nullcontext(),
     ):  # fmt: skip
         yield bar
 

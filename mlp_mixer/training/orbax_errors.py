@@ -1,9 +1,12 @@
 """Errors of Orbax and tensorstore, told once and in a line."""
 
-import functools
+import contextlib
 import logging
 import re
 import sys
+from collections.abc import Iterator
+
+from mlp_mixer.training.shared_context import SharedContext
 
 
 def in_a_line(error: Exception) -> str:
@@ -13,9 +16,12 @@ def in_a_line(error: Exception) -> str:
     return quoted[1].strip() if quoted else lines[0][:300]
 
 
-@functools.cache
-def silence_threads() -> None:
-    """Keeps threads of Orbax from printing the error of a save, which `wait` raises, by pages."""
+def _is_ours(record: logging.LogRecord) -> bool:
+    return "orbax" not in record.pathname + record.getMessage()
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
     before = sys.unraisablehook
 
     def hook(unraisable) -> None:
@@ -23,6 +29,18 @@ def silence_threads() -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             before(unraisable)
 
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     sys.unraisablehook = hook
-    for name in ("absl", "asyncio"):
-        logging.getLogger(name).addFilter(lambda x: "orbax" not in x.pathname + x.getMessage())
+    for logger in loggers:
+        logger.addFilter(_is_ours)
+    try:
+        yield
+    finally:
+        if sys.unraisablehook is hook:
+            sys.unraisablehook = before
+        for logger in loggers:
+            logger.removeFilter(_is_ours)
+
+
+# Within it, threads of Orbax do not print by pages the error of a save that `wait` raises.
+SILENT_THREADS = SharedContext(_silent)

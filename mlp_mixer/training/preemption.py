@@ -82,8 +82,9 @@ class Preemption:
         So it can be told from a finished run, whose status is 0, by whatever may start it again.
         """
         number = signal.Signals(self._noted or signal.SIGTERM)
-        log.warning(
-            "stopped by %s; step %d is saved, and the same command continues from it",
-            number.name, step,
-        )  # fmt: skip
+        if step:
+            done = f"; step {step} is saved, and the same command continues from it"
+        else:
+            done = " before the first step; the same command starts again"
+        log.warning("stopped by %s%s", number.name, done)
         raise SystemExit(128 + number)

@@ -113,7 +113,7 @@ def _train(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, float]
     """The scalars of a run's last evaluation; one that is finished is not trained again."""
     from mlp_mixer.training import loop, metrics  # seconds to import
 
-    if not run.from_process_0((workdir / run.WEIGHTS_FILE).exists):
+    if not run.from_process_0(lambda: run.is_finished(workdir)):
         return loop.train(config, workdir)
     run.check(workdir, config)
     for line in reversed(metrics.read(workdir)):

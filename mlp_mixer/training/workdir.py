@@ -3,6 +3,8 @@
 WORKDIR/config.json   the full config, from the start
 WORKDIR/classes.txt   the class names, one a line, from the start
 WORKDIR/model.npz     the weights in the published layout, from the end
+WORKDIR/data.json     what the data was (see same_data.py), from the start
+WORKDIR/finished      says that all steps are done and evaluated
 WORKDIR/lock          which process runs in it; locked for as long as that lives
 """
 
@@ -14,10 +16,13 @@ import json
 import logging
 import os
 import re
+import secrets
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 import ml_collections
@@ -38,56 +43,121 @@ MAY_DIFFER = (
 )
 
 CONFIG_FILE, CLASSES_FILE, WEIGHTS_FILE = "config.json", "classes.txt", "model.npz"
-LOCK_FILE = "lock"
+DATA_FILE, FINISHED_FILE, LOCK_FILE = "data.json", "finished", "lock"
+SHARED_SECONDS = 10  # in which a file of process 0 appears to all others
+
+
+# The workdirs in which runs of this process are under way, and since when. The system's locks keep
+# only other processes out, and are gone when any handle of the file is closed.
+_held: dict[Path, str] = {}
+_holding = threading.Lock()
 
 
 @contextlib.contextmanager
 def lock(workdir: Path) -> Iterator[None]:
-    """Keeps other runs out of the workdir; makes the folder where there is none.
+    """Keeps other runs out of the workdir, which is made where there is none.
 
     Process 0 holds the lock. The system takes it away with the process, however that ends, and does
-    not hand it on to the process's children.
+    not hand it on to the process's children. A workdir that was made, and into which nothing was
+    written then, is removed again.
 
     Raises:
-        ValueError: another process holds it; names that.
+        ValueError: another run holds it (names its process), the workdir is no folder but an
+            address, or it is another folder in each process.
     """
+    if re.match(r"[a-z0-9]+:/", str(workdir)):
+        raise ValueError(
+            f"workdir {workdir} is an address; locks and renaming need a folder. Mount the bucket "
+            "(gcsfuse), or train in a folder and copy it"
+        )
     holder = ""
 
     def acquire() -> int:
         nonlocal holder
-        holder = _acquire(file)
+        holder = _acquire(workdir, stack)
         return not holder
 
     with contextlib.ExitStack() as stack:
-        if jax.process_index() == 0:
-            workdir.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context((workdir / LOCK_FILE).open("a+"))
         if not from_process_0(acquire):
             raise ValueError(
                 f"a run in {workdir} is under way ({holder or 'see process 0'}), and two would "
                 "overwrite each other's files; stop that one first, or choose another workdir"
             )
+        _check_shared(workdir)
         yield
 
 
-def _acquire(file) -> str:
-    """Locks the file; "" if that worked, else what the holder wrote into it."""
-    try:
-        # Not flock, which a forked child would go on holding after its parent was killed.
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            file.seek(0)
-            return file.read().strip() or "by an unknown process"
-        log.warning(
-            "%s cannot be locked (%s): nothing keeps a second run out of this workdir",
-            file.name, error.strerror,
-        )  # fmt: skip
-    file.truncate(0)
-    now = datetime.datetime.now().isoformat(" ", "seconds")
-    file.write(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")
-    file.flush()
+def _acquire(workdir: Path, stack: contextlib.ExitStack) -> str:
+    """Locks the workdir until the stack is closed; "" if that worked, else who holds it."""
+    is_new = not workdir.exists()
+    workdir.mkdir(parents=True, exist_ok=True)
+    folder = workdir.resolve()
+    path = folder / LOCK_FILE
+    with _holding:
+        if folder in _held:
+            return _held[folder]
+        file = path.open("a+")
+        try:
+            # Not flock, which a forked child would go on holding after its parent was killed.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                with file:
+                    file.seek(0)
+                    return file.read().strip() or "by an unknown process"
+            log.warning(
+                "%s cannot be locked (%s): nothing keeps a second run out of this workdir",
+                path, error.strerror,
+            )  # fmt: skip
+        if not path.exists() or not os.path.samefile(
+            path, file.fileno()
+        ):  # see _release of another process
+            file.close()
+            return "one that is just ending"
+        now = datetime.datetime.now().isoformat(" ", "seconds")
+        _held[folder] = f"process {os.getpid()} on {socket.gethostname()} since {now}"
+        stack.callback(_release, folder, file, is_new)
+        file.truncate(0)
+        file.write(f"{_held[folder]}\n")
+        file.flush()
     return ""
+
+
+def _release(folder: Path, file: TextIO, is_new: bool) -> None:
+    with _holding, file:
+        del _held[folder]
+        with contextlib.suppress(OSError):  # it may have vanished
+            if is_new and [path.name for path in folder.iterdir()] == [LOCK_FILE]:
+                (folder / LOCK_FILE).unlink()
+                folder.rmdir()
+
+
+def _check_shared(workdir: Path) -> None:
+    """Raises ValueError, in every process, unless the workdir is the same folder in all."""
+    if jax.process_count() == 1:
+        return
+
+    def put() -> int:
+        number = secrets.randbelow(2**31)
+        marker(number).touch()
+        return number
+
+    def marker(number: int) -> Path:
+        return workdir / f"seen_by_all.{number}"  # never looked for before: no disk knows better
+
+    path = marker(from_process_0(put))
+    deadline = time.monotonic() + SHARED_SECONDS
+    while not (seen := path.exists()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    have = multihost_utils.process_allgather(np.int32(seen))
+    if jax.process_index() == 0:
+        path.unlink()
+    if not have.all():
+        raise ValueError(
+            f"{workdir} is not the same folder in all processes: what process 0 writes there does "
+            f"not appear in {', '.join(map(str, np.flatnonzero(have == 0)))}. A run of several "
+            "hosts needs a workdir on a disk or in a mounted bucket that they share"
+        )
 
 
 def from_process_0(number: Callable[[], int]) -> int:
@@ -97,15 +167,7 @@ def from_process_0(number: Callable[[], int]) -> int:
 
 
 def check(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Raises ValueError, naming the fields that differ, if the workdir is of another config.
-
-    Or if it is no folder but an address.
-    """
-    if re.match(r"[a-z0-9]+:/", str(workdir)):
-        raise ValueError(
-            f"workdir {workdir} is an address; locks and renaming need a folder. Mount the bucket "
-            "(gcsfuse), or train in a folder and copy it"
-        )
+    """Raises ValueError, naming the fields that differ, if the workdir is of another config."""
     if not (workdir / CONFIG_FILE).exists():
         return
     have, want = _flat(read_config(workdir)), _flat(json.loads(config.to_json()))
@@ -130,6 +192,21 @@ def claim(workdir: Path, config: ml_collections.ConfigDict, class_names: tuple[s
     temporary = workdir / f"{CONFIG_FILE}.tmp"  # being killed here must not leave half a file
     temporary.write_text(json.dumps(json.loads(config.to_json()), indent=2) + "\n")
     temporary.replace(workdir / CONFIG_FILE)
+
+
+def is_finished(workdir: str | Path) -> bool:
+    """Whether a run has done all of its steps, and has evaluated the last one."""
+    workdir = Path(workdir)
+    if (workdir / FINISHED_FILE).exists():
+        return True
+    # Runs of earlier versions, which wrote the weights last, and nothing of their data.
+    return (workdir / WEIGHTS_FILE).exists() and not (workdir / DATA_FILE).exists()
+
+
+def mark_finished(workdir: Path, step: int) -> None:
+    """Makes the run count as finished, as process 0 only."""
+    if jax.process_index() == 0:
+        (workdir / FINISHED_FILE).write_text(f"{step} steps\n")
 
 
 def of(weights: str | Path) -> Path | None:

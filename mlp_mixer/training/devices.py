@@ -1,0 +1,45 @@
+"""Which devices a command computes on, and why there are none."""
+
+import importlib.util
+import logging
+import os
+from pathlib import Path
+
+import jax
+
+log = logging.getLogger(__name__)
+
+
+def has_tpu() -> bool:
+    """Whether this machine or container has a TPU, by its device files."""
+    return any(Path("/dev").glob("accel[0-9]*")) or any(Path("/dev/vfio").glob("[0-9]*"))
+
+
+def in_colab() -> bool:
+    return "COLAB_RELEASE_TAG" in os.environ
+
+
+def leave_out_libtpu() -> None:
+    """Chooses the CPU where libtpu is installed for plans alone; call it before JAX looks.
+
+    libtpu takes seconds to find no TPU, and says so by pages.
+    """
+    if jax.config.jax_platforms or in_colab() or importlib.util.find_spec("libtpu") is None:
+        return
+    if has_tpu() or any(Path("/dev").glob("nvidia[0-9]*")):
+        return
+    jax.config.update("jax_platforms", "cpu")
+    log.info("libtpu is installed, but no TPU is here: JAX_PLATFORMS=cpu is assumed")
+
+
+def problem() -> str:
+    """Why JAX has no device to compute on; "" where it has."""
+    platforms = jax.config.jax_platforms
+    wanted = f"JAX_PLATFORMS={platforms}" if platforms else "jax"
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        return f"{wanted}: {str(error).splitlines()[0]}"
+    except AssertionError:  # jax's own, where it is to use a GPU and finds none
+        return f"{wanted}: there is no such device here; JAX_PLATFORMS=cpu computes on the CPU"
+    return ""
