@@ -78,9 +78,15 @@ def settings(name: str, path: Path) -> dict[str, Any]:
 
 
 def tag_of(name: str) -> str:
-    """The tag in the name of one of timm's Mixers, such as "goog_in21k"; "" where there is none."""
-    found = re.search(r"mixer_[a-z]+\d+_\d+\.((?:goog|miil)_\w+)", name)
-    return found[1] if found else ""
+    """The tag in the name of one of timm's Mixers, such as "goog_in21k"; "" where there is none.
+
+    Names of timm's first files are understood as well: jx_mixer_b16_224_in21k-617b3de2 and so on.
+    """
+    if found := re.search(r"jx_mixer_[a-z]+\d+_\d+(_in21k)?-", name):
+        return "goog_in21k" if found[1] else "goog_in21k_ft_in1k"
+    if found := re.search(r"mixer_[a-z]+\d+_\d+[._]((?:goog|miil)(?:_\w+)?)", name):
+        return "miil_in21k_ft_in1k" if found[1] == "miil" else found[1]
+    return ""
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from collections import Counter
 
 import jax
 import numpy as np
@@ -11,7 +12,9 @@ from PIL import Image
 
 import mlp_mixer
 from mlp_mixer import __main__ as command_line
+from mlp_mixer.analysis import figures
 from mlp_mixer.data.known_classes import imagenet
+from mlp_mixer.data.sources import open_source
 from mlp_mixer.evaluation.classifier import load_classifier
 from mlp_mixer.models import mixer
 from mlp_mixer.training import loop
@@ -121,6 +124,31 @@ def test_weights_handed_on_are_used_as_in_their_workdir(workdir, tmp_path):
         for field in ("module", "class_names", "crop", "crop_fraction", "loss"):
             assert getattr(there, field) == getattr(here, field), (place, field)
         jax.tree.map(np.testing.assert_array_equal, there.params, here.params)
+
+
+def test_evaluate_goes_by_the_names_of_classes(run, workdir, tmp_path, monkeypatch):
+    names, digits = tuple("9876543210"), open_source("digits", "test[:30]", 1)
+    for i in range(len(digits)):
+        image, label = digits[i]
+        folder = tmp_path / "data" / "test" / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(folder / f"{i}.png")
+    (tmp_path / "data" / "classes.txt").write_text("\n".join(names) + "\n")
+    drawn = []
+    monkeypatch.setattr(figures, "draw_sheet", lambda path, tiles, **_: drawn.extend(tiles))
+    arguments = "--checkpoint", workdir, "--source", f"folder:{tmp_path / 'data'}"
+    out = run("evaluate", *arguments, "--figure", "x.png")
+    classifier = load_classifier(workdir)
+    guesses = classifier.probabilities(np.stack([digits[i][0] for i in range(30)])).argmax(1)
+    right = guesses == digits.labels()
+    assert f"accuracy {right.mean():.2%}" in out and 0 < right.sum() < 30
+    assert Counter(tile.text[0] for tile in drawn) == Counter(map(str, guesses))
+    truth = Counter(map(str, digits.labels()[~right]))
+    assert Counter(tile.text[-1] for tile in drawn if tile.wrong) == truth
+    (tmp_path / "data" / "classes.txt").write_text("\n".join(names).replace("9", "x") + "\n")
+    (tmp_path / "data" / "test" / "9").rename(tmp_path / "data" / "test" / "x")
+    with pytest.raises(SystemExit):
+        run("evaluate", *arguments)
 
 
 def test_evaluate_takes_another_crop_and_a_few_shots(run, workdir):

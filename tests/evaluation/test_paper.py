@@ -110,6 +110,13 @@ def test_the_suite_puts_the_models_row_beside_the_published_one(imagenet, tmp_pa
     assert "Pets:" in out and "evaluated with the crop resize, not resmall" in out
 
 
+def test_the_suites_classes_are_their_names(imagenet, tmp_path):
+    workdir, source = imagenet
+    (tmp_path / "run" / "classes.txt").write_text("b\na\nc\n")  # so it always says a
+    out = report("--checkpoint", workdir, "--source", source)
+    assert out.splitlines()[2].split()[2:4] == ["25.00", "16.67"]  # 2 of 8, 1 of 6
+
+
 def test_what_the_suite_cannot_measure_is_a_dash_with_its_reason(imagenet, tmp_path):
     workdir, _ = imagenet
     out = report(

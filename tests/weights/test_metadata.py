@@ -12,7 +12,7 @@ import pytest
 import mlp_mixer
 from mlp_mixer.data.known_classes import imagenet, imagenet21k
 from mlp_mixer.evaluation.classifier import load_classifier
-from mlp_mixer.weights import convert, inspect, layouts, load, npz, safetensors, sources
+from mlp_mixer.weights import convert, hub, inspect, layouts, load, npz, safetensors, sources
 
 NAMES = ("grün", "a b", "c,d")
 SAID = dict(class_names=NAMES, crop="resize", crop_fraction=0.75, loss="sigmoid")
@@ -269,6 +269,24 @@ def test_miils_weights_that_e108a84_converted_are_known_by_their_history(
     npz.write(tmp_path / "x.npz", flat, {"gelu": "exact", "history": history})
     want = logits(module.clone(gelu="exact"), params, to_unit)
     np.testing.assert_allclose(logits(*mlp_mixer.load(tmp_path / "x.npz")), want, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [
+        ("timm/mixer_b16_224.miil_in21k_ft_in1k", "miil_in21k_ft_in1k"),
+        ("mixer_l16_224.goog_in21k.safetensors", "goog_in21k"),
+        ("mixer_b16_224_miil-9229a591.safetensors", "miil_in21k_ft_in1k"),
+        ("mixer_b16_224_miil_in21k-2a558a71.safetensors", "miil_in21k"),
+        ("jx_mixer_b16_224-76587d61.safetensors", "goog_in21k_ft_in1k"),
+        ("jx_mixer_l16_224_in21k-846aa33c.safetensors", "goog_in21k"),
+        ("timm/gmixer_24_224.ra3_in1k", ""),
+        ("model.safetensors", ""),
+        ("mixer_b16_224.mine", ""),
+    ],
+)
+def test_timms_tags_are_read_from_names_of_any_age(name, tag):
+    assert hub.tag_of(name) == tag
 
 
 def test_only_weights_known_as_imagenets_have_its_names(tmp_path, monkeypatch):
