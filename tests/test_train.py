@@ -58,9 +58,12 @@ def test_a_run_leaves_weights_config_classes_and_metrics(tiny_config, tmp_path):
     assert (tmp_path / "classes.txt").read_text().split() == list("0123456789")
     assert [line["step"] for line in metrics.read(tmp_path) if "train/loss" in line] == [2, 4, 6]
     assert scalars(tmp_path, "test/accuracy")[-1] == result["test/accuracy"]
-    assert {"train/lr", "train/images_per_second_per_device", "train/seconds_left"} <= set(
+    assert {"train/images_per_second_per_device", "train/seconds_left"} <= set(
         metrics.read(tmp_path)[0]
     )
+    # The rate of the update that led to each step: after one step of warm-up, a half cosine.
+    rates = [0.005 * (1 + np.cos(np.pi * (step - 1 - 1) / 5)) / 2 for step in (2, 4, 6)]
+    np.testing.assert_allclose(scalars(tmp_path, "train/lr"), rates, rtol=1e-5)
     assert list(tmp_path.glob("events.out.tfevents.*"))
 
 
