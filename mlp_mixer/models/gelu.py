@@ -50,7 +50,7 @@ def by_sigmoid(u: jax.Array) -> jax.Array:
 FORMS = {"tanh": tanh_form, "exact": partial(jax.nn.gelu, approximate=False)}
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
 def in_float32(form: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
     """A form of the GELU, computed in float32, in the dtype of x.
 
@@ -61,13 +61,12 @@ def in_float32(form: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Arra
     return form(x.astype(jnp.float32)).astype(x.dtype)
 
 
-def _in_float32_forward(form: Callable, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return in_float32(form, x), x
+@in_float32.defjvp
+def _in_float32_jvp(form: Callable, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    @partial(jax.checkpoint, prevent_cse=False)  # `stored` does that, where it helps
+    def slope_times(x: jax.Array, dx: jax.Array) -> jax.Array:
+        return jax.jvp(lambda x: form(x.astype(jnp.float32)).astype(x.dtype), (stored(x),), (dx,))[
+            1
+        ]
 
-
-def _in_float32_backward(form: Callable, x: jax.Array, grad: jax.Array) -> tuple[jax.Array]:
-    _, backward = jax.vjp(lambda x: form(x.astype(jnp.float32)).astype(x.dtype), stored(x))
-    return backward(grad)
-
-
-in_float32.defvjp(_in_float32_forward, _in_float32_backward)
+    return in_float32(form, primals[0]), slope_times(primals[0], tangents[0])

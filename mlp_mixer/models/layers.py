@@ -4,6 +4,7 @@ They have the names, the parameters and the results of Flax's own. What is diffe
 makes of them and of their gradients (docs/speed.md for CPUs and GPUs, docs/tpu_plans.md for TPUs).
 """
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -20,16 +21,18 @@ def stored(x: jax.Array) -> jax.Array:
     return jax.lax.platform_dependent(x, cuda=jax.lax.optimization_barrier, default=lambda x: x)
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def stored_gradient(x: jax.Array) -> jax.Array:
     """x, the gradient of which is `stored`."""
     return x
 
 
-stored_gradient.defvjp(lambda x: (x, None), lambda _, grad: (stored(grad),))
+@stored_gradient.defjvp
+def _stored_gradient_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    return primals[0], stored(tangents[0])
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def plus(x: jax.Array, bias: jax.Array) -> jax.Array:
     """x [..., c] + bias [c] in the dtype of x; the bias has a gradient that suits the platform.
 
@@ -38,32 +41,30 @@ def plus(x: jax.Array, bias: jax.Array) -> jax.Array:
     return x + bias.astype(x.dtype)
 
 
-def _plus_forward(x: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return plus(x, bias), bias[:0]  # for its dtype
+@plus.defjvp
+def _plus_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    (x, bias), (dx, dbias) = primals, tangents
+    # Linear in dbias. JAX transposes it for the gradient, to a sum over all rows.
+    dbias = jax.lax.platform_dependent(
+        dbias.astype(jnp.float32),
+        tpu=partial(on_all_rows_by_product, like=x),
+        default=partial(on_all_rows, like=x),
+    )
+    return plus(x, bias), dx + dbias
 
 
-def _plus_backward(like: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
-    total = jax.lax.platform_dependent(grad, tpu=sum_by_product, default=sum_of_rows)
-    return grad, total.astype(like.dtype)
+def on_all_rows(bias: jax.Array, like: jax.Array) -> jax.Array:
+    """A bias [c] in the shape [..., c] and the dtype of `like`; its transpose is a sum."""
+    return jax.lax.broadcast_in_dim(bias, like.shape, (like.ndim - 1,)).astype(like.dtype)
 
 
-def sum_of_rows(x: jax.Array) -> jax.Array:
-    """The sum float32 [c] of x [..., c] over all axes but the last."""
-    return x.sum(tuple(range(x.ndim - 1)), dtype=jnp.float32)
-
-
-def sum_by_product(x: jax.Array) -> jax.Array:
-    """The same as a product with ones, which goes to a TPU's matrix units.
+def on_all_rows_by_product(bias: jax.Array, like: jax.Array) -> jax.Array:
+    """The same as a product with ones; its transpose is one, too, for a TPU's matrix units.
 
     It makes a training step 7 % shorter in all layers together (docs/tpu_plans.md).
     """
-    rows = tuple(range(x.ndim - 1))
-    ones = jnp.ones((*x.shape[:-1], 1), x.dtype)
-    dimensions = ((rows, rows), ((), ()))
-    return jax.lax.dot_general(ones, x, dimensions, preferred_element_type=jnp.float32)[0]
-
-
-plus.defvjp(_plus_forward, _plus_backward)
+    ones = jnp.ones((*like.shape[:-1], 1), bias.dtype)
+    return (ones @ bias.reshape(1, -1)).astype(like.dtype)
 
 
 class Dense(nn.Module):

@@ -46,11 +46,24 @@ def test_the_stem_is_the_same_by_convolution_and_by_product(highest_precision):
     np.testing.assert_allclose(layers.stem_by_convolution(x, kernel), tokens, rtol=1e-4, atol=1e-4)
 
 
-def test_the_gradient_of_a_bias_is_the_sum_on_every_platform():
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("form", [layers.on_all_rows, layers.on_all_rows_by_product])
+def test_the_gradient_of_a_bias_is_the_sum_in_float32_on_every_platform(form, dtype):
+    like, bias = normal(40, 25, 4, dtype=dtype), normal(4, seed=1)
+    grad = normal(40, 25, 4, seed=2, dtype=dtype)
+    there, back = jax.vjp(lambda bias: form(bias, like), bias)
+    assert there.dtype == like.dtype
+    np.testing.assert_array_equal(there, np.broadcast_to(bias.astype(dtype), like.shape))
+    wanted = np.asarray(grad, np.float64).sum((0, 1))
+    np.testing.assert_allclose(back(grad)[0], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_bias_is_added_with_the_gradients_of_a_sum():
     x, bias, weights = normal(3, 5, 4), normal(4, seed=1), normal(3, 5, 4, seed=2)
-    _, grad = jax.grad(lambda x, b: (layers.plus(x, b) * weights).sum(), argnums=(0, 1))(x, bias)
-    np.testing.assert_allclose(grad, weights.sum((0, 1)), rtol=1e-5)
-    np.testing.assert_allclose(layers.sum_by_product(weights), weights.sum((0, 1)), rtol=1e-5)
+    y, back = jax.vjp(layers.plus, x, bias)
+    np.testing.assert_array_equal(y, x + bias)
+    for found, wanted in zip(back(weights), (weights, weights.sum((0, 1))), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize("form", gelu.FORMS)
