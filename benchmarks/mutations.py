@@ -128,7 +128,7 @@ def _run_tests(tests: str, copies: queue.Queue) -> Verdict:
 
 
 def _pytest(tests: str, copy: Path) -> Verdict:
-    arguments = ["-n", "0", "-x", "-q", "-p", "no:cacheprovider", "--tb=line", *_split(tests)]
+    arguments = ["-n", "0", "-x", "-p", "no:cacheprovider", "--tb=line", *_split(tests)]
     # A file that changes twice in a second would not be compiled anew. And all runs share what they
     # compile for the device: mutations change few of their programs.
     settings = {
