@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import mlp_mixer
+from mlp_mixer import cli
 from mlp_mixer.training import loop, metrics
 from mlp_mixer.training.checkpoint import latest, restore_params
 
@@ -264,9 +265,22 @@ def test_every_config_runs_end_to_end_and_every_key_of_it_is_read(name, argument
         (["--config=configs/transfer.py:B/16,foo"], ["B/16,foo", "MODEL,DATASET", "cifar10"]),
     ],
 )
-def test_a_mistake_on_the_command_line_is_one_clear_message(arguments, words, tmp_path):
-    process = start(tmp_path / "run", *arguments)
+def test_a_mistake_on_the_command_line_is_one_clear_message(arguments, words, tmp_path, capsys):
+    """What train.py does, in this process: anything but a message would be an exception here."""
+    with pytest.raises(SystemExit) as ended:
+        config = cli.load_config("configs/digits.py", arguments)
+        cli.guard(loop.train, config, tmp_path / "run")
+    assert ended.value.code in (1, 2)
+    text = capsys.readouterr().err
+    assert all(word in text for word in words), text
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("argument", "status"), [("--config.lrr=1", 2), ("--config.loss=hinge", 1), ("--lr=1", 2)]
+)
+def test_train_py_ends_with_a_message_and_a_status(argument, status, tmp_path):
+    process = start(tmp_path / "run", argument)
     _, text = process.communicate(timeout=120)
-    assert process.returncode in (1, 2)
-    assert "Traceback" not in text and all(word in text for word in words), text
+    assert process.returncode == status and "error: " in text and "Traceback" not in text, text
     assert not (tmp_path / "run").exists()
