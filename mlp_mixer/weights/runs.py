@@ -51,7 +51,9 @@ def kind(config: dict[str, Any]) -> str:
     if config.get("permuted"):
         return "a model of permuted pixels"
     architecture = config.get("architecture", "mixer")
-    return "" if architecture == "mixer" else f"no Mixer but architecture={architecture}"
+    return (
+        "" if architecture == "mixer" else f"a run of architecture={architecture}, not of a Mixer"
+    )
 
 
 def other_model(config: dict[str, Any], num_classes: int) -> Any:
