@@ -1,19 +1,27 @@
 """Runs that are killed, asked to end, or started twice."""
 
+import logging
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+import warnings
+from types import SimpleNamespace
 
+import absl.logging
+import jax
+import ml_collections
 import pytest
 
+from mlp_mixer.data.sources import open_source
 from mlp_mixer.evaluation.classification import Classification
 from mlp_mixer.training import checkpoint, digests, loop, metrics
 from mlp_mixer.training.preemption import Preemption
+from mlp_mixer.training.workdir import is_finished, lock
 
-from .conftest import ROOT
+from .conftest import ROOT, load_config, shrink
 from .test_layouts import two_processes
 from .test_train import TINY, assert_same_weights, finish, scalars, start
 
@@ -30,6 +38,48 @@ def straight(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("killed") / "straight"
     finish(start(workdir, *RUN))
     return workdir
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """The workdir of an uninterrupted run of `tiny_config`, and what was seen on the way."""
+    workdir, seen = tmp_path_factory.mktemp("killed") / "tiny", SimpleNamespace(at_saves={})
+    save, latest = checkpoint.Checkpoints.save, loop.latest_step
+
+    def look_and_save(self, step, state):
+        seen.at_saves[step] = scalars(workdir, "step"), scalars(workdir, "test/loss")
+        save(self, step, state)
+
+    def look(path):
+        with pytest.raises(ValueError, match="under way"), lock(path):
+            pass
+        return latest(path)
+
+    open_source("digits", "train", 1)  # imports scikit-learn, which changes much
+    before = state_of_the_process()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint.Checkpoints, "save", look_and_save)
+        patch.setattr(loop, "latest_step", look)
+        loop.train(shrink(load_config("digits")), workdir)
+    seen.changed = [k for k, v in state_of_the_process().items() if v != before[k]]
+    return workdir, seen
+
+
+def state_of_the_process() -> dict:
+    """What a run might change for good."""
+    logs = {None: logging.root} | logging.root.manager.loggerDict
+    logs = {k: x for k, x in logs.items() if isinstance(x, logging.Logger)}
+    return {
+        "signals": [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)],
+        "unraisablehook": sys.unraisablehook,
+        "environment": dict(os.environ),
+        "warnings": list(warnings.filters),
+        "jax": dict(jax.config.values),
+        "absl": absl.logging.get_verbosity(),
+        "handlers": {k: list(x.handlers) for k, x in logs.items() if x.handlers},
+        "levels": {k: x.level for k, x in logs.items() if x.level},
+        "filters": {k: list(x.filters) for k, x in logs.items() if x.filters},
+    }
 
 
 def wait_for(process, condition):
@@ -89,40 +139,109 @@ def test_two_processes_end_at_the_same_step_when_one_is_asked_to(tmp_path):
     assert not checkpoint.damage(checkpoint.latest(tmp_path))
 
 
-def test_an_evaluation_is_left_when_asked_to_end_and_made_up_for(tiny_config, tmp_path):
-    loop.train(tiny_config, tmp_path / "straight")
+def test_a_report_is_written_before_its_step_is_saved_and_a_step_is_saved_before_its_evaluation(
+    tiny,
+):
+    _, seen = tiny
+    reports, evaluations = zip(*(seen.at_saves[step] for step in (3, 6)), strict=True)
+    assert reports == ([2], [2, 3, 4, 6])  # every 2 steps, and of the evaluation at 3
+    assert list(map(len, evaluations)) == [0, 1]
 
-    def ask_to_end(self, params):
-        signal.raise_signal(signal.SIGTERM)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
-        patch.setattr(Classification, "run", ask_to_end)
-        loop.train(tiny_config, tmp_path / "left")
-    assert stopped.value.code == STOPPED
-    assert checkpoint.latest_step(tmp_path / "left") == 3
-    assert not scalars(tmp_path / "left", "test/accuracy")
-    loop.train(tiny_config, tmp_path / "left")
+def test_a_run_leaves_the_process_as_it_was(tiny):
+    assert tiny[1].changed == []
+
+
+def test_an_evaluation_is_left_when_asked_to_end_and_made_up_for(tiny_config, tiny, tmp_path):
+    def stop(workdir):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
+            patch.setattr(Classification, "run", lambda *_: signal.raise_signal(signal.SIGTERM))
+            loop.train(tiny_config, workdir)
+        assert stopped.value.code == STOPPED
+
+    stop(tmp_path)
+    assert checkpoint.latest_step(tmp_path) == 3
+    assert not scalars(tmp_path, "test/accuracy")
+    loop.train(tiny_config, tmp_path)
     for name in ("test/accuracy", "test/loss"):
-        assert scalars(tmp_path / "left", name) == scalars(tmp_path / "straight", name)
-    assert_same_weights(tmp_path / "straight", tmp_path / "left")
+        assert scalars(tmp_path, name) == scalars(tiny[0], name)
+    assert_same_weights(tiny[0], tmp_path)
+    stop(tmp_path)  # the run is finished, and evaluated once more
+
+
+def test_an_evaluation_that_fails_costs_no_step_and_the_run_can_be_finished(
+    tiny_config, tiny, tmp_path
+):
+    evaluate = Classification.run
+
+    def fail(step, after: int = 0):
+        """The run ends at this step, at its first evaluation but for some that work."""
+        works = [True] * after
+
+        def run(*args):
+            if works:
+                works.pop()
+                return evaluate(*args)
+            raise OSError("no such image")
+
+        words = rf"evaluator 'test' failed at step {step}: no such image\. .*evals\.test\.enabled"
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(ValueError, match=words):
+            patch.setattr(Classification, "run", run)
+            loop.train(tiny_config, tmp_path)
+        assert checkpoint.latest_step(tmp_path) == step and not is_finished(tmp_path)
+
+    tiny_config.checkpoint_every_steps = 6
+    fail(3)
+    fail(3)
+    fail(6, after=1)
+    fail(6)
+    assert_same_weights(tiny[0] / "model.npz", tmp_path / "model.npz")
+    loop.train(tiny_config, tmp_path)
+    assert is_finished(tmp_path)
+    assert scalars(tmp_path, "test/loss") == scalars(tiny[0], "test/loss")
+    assert [x["step"] for x in metrics.read(tmp_path) if "train/loss" in x] == [2, 4, 6]
+
+
+def test_a_run_without_evaluators_or_weights_to_write_is_finished_when_its_steps_are_done(
+    tiny_config, tmp_path, caplog
+):
+    tiny_config.evals = ml_collections.ConfigDict()
+    tiny_config.total_steps = tiny_config.checkpoint_every_steps = 2
+    with tiny_config.unlocked():
+        tiny_config.permuted = dict(order="pixels", patch_size=(2, 2), seed=0)
+    with caplog.at_level("INFO"):
+        assert loop.train(tiny_config, tmp_path) == {}
+    assert "finished already" not in caplog.text
+    assert is_finished(tmp_path) and not (tmp_path / "model.npz").exists()
+    with caplog.at_level("INFO"):
+        assert loop.train(tiny_config, tmp_path) == {}
+    assert "finished already" in caplog.text
 
 
 def test_workers_that_end_with_the_run_are_no_error_even_before_the_first_step(
-    tiny_config, tmp_path
+    tiny_config, tiny, tmp_path
 ):
-    loop.train(tiny_config, tmp_path / "straight")
-
     def end_all(*args, **kwargs):
         signal.raise_signal(signal.SIGTERM)
         raise ChildProcessError("one of the processes that load images died")
         yield
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
-        patch.setattr(loop.pipeline, "train_batches", end_all)
-        loop.train(tiny_config, tmp_path / "ended")
-    assert stopped.value.code == STOPPED
-    loop.train(tiny_config, tmp_path / "ended")
-    assert_same_weights(tmp_path / "straight", tmp_path / "ended")
+    for _ in range(2):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
+            patch.setattr(loop.pipeline, "train_batches", end_all)
+            loop.train(tiny_config, tmp_path)
+        assert stopped.value.code == STOPPED
+        assert checkpoint.latest_step(tmp_path) is None  # there was nothing to save
+    loop.train(tiny_config, tmp_path)
+    assert_same_weights(tiny[0], tmp_path)
+
+
+def test_ctrl_c_in_the_first_second_ends_the_process_without_a_traceback(tmp_path):
+    process = start(tmp_path / "run")
+    time.sleep(0.4)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (-signal.SIGINT, "", "")  # 130 in a shell
 
 
 def test_ctrl_c_is_noted_once_and_the_next_signal_ends_the_process():

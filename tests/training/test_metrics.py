@@ -1,6 +1,7 @@
 """What a run tells of itself: means, speed and time left, TensorBoard's events, and the profile."""
 
 import struct
+from collections.abc import Iterator
 
 import jax
 import pytest
@@ -37,20 +38,17 @@ def test_a_report_is_of_all_steps_since_the_last_and_tells_speed_and_time_left(c
     assert reports[8]["seconds_left"] == pytest.approx((20 - 8) * 0.5)
 
 
-def read_events(folder) -> list[tuple[int, str, float]]:
-    """(step, name, value) of all of TensorBoard's events in a folder, by the format's definition.
+def events(folder) -> Iterator[event_pb2.Event]:
+    """All of TensorBoard's events in a folder, by the format's definition.
 
     A record is its length (8 bytes), a checksum (4), an Event, and another checksum.
     """
-    found = []
     for path in sorted(folder.rglob("*tfevents*")):
         data, place = path.read_bytes(), 0
         while place < len(data):
             (length,) = struct.unpack_from("<Q", data, place)
-            event = event_pb2.Event.FromString(data[place + 12 : place + 12 + length])
-            found += [(event.step, x.tag, x.simple_value) for x in event.summary.value]
+            yield event_pb2.Event.FromString(data[place + 12 : place + 12 + length])
             place += 12 + length + 4
-    return found
 
 
 def test_scalars_are_in_the_lines_and_in_tensorboards_events(tmp_path):
@@ -62,9 +60,58 @@ def test_scalars_are_in_the_lines_and_in_tensorboards_events(tmp_path):
         {"step": 2, "train/loss": 0.5, "train/lr": 0.25},
         {"step": 4, "test/accuracy": 0.75},
     ]
-    assert sorted(read_events(tmp_path)) == [
+    assert shown_events(tmp_path) == [
         (2, "train/loss", 0.5), (2, "train/lr", 0.25), (4, "test/accuracy", 0.75),
     ]  # fmt: skip
+
+
+def test_what_is_due_of_a_step_is_told_when_that_step_is_saved_and_not_told_again():
+    meter = metrics.Meter(batch_size=8, total_steps=7, log_every=2)
+    told = {}
+    for step in range(1, 8):
+        if report := meter.add(step, {"loss": float(step)}):
+            told[step - 1] = report["loss"]
+        if step in (3, 4, 7) and (report := meter.flush(step)):  # saved then
+            told[step] = report["loss"]
+    assert told == {2: 1.5, 4: 3.5, 6: 5.5, 7: 7.0}  # the last step, too: the run ends with it
+    assert meter.finish(7) is None
+
+
+def shown_events(folder) -> list[tuple[int, str, float]]:
+    """What TensorBoard shows: a start drops what earlier files say of its step and later ones."""
+    shown = []
+    for event in events(folder):
+        if event.session_log.status == event_pb2.SessionLog.START:
+            shown = [x for x in shown if x[0] < event.step]
+        shown += [(event.step, x.tag, x.simple_value) for x in event.summary.value]
+    return shown
+
+
+def test_after_a_kill_each_scalar_of_each_step_is_in_both_files_once(tmp_path):
+    killed = metrics.Writer(tmp_path, 0)  # never closed
+    killed.scalars(1, {"train/loss": 0.75})
+    killed.scalars(2, {"train/loss": 0.5})
+    assert shown_events(tmp_path) == [(1, "train/loss", 0.75), (2, "train/loss", 0.5)]
+    killed.scalars(3, {"train/loss": 8.0})
+    # The kill came between the two files, and cut the last line short.
+    with (tmp_path / metrics.FILE).open("a") as file:
+        file.write('{"step": 2, "test/loss": 0.25}\n{"step": 3, "test/lo')
+    again = metrics.Writer(tmp_path, 2)
+    again.scalars(2, {"test/loss": 9.0})  # what it is already is not told again
+    again.scalars(3, {"train/loss": 0.125})
+    again.close()
+    wanted = [(1, "train/loss", 0.75), (2, "train/loss", 0.5), (2, "test/loss", 0.25),
+              (3, "train/loss", 0.125)]  # fmt: skip
+    assert shown_events(tmp_path) == wanted
+    lines = metrics.read(tmp_path)
+    assert [(x["step"], n, x[n]) for x in lines for n in x if n != "step"] == wanted
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_leaves_no_events(tmp_path):
+    metrics.Writer(tmp_path, 0).scalars(1, {"train/loss": 8.0})
+    next(tmp_path.glob("events*")).rename(tmp_path / "events.out.tfevents.0000000001.host")
+    metrics.Writer(tmp_path, 0).scalars(1, {"train/loss": 0.5})
+    assert shown_events(tmp_path) == [(1, "train/loss", 0.5)]
 
 
 @pytest.mark.parametrize(("steps", "recorded"), [(0, []), (3, [("start", 15), ("stop", 18)])])
