@@ -216,7 +216,9 @@ def of(weights: str | Path) -> Path | None:
         path = path.parent
     elif is_checkpoint(path):
         path = path.absolute().parent.parent
-    return path if (path / CONFIG_FILE).exists() else None
+    if not (path / CONFIG_FILE).exists():
+        return None
+    return path if "model" in read_config(path) else None  # timm has a config.json, too
 
 
 def is_checkpoint(folder: Path) -> bool:

@@ -255,6 +255,8 @@ def test_timms_config_beside_a_file_says_mean_deviation_crop_and_tag(
     caplog.clear()
     np.testing.assert_array_equal(mlp_mixer.load(path)[1]["stem"]["kernel"], flat["stem/kernel"])
     assert "pixels" not in caplog.text
+    convert.convert(path, tmp_path / "model.npz")  # in the same folder, which is no workdir
+    assert load.read(tmp_path / "model.npz").settings == said
     details["std"] = "wide"
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"config\.json"):
