@@ -41,6 +41,24 @@ def test_spot_asks_sets_up_trains_and_gives_back():
         assert word in text
 
 
+def test_spot_ends_when_the_run_says_that_it_is_finished_whatever_weights_it_has(tmp_path):
+    gcloud = tmp_path / "gcloud"
+    gcloud.write_text(f"""#!/bin/sh
+echo "$*" >> {tmp_path}/calls
+case "$*" in
+  "storage ls gs://b/runs/x/finished") test $(wc -l < {tmp_path}/calls) -gt 2 ;;
+  *describe*) echo WAITING ;;
+esac
+""")
+    gcloud.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    code, text = dry("tpu.sh", "spot", "--config=c.py", PATH=path, DRY_RUN="", POLL="0")
+    assert code == 0 and "finished: gs://b/runs/x" in text
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [call.split()[-1] for call in calls[::2]] == ["gs://b/runs/x/finished"] * 2
+    assert "queued-resources delete" in calls[3] and len(calls) == 4
+
+
 def test_a_type_that_there_is_not_is_refused():
     code, text = dry("tpu.sh", "create", TYPE="v5e-8")
     assert code == 2 and "unknown TYPE=v5e-8" in text

@@ -15,6 +15,10 @@ def has_tpu() -> bool:
     return any(Path("/dev").glob("accel[0-9]*")) or any(Path("/dev/vfio").glob("[0-9]*"))
 
 
+def has_nvidia_gpu() -> bool:
+    return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
 def in_colab() -> bool:
     return "COLAB_RELEASE_TAG" in os.environ
 
@@ -26,7 +30,7 @@ def leave_out_libtpu() -> None:
     """
     if jax.config.jax_platforms or in_colab() or importlib.util.find_spec("libtpu") is None:
         return
-    if has_tpu() or any(Path("/dev").glob("nvidia[0-9]*")):
+    if has_tpu() or has_nvidia_gpu():
         return
     jax.config.update("jax_platforms", "cpu")
     log.info("libtpu is installed, but no TPU is here: JAX_PLATFORMS=cpu is assumed")

@@ -32,7 +32,7 @@ class Writer:
     def __init__(self, workdir: Path, start: int):
         """Lines of steps after `start`, left by a run that was killed, are cut away.
 
-        Of the step `start` itself each scalar stays what it is, whatever `scalars` is given.
+        What is known of the step `start` itself is not written again.
         """
         self._file, self._start = None, start
         self._there: dict[str, float] = {}
@@ -65,7 +65,7 @@ class Writer:
             OSError: they cannot be written; names the file.
         """
         if step == self._start:
-            values = {name: x for name, x in values.items() if name not in self._there}
+            values = {name: x for name, x in values.items() if self._there.get(name) != x}
         if self._file is None or not values:
             return
         try:

