@@ -46,14 +46,14 @@ MODELS = (
     ),
     Mutation(
         "the gradient of a bias is summed in the number type of the input",
-        "mlp_mixer/models/layers.py", "x.sum(tuple(range(x.ndim - 1)), dtype=jnp.float32)",
-        "x.sum(tuple(range(x.ndim - 1)), dtype=x.dtype)",
+        "mlp_mixer/models/layers.py", "return jax.lax.broadcast_in_dim(bias, like.shape,",
+        "return jax.lax.broadcast_in_dim(bias.astype(like.dtype), like.shape,",
         "tests/models/test_layers.py",
     ),
     Mutation(
         "the GELU is computed in the number type of its input",
-        "mlp_mixer/models/gelu.py", "return form(x.astype(jnp.float32)).astype(x.dtype)\n\n\ndef",
-        "return form(x)\n\n\ndef",
+        "mlp_mixer/models/gelu.py", "    return form(x.astype(jnp.float32)).astype(x.dtype)",
+        "    return form(x)",
         "tests/models/test_gelu.py tests/models/test_layers.py",
     ),
     Mutation(

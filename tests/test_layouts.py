@@ -45,6 +45,13 @@ def one_device(tmp_path_factory):
     return workdir
 
 
+@pytest.fixture(scope="module")
+def two_with_fsdp(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("layouts") / "two"
+    finish(*two_processes(workdir, "--config.layout=fsdp"))
+    return workdir
+
+
 def scalars(workdir, name):
     return [line[name] for line in metrics.read(workdir) if name in line]
 
@@ -67,15 +74,14 @@ def test_eight_devices_give_the_run_of_one_device(layout, one_device, tmp_path):
     assert_same_run(one_device, tmp_path / layout)
 
 
-@pytest.mark.parametrize("layout", ["fsdp", "pmap"])
-def test_two_processes_give_the_run_of_one_device(layout, one_device, tmp_path):
-    finish(*two_processes(tmp_path / layout, f"--config.layout={layout}"))
-    assert_same_run(one_device, tmp_path / layout)
+def test_two_processes_give_the_run_of_one_device(one_device, two_with_fsdp, tmp_path):
+    assert_same_run(one_device, two_with_fsdp)
+    finish(*two_processes(tmp_path / "pmap", "--config.layout=pmap"))
+    assert_same_run(one_device, tmp_path / "pmap")
 
 
-def test_a_run_goes_on_in_another_layout_and_on_other_devices(one_device, tmp_path):
-    workdir = tmp_path / "run"
-    finish(*two_processes(workdir, "--config.layout=fsdp"))
+def test_a_run_goes_on_in_another_layout_and_on_other_devices(one_device, two_with_fsdp, tmp_path):
+    workdir = shutil.copytree(two_with_fsdp, tmp_path / "run")
     for layout, devices in (("pmap", 2), ("replicated", 1)):
         (workdir / "model.npz").unlink()
         shutil.rmtree(workdir / "checkpoints" / "20")

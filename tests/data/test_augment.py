@@ -55,6 +55,35 @@ def test_rotate_zoom_and_shift_stay_within_their_bounds():
     assert (turned.argmax(1) == 10)[:, 10].all()  # about the middle, which stays
 
 
+class Drawn:
+    """A generator whose next draws are known: of angle, zoom, and the shift down and right."""
+
+    def __init__(self, *draws: float):
+        self._draws = np.array(draws)
+
+    def uniform(self, low: float, high: float, size: int) -> np.ndarray:
+        assert (low, high, size) == (-1, 1, 4)
+        return self._draws
+
+
+def test_an_image_is_turned_enlarged_and_shifted_as_far_as_drawn():
+    image = noise(9, 9, 3)
+
+    def moved(draws, **fields):
+        return Augment((9, 9), **fields).batch(image[None], Drawn(*draws))[0]
+
+    for sign in (1, -1):
+        turned = moved((sign, 0, 0, 0), rotate=90.0, zoom=0.5, shift=2.0)
+        np.testing.assert_array_equal(turned, np.rot90(image, sign))
+    # Twice as large about the middle, row 4: every other row is one of the rows 2 to 6.
+    larger = moved((0, 1, 0, 0), rotate=90.0, zoom=np.log(2))
+    np.testing.assert_array_equal(larger[::2, ::2], image[2:7, 2:7])
+    smaller = moved((0, -1, 0, 0), zoom=np.log(2))
+    np.testing.assert_array_equal(smaller[2:7, 2:7], image[::2, ::2])
+    shifted = moved((0, 0, 1, -1), shift=2.0)
+    np.testing.assert_array_equal(shifted[2:, :-2], image[:-2, 2:])
+
+
 @pytest.mark.parametrize(("h", "w"), [(375, 500), (64, 64), (500, 100)])
 def test_inception_crops_keep_area_and_aspect_within_bounds(h, w):
     image = np.zeros((h, w, 1), np.uint8)
@@ -106,6 +135,16 @@ def test_random_crop_is_cut_out_of_the_whole_image_resized_whatever_its_aspect()
         assert len(found) == 1
         places.add(found[0])
     assert len(places) == 20
+
+
+@pytest.mark.parametrize("crop", ["inception_crop", "random_crop"])
+def test_training_crops_are_resized_by_blending_four_pixels_also_where_they_shrink(crop):
+    """As the reference's, without antialiasing. A share of 1 leaves nothing to chance."""
+    image = noise(32, 32, 3)
+    # A pixel of four times the size stands in the middle of 4 x 4 old ones, between four of them.
+    four = [image[i::4, j::4].astype(int) for i in (1, 2) for j in (1, 2)]
+    one = Augment((8, 8), **{crop: 1.0}).one(image, RNG(0))
+    assert np.abs(one - sum(four) / 4).max() <= 1
 
 
 @pytest.mark.parametrize("channels", [1, 3])

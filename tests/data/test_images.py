@@ -104,6 +104,27 @@ def test_the_resize_crop_ignores_the_aspect():
     assert np.abs(view[50, :, 0] - expected).max() <= 1
 
 
+def test_the_views_shrink_by_their_own_methods():
+    image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    middle = image[:, 8:40].astype(int)
+    # resmall: the mean of all 4 x 4 pixels that a new one covers.
+    mean = middle.reshape(8, 4, 8, 4, 3).mean((1, 3))
+    assert np.abs(images.eval_view(image, (8, 8), "resmall") - mean).max() <= 1
+    # resize: of the four pixels around its middle.
+    four = [image[i::4, j::4].astype(int) for i in (1, 2) for j in (1, 2)]
+    view = images.eval_view(image, (8, 12), "resize")
+    assert np.abs(view - sum(four) / 4).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("have", "want", "top"), [(9, 4, 2), (8, 4, 2), (9, 8, 0), (7, 7, 0), (12, 5, 3)]
+)
+def test_the_middle_begins_at_half_of_the_rest_rounded_down(have, want, top):
+    image = np.arange(have * have, dtype=np.uint8).reshape(have, have, 1)
+    middle = images.center_crop(image, (want, want))
+    np.testing.assert_array_equal(middle, image[top : top + want, top : top + want])
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     # In the last two edges of old and new pixels coincide, where OpenCV errs.

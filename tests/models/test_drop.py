@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlp_mixer.models import mixer, vit
+from mlp_mixer.models import drop, mixer, vit
 
 SIZES = dict(num_classes=3, image_size=8, patch_size=4, num_blocks=3, hidden_dim=16)
 MODELS = {
@@ -32,3 +32,26 @@ def test_a_batch_may_be_cut_in_any_way(name):
         part = logits(images[rows], rows=jnp.array(rows))
         np.testing.assert_allclose(part, whole[rows], atol=1e-5)
     assert np.abs(np.asarray(logits(images[4:])) - whole[4:]).max() > 0.01  # as rows 0 and 1
+
+
+def test_what_dropout_keeps_is_divided_by_the_share_that_is_kept():
+    x = jnp.full((64, 100), 3.0)
+    dropout = drop.Dropout(0.25)
+    y = dropout.apply({}, x, jnp.arange(64), rngs={"dropout": jax.random.key(0)})
+    assert set(np.unique(y)) == {0.0, 4.0}
+    assert np.mean(y == 0) == pytest.approx(0.25, abs=0.02)
+    np.testing.assert_array_equal(dropout.apply({}, x, None), x)
+
+
+def test_dropout_is_behind_both_layers_of_an_mlp():
+    block = mixer.MlpBlock(mlp_dim=400, dropout_rate=0.5)
+    x, rows = jnp.ones((16, 100)), jnp.arange(16)
+    params = jax.tree.map(
+        lambda p: np.random.default_rng(0).normal(size=p.shape).astype("f4"),
+        block.init(jax.random.key(0), x),
+    )
+    y = block.apply(params, x, rows, rngs={"dropout": jax.random.key(1)})
+    assert np.mean(y == 0) == pytest.approx(0.5, abs=0.05)  # of the second layer's
+    # All rows have the same input: what differs where none is zero comes from the first layer.
+    kept = (y[0] != 0) & (y[1] != 0)
+    assert np.abs(y[0] - y[1])[kept].min() > 0

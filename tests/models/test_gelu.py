@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlp_mixer.models.gelu import FORMS
+from mlp_mixer.models.gelu import FORMS, in_float32
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -19,3 +19,18 @@ def test_it_is_jax_nn_gelu_with_all_its_derivatives(form):
     np.testing.assert_allclose(
         jax.jvp(FORMS[form], (x,), tangents)[1], jax.vmap(jax.grad(FORMS[form]))(x), atol=1e-6
     )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_of_bfloat16_it_is_the_float32_result_rounded_once(form):
+    x = jnp.linspace(-6, 6, 2001).astype(jnp.bfloat16)
+    exact = FORMS[form](x.astype(jnp.float32))
+    np.testing.assert_array_equal(in_float32(FORMS[form], x), exact.astype(jnp.bfloat16))
+    # Where bfloat16 is exact to a third digit, arithmetic in it would be off by several.
+    assert not np.array_equal(FORMS[form](x), exact.astype(jnp.bfloat16))
+
+
+def test_the_tanh_form_is_the_papers_formula():
+    x = np.linspace(-6, 6, 2001)
+    expected = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+    np.testing.assert_allclose(FORMS["tanh"](jnp.asarray(x, jnp.float32)), expected, atol=2e-6)

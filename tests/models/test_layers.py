@@ -39,6 +39,25 @@ def test_values_and_gradients_are_those_of_flax(ours, flax, x, highest_precision
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, wanted)
 
 
+def test_layer_norm_of_bfloat16_has_statistics_in_float32():
+    """Deviations of a hundredth of the mean, of which bfloat16 has but two digits."""
+    x = (100 + normal(4, 256)).astype(jnp.bfloat16)
+    norm = layers.LayerNorm(dtype=jnp.bfloat16)
+    y = norm.apply(norm.init(jax.random.key(0), x), x)
+    exact = np.asarray(x, np.float64)
+    exact = (exact - exact.mean(-1, keepdims=True)) / exact.std(-1, keepdims=True)
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(y, np.float64), exact, rtol=0.01, atol=0.01)
+
+
+@pytest.mark.parametrize("deviation", [1e-3, 1e-2])
+def test_layer_norm_adds_a_millionth_to_the_variance(deviation):
+    x = np.array([[-1.0, 1.0]], np.float32) * deviation
+    norm = layers.LayerNorm()
+    y = norm.apply(norm.init(jax.random.key(0), x), x)
+    np.testing.assert_allclose(y, x / np.sqrt(deviation**2 + 1e-6), rtol=1e-4)
+
+
 def test_the_stem_is_the_same_by_convolution_and_by_product(highest_precision):
     x, kernel = normal(2, 8, 12, 5), normal(4, 2, 5, 6, seed=1)
     tokens = layers.stem_by_product(x, kernel)
