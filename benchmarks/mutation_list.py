@@ -198,7 +198,7 @@ DATA = (
         "a file that is not there is waited for",
         "mlp_mixer/data/examples.py", "except (FileNotFoundError, PermissionError):",
         "except ZeroDivisionError:",
-        "tests/data/test_pipeline.py -k storage",
+        "tests/data/test_pipeline.py -k waiting",
     ),
     Mutation(
         "every epoch has the same order",

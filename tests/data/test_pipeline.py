@@ -102,6 +102,27 @@ def test_augmentation_differs_between_epochs():
     assert len(first - later) > 1000
 
 
+class Alike:
+    """Forty times the same image."""
+
+    name, class_names = "alike", ("a",)
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        return np.arange(64, dtype=np.uint8).reshape(8, 8, 1), 0
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_augmentation_differs_between_batches_and_within_one(in_memory):
+    stream = pipeline.train_batches(
+        Alike(), Augment((8, 8), rotate=20.0), batch_size=10, seed=0, in_memory=in_memory
+    )
+    made = [image.tobytes() for batch in itertools.islice(stream, 3) for image in batch["image"]]
+    assert len(set(made)) > 25  # of 30; two may be turned as good as alike
+
+
 @pytest.mark.parametrize("count", [1, 2, 4])
 @pytest.mark.parametrize("batch_size", [4, 16, 400])
 def test_evaluation_sees_every_example_exactly_once(count, batch_size):
@@ -231,6 +252,17 @@ def test_storage_that_fails_for_a_while_is_tried_again(monkeypatch, caplog):
     ] * 3
     with pytest.raises(OSError, match=r"digit0\.png could not be read in 4 tries.*timed out"):
         next(pipeline.eval_batches(Damaged(failures=100), (8, 8), batch_size=40))
+
+
+@pytest.mark.parametrize("kind", [FileNotFoundError, PermissionError])
+def test_a_file_that_waiting_does_not_bring_is_an_error_at_once(kind, monkeypatch):
+    class Gone(Damaged):
+        def __getitem__(self, index):
+            raise kind(2, "gone", f"digit{index}.png")
+
+    monkeypatch.setattr(examples.time, "sleep", lambda seconds: pytest.fail("it was waited for"))
+    with pytest.raises(kind, match="digit0"):
+        next(pipeline.eval_batches(Gone(), (8, 8), batch_size=40))
 
 
 def test_storage_that_is_stuck_is_mentioned(monkeypatch, caplog):
