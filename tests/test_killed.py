@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from mlp_mixer.training.workdir import is_finished, lock
 from .conftest import ROOT, load_config, shrink
 from .test_layouts import two_processes
 from .test_train import TINY, assert_same_weights, finish, scalars, start
+from .training.test_visible_log import nothing_set_up
 
 RUN = [
     *TINY, "--config.total_steps=120", "--config.eval_every_steps=40",
@@ -56,12 +58,13 @@ def tiny(tmp_path_factory):
         return latest(path)
 
     open_source("digits", "train", 1)  # imports scikit-learn, which changes much
-    before = state_of_the_process()
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, nothing_set_up() as stderr:
         patch.setattr(checkpoint.Checkpoints, "save", look_and_save)
         patch.setattr(loop, "latest_step", look)
+        before = state_of_the_process()
         loop.train(shrink(load_config("digits")), workdir)
-    seen.changed = [k for k, v in state_of_the_process().items() if v != before[k]]
+        after, seen.text = state_of_the_process(), stderr.getvalue()
+    seen.changed = [name for name in before if before[name] != after[name]]
     return workdir, seen
 
 
@@ -148,8 +151,17 @@ def test_a_report_is_written_before_its_step_is_saved_and_a_step_is_saved_before
     assert list(map(len, evaluations)) == [0, 1]
 
 
-def test_a_run_leaves_the_process_as_it_was(tiny):
+def test_a_run_from_python_is_seen_and_leaves_the_process_as_it_was(tiny):
+    assert tiny[1].text.count("step 6/6  loss") == 1
     assert tiny[1].changed == []
+
+
+def test_a_run_goes_on_only_with_the_data_that_it_began_with(tiny_config, tiny, tmp_path):
+    shutil.copytree(tiny[0], tmp_path, dirs_exist_ok=True)
+    data = tmp_path / "data.json"
+    data.write_text(data.read_text().replace("1437", "1438"))
+    with pytest.raises(ValueError, match="examples: 1438 there, 1437 now"):
+        loop.train(tiny_config, tmp_path)
 
 
 def test_an_evaluation_is_left_when_asked_to_end_and_made_up_for(tiny_config, tiny, tmp_path):

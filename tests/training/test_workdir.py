@@ -67,16 +67,16 @@ def test_processes_with_workdirs_of_their_own_are_all_told_so(tmp_path, monkeypa
     monkeypatch.setattr(run.jax, "process_count", lambda: 3)
     monkeypatch.setattr(run.jax, "process_index", lambda: 1)
     monkeypatch.setattr(run, "SHARED_SECONDS", 0.3)
-    written = tmp_path / "there"
     monkeypatch.setattr(run, "from_process_0", lambda number: 7)
     others = SimpleNamespace(process_allgather=lambda mine: np.array([1, mine, 1]))
     monkeypatch.setattr(run, "multihost_utils", others)
-    with pytest.raises(ValueError, match=r"not the same folder in all.*does not appear in 1\."):
-        run._check_shared(tmp_path)
+    words = r"not the same folder in all.*does not appear in 1\."
+    with pytest.raises(ValueError, match=words), run.lock(tmp_path):
+        pass
     monkeypatch.setattr(run.jax, "process_index", lambda: 0)
     monkeypatch.setattr(run, "from_process_0", lambda number: number())
-    run._check_shared(tmp_path)
-    assert not list(tmp_path.iterdir()) and not written.exists()
+    with run.lock(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [run.LOCK_FILE]
 
 
 # --- the data ---
