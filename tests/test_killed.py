@@ -132,7 +132,7 @@ def test_a_run_killed_three_times_and_asked_to_end_once_is_bit_equal_to_an_unint
 
 def test_two_processes_end_at_the_same_step_when_one_is_asked_to(tmp_path):
     run = ["--config.total_steps=100000", "--config.checkpoint_every_steps=100000"]
-    processes = two_processes(tmp_path, *run)
+    processes = two_processes(tmp_path, *run, devices=1)
     wait_for(processes[0], lambda: (tmp_path / metrics.FILE).exists() and metrics.read(tmp_path))
     processes[1].terminate()
     texts = [process.communicate(timeout=120)[0] for process in processes]

@@ -12,7 +12,9 @@ import pytest
 import mlp_mixer
 from mlp_mixer.training import metrics
 
-from .conftest import ROOT, with_devices
+from .conftest import ROOT, python_with_devices, with_devices
+
+LAYOUTS = ["replicated", "fsdp", "pmap"]
 
 
 def start(workdir, devices, *arguments):
@@ -24,12 +26,12 @@ def start(workdir, devices, *arguments):
     )  # fmt: skip
 
 
-def two_processes(workdir, *arguments):
+def two_processes(workdir, *arguments, devices: int = 4):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     join = [f"--coordinator={address}", "--num_processes=2"]
-    return [start(workdir, 4, *arguments, *join, f"--process_id={i}") for i in (0, 1)]
+    return [start(workdir, devices, *arguments, *join, f"--process_id={i}") for i in (0, 1)]
 
 
 def finish(*processes):
@@ -68,10 +70,24 @@ def assert_same_run(a, b):
     )
 
 
-@pytest.mark.parametrize("layout", ["replicated", "fsdp", "pmap"])
-def test_eight_devices_give_the_run_of_one_device(layout, one_device, tmp_path):
-    finish(start(tmp_path / layout, 8, f"--config.layout={layout}"))
-    assert_same_run(one_device, tmp_path / layout)
+@pytest.fixture(scope="module")
+def eight_devices(tmp_path_factory):
+    """A folder of one run for each layout; in one process, which starts and compiles but once."""
+    folder = tmp_path_factory.mktemp("layouts")
+    python_with_devices(8, f"""
+        from mlp_mixer.training import loop
+        from tests.everything_random import get_config
+        for layout in {LAYOUTS}:
+            config = get_config()
+            config.layout = layout
+            loop.train(config, "{folder}/" + layout)
+    """)  # fmt: skip
+    return folder
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_eight_devices_give_the_run_of_one_device(layout, one_device, eight_devices):
+    assert_same_run(one_device, eight_devices / layout)
 
 
 def test_two_processes_give_the_run_of_one_device(one_device, two_with_fsdp, tmp_path):
