@@ -162,20 +162,18 @@ DATA = (
     ),
     Mutation(
         "the evaluation's area resize is bilinear",
-        "mlp_mixer/data/images.py",
-        "return resize(image, (max(cover[0], round(h * scale)), max(cover[1], round(w * scale))))",
-        "return resize(image, (max(cover[0], round(h * scale)), max(cover[1], round(w * scale))), "
-        '"bilinear")',
+        "mlp_mixer/data/images.py", 'max(cover[1], round(w * scale))), "area"',
+        'max(cover[1], round(w * scale))), "bilinear"',
         "tests/data/test_images.py",
     ),
     Mutation(
         "what is transparent is black",
-        "mlp_mixer/data/images.py", 'image.size, "white")', 'image.size, "black")',
+        "mlp_mixer/data/decoding.py", 'image.size, "white")', 'image.size, "black")',
         "tests/data/test_images.py",
     ),
     Mutation(
         "images are not turned as their metadata says",
-        "mlp_mixer/data/images.py", "ImageOps.exif_transpose(opened)", "opened",
+        "mlp_mixer/data/decoding.py", "opened.getexif().get(ORIENTATION)", "1",
         "tests/data/test_images.py",
     ),
     Mutation(
@@ -196,7 +194,8 @@ DATA = (
     ),
     Mutation(
         "a file that is not there is waited for",
-        "mlp_mixer/data/examples.py", "except (FileNotFoundError, PermissionError):",
+        "mlp_mixer/data/examples.py",
+        "except (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError):",
         "except ZeroDivisionError:",
         "tests/data/test_pipeline.py -k waiting",
     ),

@@ -1,5 +1,6 @@
 """One example of a source, read with patience: storage that fails for a while, broken images."""
 
+import errno
 import logging
 import time
 from collections.abc import Iterable
@@ -40,9 +41,11 @@ def read(source: Source, index: int) -> tuple[np.ndarray, int | np.ndarray]:
     for tries, wait in enumerate((*RETRY_WAITS, None), 1):
         try:
             return source[index]
-        except (FileNotFoundError, PermissionError):
+        except (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError):
             raise  # waiting does not mend these
         except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+                raise  # nor these, which have no classes of their own
             where = error.filename or f"{source.name}, example {index}"
             if wait is None:
                 raise OSError(f"{where} could not be read in {tries} tries: {error}") from error

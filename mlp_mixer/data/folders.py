@@ -165,7 +165,7 @@ class FolderSource:
         """The contents of that file."""
         _, entry = self._entry(index)
         if not entry.dtype.names:
-            return self.path(index).read_bytes()
+            return images.read_file(self.path(index))
         with self.file(index).open("rb") as file:
             file.seek(int(entry["offset"]))
             return file.read(int(entry["size"]))

@@ -1,87 +1,119 @@
-"""Decoding of every common kind of image, resizing and cropping."""
+"""Reading image files; resizing and cropping."""
 
-import io
+import os
+import socket
+import tracemalloc
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
 from mlp_mixer.data import images
 
-
-def picture(h: int = 24, w: int = 40) -> Image.Image:
-    """Smooth colours, so that JPEG changes little."""
-    y, x = np.mgrid[:h, :w]
-    rgb = np.stack([255 * x / w, 255 * y / h, 255 * (1 - x / w)], -1)
-    return Image.fromarray(rgb.astype(np.uint8))
+from .encoding import encode, picture
 
 
-def encode(image: Image.Image, kind: str, **options) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
+def noise(h: int, w: int, channels: int = 3) -> np.ndarray:
+    return np.random.default_rng(h * w).integers(0, 256, (h, w, channels), dtype=np.uint8)
+
+
+# --- files ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("mode", "kind", "tolerance"),
+    ("make", "words"),
     [
-        ("RGB", "PNG", 0),
-        ("RGB", "BMP", 0),
-        ("RGBA", "PNG", 0),
-        ("RGB", "JPEG", 12),
-        ("CMYK", "JPEG", 16),
-        ("RGB", "WEBP", 16),
-        ("P", "GIF", 60),  # 256 colours of a fixed palette, dithered
+        (lambda path: path.symlink_to("nowhere.png"), "a link that leads nowhere"),
+        (lambda path: path.symlink_to(path), "a link that leads nowhere"),
+        (os.mkfifo, "a pipe, socket or device"),
+        (lambda path: path.symlink_to("/dev/zero"), "a pipe, socket or device"),
+        (lambda path: path.mkdir(), "a folder"),
     ],
+    ids=["dangling", "loop", "pipe", "device", "folder"],
 )
-def test_every_kind_of_file_gives_its_pixels_as_rgb(mode, kind, tolerance):
-    options = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
-    decoded = images.decode(encode(picture().convert(mode), kind, **options))
-    assert decoded.dtype == np.uint8 and decoded.shape == (24, 40, 3)
-    difference = np.abs(decoded.astype(int) - np.asarray(picture()))
-    assert difference.max() <= tolerance
-
-
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-@pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_grey_and_colour_convert_to_each_other(mode, kind):
-    data = encode(picture().convert(mode), kind)
-    grey, colour = images.decode(data, 1), images.decode(data, 3)
-    assert grey.shape == (24, 40, 1) and colour.shape == (24, 40, 3)
-    expected = np.asarray(picture().convert("L"))[..., None]
-    assert np.abs(grey.astype(int) - expected).max() <= 8
-    if mode == "L":
-        assert np.abs(colour.astype(int) - grey).max() <= 1
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_exif_rotation_is_applied(kind):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
-    turned = images.decode(encode(picture(), kind, exif=exif))
-    expected = np.rot90(np.asarray(picture()), k=-1)
-    assert turned.shape == expected.shape
-    assert np.abs(turned.astype(int) - expected).max() <= 12
-
-
-def test_transparent_is_laid_over_white_and_16_bit_grey_scaled():
-    clear = Image.new("RGBA", (5, 4), (10, 20, 30, 0))
-    assert (images.decode(encode(clear, "PNG")) == 255).all()
-    deep = np.linspace(0, 65535, 20).astype(np.uint16).reshape(4, 5)
-    decoded = images.decode(encode(Image.fromarray(deep), "PNG"), 1)[..., 0]
-    assert np.abs(decoded.astype(int) - deep // 257).max() <= 1
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-@pytest.mark.parametrize("damage", ["empty", "text", "cut"])
-def test_a_broken_file_is_named_with_its_folder(tmp_path, kind, damage):
-    data = encode(picture(), kind)
-    path = tmp_path / "cats" / f"tom.{kind.lower()}"
-    path.parent.mkdir()
-    path.write_bytes({"empty": b"", "text": b"not an image", "cut": data[: len(data) // 2]}[damage])
-    with pytest.raises(images.BrokenImage) as error:
+def test_what_is_no_file_is_a_broken_image_at_once(tmp_path, make, words):
+    path = tmp_path / "tom.png"
+    make(path)
+    with pytest.raises(images.BrokenImage, match=rf"tom\.png is {words}"):
         images.decode_file(path)
-    assert path.name in str(error.value) and str(path.parent) in str(error.value)
+
+
+def test_a_socket_is_a_broken_image(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a socket's path may not be long
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind("tom.png")
+        with pytest.raises(images.BrokenImage, match=r"tom\.png is a pipe, socket or device"):
+            images.decode_file("tom.png")
+
+
+def test_a_missing_file_is_not_a_broken_image_and_a_link_to_one_that_is_there_is_read(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"tom\.png"):
+        images.decode_file(tmp_path / "tom.png")
+    (tmp_path / "picture.png").write_bytes(encode(picture(), "PNG"))
+    (tmp_path / "tom.png").symlink_to("picture.png")
+    np.testing.assert_array_equal(images.decode_file(tmp_path / "tom.png"), np.asarray(picture()))
+
+
+# --- views ----------------------------------------------------------------------------------------
+
+
+def overlap(old: int, new: int, first: int, count: int) -> np.ndarray:
+    """How much of each new pixel first, first + 1, ... each old one makes up: [count, old]."""
+    left = (first + np.arange(count))[:, None] * old / new
+    edges = np.arange(old)
+    inside = np.minimum(left + old / new, edges + 1) - np.maximum(left, edges)
+    return np.maximum(inside, 0) * new / old
+
+
+SHAPES = [
+    (224, 224), (256, 300), (500, 375), (37, 61), (300, 231), (1, 1), (1, 700), (700, 1),
+    (3, 20_000), (20_000, 3), (20, 2_000), (257, 256), (255, 257), (900, 300),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("h", "w"), SHAPES)
+@pytest.mark.parametrize(("size", "fraction"), [((224, 224), 0.875), ((32, 48), 1.0)])
+def test_the_resmall_view_is_the_middle_of_the_means_over_areas(h, w, size, fraction):
+    image = noise(h, w, 1)
+    cover = [round(side / fraction) for side in size]
+    scale = max(cover[0] / h, cover[1] / w)
+    expected = image[..., 0].astype(float)
+    for axis, old in enumerate((h, w)):
+        new = max(cover[axis], round(old * scale))
+        weights = overlap(old, new, (new - size[axis]) // 2, size[axis])
+        expected = np.moveaxis(np.tensordot(weights, expected, (1, axis)), 0, axis)
+    view = images.eval_view(image, size, "resmall", fraction)
+    assert view.shape == (*size, 1) and view.dtype == np.uint8
+    assert np.abs(view[..., 0] - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("h", "w"), [(240, 180), (500, 375), (30, 900)])
+def test_the_resize_view_is_the_middle_of_opencvs_bilinear(h, w):
+    image = noise(h, w)
+    whole = cv2.resize(image, (256, 128), interpolation=cv2.INTER_LINEAR)
+    view = images.eval_view(image, (112, 224), "resize", 0.875)
+    np.testing.assert_array_equal(view, whole[8:120, 16:240])
+
+
+@pytest.mark.parametrize("method", ["area", "bilinear"])
+def test_a_part_of_a_resized_image_is_that_part_to_the_bit(method):
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        old, new = rng.integers(1, 60, 2), tuple(map(int, rng.integers(1, 90, 2)))
+        image = noise(*old, int(rng.choice([1, 3])))
+        part = tuple(slice(*sorted(rng.choice(side + 1, 2, replace=False))) for side in new)
+        whole = images.resize(image, new, method)
+        np.testing.assert_array_equal(images.resize(image, new, method, part), whole[part])
+
+
+@pytest.mark.parametrize(("h", "w"), [(3, 20_000), (20_000, 3), (1, 10**7), (10**7, 1)])
+def test_a_view_takes_memory_for_what_it_shows_however_long_the_image_is(h, w):
+    image = np.broadcast_to(np.uint8(9), (h, w, 3))
+    tracemalloc.start()
+    view = images.eval_view(image, (224, 224), "resmall", 0.875)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (view == 9).all() and peak < 10 * 224 * 224 * 3 * 4  # a few arrays of floats
 
 
 def test_the_evaluation_view_is_the_shorter_side_resized_and_the_middle_cut_out():
