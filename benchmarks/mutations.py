@@ -2,7 +2,7 @@
 
     python -m benchmarks.mutations [--only WORDS...] [--jobs 2]
 
-Applies each mutation of mutation_list.py in a copy of this tree and runs the tests that belong to
+Applies each mutation of mutation_list/ in a copy of this tree and runs the tests that belong to
 it, which pass without it (that is checked first). Prints a line for each, and at the end those that
 survived: of these a test is missing. The exit status is 1 if there are any. All of it takes about
 half an hour on two CPU cores; --only takes mutations whose description, file or tests contain one

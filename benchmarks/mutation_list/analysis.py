@@ -1,0 +1,118 @@
+"""Figures and plans, the configs, and the command line."""
+
+from benchmarks.mutation_list.mutation import Mutation
+
+MUTATIONS = (
+    Mutation(
+        "the frequencies of filters are those of their amplitudes",
+        "mlp_mixer/analysis/ordering.py", '(1, 2), norm="ortho") ** 2', '(1, 2), norm="ortho")',
+        "tests/analysis/test_ordering.py",
+    ),
+    Mutation(
+        "a filter is paired with the one most like it",
+        "mlp_mixer/analysis/ordering.py", "np.argmin(similarity", "np.argmax(similarity",
+        "tests/analysis/test_ordering.py",
+    ),
+    Mutation(
+        "the parameters that undo a permutation leave the bias as it was",
+        "mlp_mixer/analysis/permutation.py", 'np.asarray(second["bias"])[patches]',
+        'np.asarray(second["bias"])',
+        "tests/analysis/test_permutation.py",
+    ),
+    Mutation(
+        "training takes as much arithmetic as a forward pass",
+        "mlp_mixer/analysis/tradeoff.py", "training_flops=3 * forward * images",
+        "training_flops=forward * images",
+        "tests/analysis/test_commands.py -k point",
+    ),
+    Mutation(
+        "a sum over devices sends every byte once",
+        "mlp_mixer/analysis/tpu/estimate.py",
+        'times = 2 if collective.kind == "all-reduce" else 1', "times = 1",
+        "tests/analysis/test_plan.py -k sends",
+    ),
+    Mutation(
+        "communication costs no time",
+        "mlp_mixer/analysis/tpu/estimate.py",
+        "max(self.core_seconds, self.hbm_seconds) + self.ici_seconds",
+        "max(self.core_seconds, self.hbm_seconds)",
+        "tests/analysis/test_plan.py",
+    ),
+    Mutation(
+        "VTAB's structured tasks begin one too early",
+        "mlp_mixer/analysis/transfers.py", "_VTAB[11:]", "_VTAB[10:]",
+        "tests/analysis/test_transfers.py",
+    ),
+    Mutation(
+        "a quarter of the units of an enlarged model is shown in the wrong shape",
+        "mlp_mixer/analysis/filters.py", "kernel.T.reshape(-1, *module.grid)",
+        "kernel.T.reshape(-1, *module.grid[::-1])",
+        "tests/analysis/test_commands.py -k filters",
+    ),
+    Mutation(
+        "ImageNet is trained with a mixup of 0.2",
+        "configs/imagenet.py", "config.mixup = 0.5", "config.mixup = 0.2", "tests/test_configs.py",
+    ),
+    Mutation(
+        "ImageNet is trained with weight decay as big_vision writes it",
+        "configs/imagenet.py", "config.weight_decay = 0.1", "config.weight_decay = 1e-4",
+        "tests/test_configs.py",
+    ),
+    Mutation(
+        "ImageNet is trained on the images that it is judged by",
+        "configs/imagenet.py", '"train[:99%]"', '"train"', "tests/test_configs.py",
+    ),
+    Mutation(
+        "ImageNet is trained with softmax",
+        "configs/imagenet.py", 'config.loss = "sigmoid"', 'config.loss = "softmax"',
+        "tests/test_configs.py",
+    ),
+    Mutation(
+        "L/16 on ImageNet-21k is augmented as B/16",
+        "configs/imagenet21k.py", '"L": (20.0, 0.5)', '"L": (10.0, 0.5)', "tests/test_configs.py",
+    ),
+    Mutation(
+        "pets are fine-tuned for as long as CIFAR-10",
+        "configs/transfer.py", '"train[:90%]", "train[90%:]", 500, 100),\n    "flowers"',
+        '"train[:90%]", "train[90%:]", 10_000, 100),\n    "flowers"', "tests/test_configs.py",
+    ),
+    Mutation(
+        "transfers are clipped at the default of no clipping",
+        "configs/common.py", "config.grad_clip = 1.0", "config.grad_clip = 0.0",
+        "tests/test_configs.py",
+    ),
+    Mutation(
+        "VTAB's tasks are flipped",
+        "configs/transfer.py", "dict(random_crop=1.0)", "dict(random_crop=1.0, flip=True)",
+        "tests/test_configs.py",
+    ),
+    Mutation(
+        "a size such as 160x256 is width x height",
+        "mlp_mixer/cli.py", "return int(found[1]), int(found[2] or found[1])",
+        "return int(found[2] or found[1]), int(found[1])",
+        "tests/test_export.py",
+    ),
+    Mutation(
+        "a user's error ends with status 0",
+        "mlp_mixer/cli.py", "=1 shows where)\", file=sys.stderr)\n        sys.exit(1)",
+        "=1 shows where)\", file=sys.stderr)\n        sys.exit(0)",
+        "tests/evaluation/test_commands.py -k mistake",
+    ),
+    Mutation(
+        "columns of tables are as wide as their headings",
+        "mlp_mixer/cli.py", "widths = [max(map(len, column)) for column",
+        "widths = [len(column[0]) for column",
+        "tests/evaluation/test_paper.py -k suite",
+    ),
+    Mutation(
+        "a wrong field of a config ends with status 0",
+        "mlp_mixer/cli.py", "sys.exit(2)", "sys.exit(0)",
+        "tests/test_train.py -k mistake",
+    ),
+    Mutation(
+        "of arguments that no command knows nothing is said",
+        "mlp_mixer/__main__.py",
+        "if len(overrides) < len(rest) or (rest and not hasattr(args, \"config\")):", "if False:",
+        "tests/evaluation/test_commands.py",
+    ),
+)  # fmt: skip

@@ -1,0 +1,68 @@
+"""Evaluation: classification, few-shot, the suite, prediction."""
+
+from benchmarks.mutation_list.mutation import Mutation
+
+MUTATIONS = (
+    Mutation(
+        "the loss of an evaluation is that of softmax",
+        "mlp_mixer/evaluation/classification.py", "            loss=config.loss,\n", "",
+        "tests/evaluation/test_evaluators.py",
+    ),
+    Mutation(
+        "rows that only fill up a batch count in an evaluation",
+        "mlp_mixer/evaluation/classification.py",
+        'counted = batch["mask"] * (targets.max(1) > 0)', "counted = targets.max(1) > 0",
+        "tests/evaluation/test_classification.py",
+    ),
+    Mutation(
+        "images without a label count",
+        "mlp_mixer/evaluation/classification.py",
+        'counted = batch["mask"] * (targets.max(1) > 0)', 'counted = batch["mask"]',
+        "tests/evaluation/test_classification.py",
+    ),
+    Mutation(
+        "sigmoid's probabilities are those of softmax",
+        "mlp_mixer/evaluation/classifier.py", 'jax.nn.sigmoid(logits) if loss == "sigmoid" else ',
+        "",
+        "tests/evaluation/test_commands.py tests/test_export.py",
+    ),
+    Mutation(
+        "without a word about the crop the whole image is seen",
+        "mlp_mixer/evaluation/classifier.py", 'said.get("crop_fraction", 0.875)',
+        'said.get("crop_fraction", 1.0)',
+        "tests/evaluation/test_commands.py",
+    ),
+    Mutation(
+        "few-shot features are not standardised",
+        "mlp_mixer/evaluation/fewshot.py", "features.std(0) + 1e-5", "np.ones(features.shape[1])",
+        "tests/evaluation/test_fewshot.py -k closed_form",
+    ),
+    Mutation(
+        "all few-shot draws are the same",
+        "mlp_mixer/evaluation/fewshot.py", "rng = np.random.default_rng(seed)",
+        "rng = np.random.default_rng(0)",
+        "tests/evaluation/test_fewshot.py",
+    ),
+    Mutation(
+        "evaluations for the end only run every time",
+        "mlp_mixer/evaluation/evaluators.py", "if only_at_end and not is_last:", "if False:",
+        "tests/evaluation/test_evaluators.py",
+    ),
+    Mutation(
+        "the mean over five tasks is one over four",
+        "mlp_mixer/evaluation/suite.py", 'np.mean([found["ImageNet"], *transfers.values()])',
+        "np.mean([*transfers.values()])",
+        "tests/evaluation/test_paper.py -k suite",
+    ),
+    Mutation(
+        "a published number is misprinted",
+        "mlp_mixer/evaluation/paper.py", "86.32, 89.14, 95.49", "86.23, 89.14, 95.49",
+        "tests/evaluation/test_paper.py -k table",
+    ),
+    Mutation(
+        "predictions are shown from the least likely on",
+        "mlp_mixer/evaluation/predict.py", 'np.argsort(-row, kind="stable")',
+        'np.argsort(row, kind="stable")',
+        "tests/evaluation/test_commands.py",
+    ),
+)  # fmt: skip

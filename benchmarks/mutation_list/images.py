@@ -1,0 +1,105 @@
+"""Images on their way into batches: reading, views, augmentation, order."""
+
+from benchmarks.mutation_list.mutation import Mutation
+
+MUTATIONS = (
+    Mutation(
+        "random rotation and zoom are ignored",
+        "mlp_mixer/data/augment.py", "angle * self.rotate, np.exp(zoom * self.zoom)", "0.0, 1.0",
+        "tests/data/test_augment.py",
+    ),
+    Mutation(
+        "zoom goes twice as far",
+        "mlp_mixer/data/augment.py", "np.exp(zoom * self.zoom)", "np.exp(2 * zoom * self.zoom)",
+        "tests/data/test_augment.py",
+    ),
+    Mutation(
+        "the random crop is resized by area",
+        "mlp_mixer/data/augment.py", 'image = images.resize(image, larger, "bilinear")',
+        'image = images.resize(image, larger, "area")',
+        "tests/data/test_augment.py",
+    ),
+    Mutation(
+        "the Inception crop is resized by area",
+        "mlp_mixer/data/augment.py", 'image = images.resize(image, self.size, "bilinear")',
+        'image = images.resize(image, self.size, "area")',
+        "tests/data/test_augment.py",
+    ),
+    Mutation(
+        "flips are upside down",
+        "mlp_mixer/data/augment.py", "cv2.flip(batch[i], 1)", "cv2.flip(batch[i], 0)",
+        "tests/data/test_augment.py",
+    ),
+    Mutation(
+        "the aspects of Inception crops are those of its inverse",
+        "mlp_mixer/data/augment.py", "rng.uniform(3 / 4, 4 / 3)", "rng.uniform(3 / 4, 1)",
+        "tests/data/test_augment.py",
+    ),
+    Mutation(
+        "RandAugment knows no negative magnitudes",
+        "mlp_mixer/data/randaugment.py", "signed = -level if negate else level", "signed = level",
+        "tests/data/test_randaugment.py",
+    ),
+    Mutation(
+        "RandAugment's colours fade less",
+        "mlp_mixer/data/randaugment.py", "1.8 * level + 0.1", "1.8 * level",
+        "tests/data/test_randaugment.py",
+    ),
+    Mutation(
+        "the middle of an image is off by a pixel",
+        "mlp_mixer/data/images.py", "((have - want) // 2 for",
+        "((have - want) // 2 + (have > want) for",
+        "tests/data/test_images.py",
+    ),
+    Mutation(
+        "the evaluation's area resize is bilinear",
+        "mlp_mixer/data/images.py", 'max(cover[1], round(w * scale))), "area"',
+        'max(cover[1], round(w * scale))), "bilinear"',
+        "tests/data/test_images.py",
+    ),
+    Mutation(
+        "what is transparent is black",
+        "mlp_mixer/data/decoding.py", 'image.size, "white")', 'image.size, "black")',
+        "tests/data/test_images.py",
+    ),
+    Mutation(
+        "images are not turned as their metadata says",
+        "mlp_mixer/data/decoding.py", "opened.getexif().get(ORIENTATION)", "1",
+        "tests/data/test_images.py",
+    ),
+    Mutation(
+        "a file that is not there is waited for",
+        "mlp_mixer/data/examples.py",
+        "except (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError):",
+        "except ZeroDivisionError:",
+        "tests/data/test_pipeline.py -k waiting",
+    ),
+    Mutation(
+        "every epoch has the same order",
+        "mlp_mixer/data/pipeline.py", "(self.seed, 0, epoch)", "(self.seed, 0, 0)",
+        "tests/data/test_pipeline.py -k epoch",
+    ),
+    Mutation(
+        "every batch is augmented alike",
+        "mlp_mixer/data/pipeline.py", "(self.seed, 1, k)", "(self.seed, 1, 0)",
+        "tests/data/test_pipeline.py -k augmentation",
+    ),
+    Mutation(
+        "a run that goes on begins with the first batch",
+        "mlp_mixer/data/pipeline.py", "start * batch_size + rows.start", "rows.start",
+        "tests/data/test_pipeline.py -k depends",
+    ),
+    Mutation(
+        "rows that only fill up the last batch count",
+        "mlp_mixer/data/workers.py", "labels[row], mask[row] = label, 1",
+        "labels[row], mask[:] = label, 1",
+        "tests/data/test_pipeline.py -k evaluation",
+    ),
+    Mutation(
+        "a large source hangs a worker that dies",
+        "mlp_mixer/data/workers.py",
+        "futures.ProcessPoolExecutor(workers, context, _start_worker, (path,))",
+        "futures.ProcessPoolExecutor(workers, context, _start_worker, (path, pickled))",
+        "tests/data/test_workers.py",
+    ),
+)  # fmt: skip

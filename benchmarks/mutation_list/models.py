@@ -1,0 +1,89 @@
+"""Models: layers, dropout, BiT, ViT, permuted pixels."""
+
+from benchmarks.mutation_list.mutation import Mutation
+
+MUTATIONS = (
+    Mutation(
+        "dropout does not divide by the share that is kept",
+        "mlp_mixer/models/drop.py", "x / (1 - self.rate)", "x",
+        "tests/models/test_drop.py tests/models/test_mixer.py",
+    ),
+    Mutation(
+        "no dropout after an MLP's second Dense",
+        "mlp_mixer/models/mixer.py",
+        "return dropout(Dense(x.shape[-1], dtype=self.dtype)(y), rows)",
+        "return Dense(x.shape[-1], dtype=self.dtype)(y)",
+        "tests/models/test_drop.py tests/models/test_mixer.py",
+    ),
+    Mutation(
+        "stochastic depth drops with the same probability in all blocks",
+        "mlp_mixer/models/mixer.py", "np.linspace(0.0, self.stoch_depth,",
+        "np.linspace(self.stoch_depth, self.stoch_depth,",
+        "tests/models/test_mixer.py",
+    ),
+    Mutation(
+        "the gradient of a bias is summed in the number type of the input",
+        "mlp_mixer/models/layers.py", "return jax.lax.broadcast_in_dim(bias, like.shape,",
+        "return jax.lax.broadcast_in_dim(bias.astype(like.dtype), like.shape,",
+        "tests/models/test_layers.py",
+    ),
+    Mutation(
+        "the GELU is computed in the number type of its input",
+        "mlp_mixer/models/gelu.py", "    return form(x.astype(jnp.float32)).astype(x.dtype)",
+        "    return form(x)",
+        "tests/models/test_gelu.py tests/models/test_layers.py",
+    ),
+    Mutation(
+        "the GELU's cubic term is off by a thousandth",
+        "mlp_mixer/models/gelu.py", "0.044715", "0.0448",
+        "tests/models/test_gelu.py",
+    ),
+    Mutation(
+        "LayerNorm's statistics are computed in the number type of the block",
+        "mlp_mixer/models/layers.py", "x = x.astype(jnp.float32)\n", "x = x.astype(self.dtype)\n",
+        "tests/models/test_layers.py",
+    ),
+    Mutation(
+        "LayerNorm's epsilon is PyTorch's",
+        "mlp_mixer/models/layers.py", "1e-6", "1e-5",
+        "tests/models/test_layers.py",
+    ),
+    Mutation(
+        "token mixing without its skip connection",
+        "mlp_mixer/models/mixer.py", "x = x + self._maybe_drop(y, rows, drop_path)",
+        "x = self._maybe_drop(y, rows, drop_path)",
+        "tests/models/test_mixer.py",
+    ),
+    Mutation(
+        "the head starts at random",
+        "mlp_mixer/models/parameters.py", 'if last == "kernel" and name != "head/kernel":',
+        'if last == "kernel":',
+        "tests/models/test_parameters.py tests/models/test_mixer.py",
+    ),
+    Mutation(
+        "a row drops what its place among the device's rows says, whatever the batch",
+        "mlp_mixer/models/drop.py", "jax.random.fold_in(key, row)", "key",
+        "tests/models/test_drop.py tests/models/test_mixer.py",
+    ),
+    Mutation(
+        "BiT's kernels are standardised over the outputs, too",
+        "mlp_mixer/models/bit.py", "axis=(0, 1, 2)", "axis=(0, 1, 2, 3)",
+        "tests/models/test_vit_and_bit.py",
+    ),
+    Mutation(
+        "BiT pads max pooling with the smallest number",
+        "mlp_mixer/models/bit.py", "x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))",
+        "x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)",
+        "tests/models/test_vit_and_bit.py",
+    ),
+    Mutation(
+        "ViT's features are those of the first patch",
+        "mlp_mixer/models/vit.py", '"pre_logits": x[:, 0]', '"pre_logits": x[:, 1]',
+        "tests/models/test_vit_and_bit.py",
+    ),
+    Mutation(
+        "the pixels inside the patches are not permuted",
+        "mlp_mixer/models/permuted.py", "[patches][:, inside]", "[patches]",
+        "tests/analysis/test_permutation.py",
+    ),
+)  # fmt: skip

@@ -1,0 +1,156 @@
+"""What is trained and how: the config's fields, losses, optimizers, the step, layouts."""
+
+from benchmarks.mutation_list.mutation import Mutation
+
+MUTATIONS = (
+    Mutation(
+        "sigmoid is trained as softmax",
+        "mlp_mixer/training/setup.py", "loss=config.loss,", 'loss="softmax",',
+        "tests/training/test_independent_step.py",
+    ),
+    Mutation(
+        "no label smoothing",
+        "mlp_mixer/training/setup.py", "label_smoothing=config.label_smoothing",
+        "label_smoothing=0 * config.label_smoothing", "tests/training/test_independent_step.py",
+    ),
+    Mutation(
+        "no mixup",
+        "mlp_mixer/training/setup.py", "Mixup(config.mixup,", "Mixup(0 * config.mixup,",
+        "tests/training/test_independent_step.py",
+    ),
+    Mutation(
+        "mixup for each example where it is to be for the batch",
+        "mlp_mixer/training/setup.py", "config.mixup_per_example)",
+        "not config.mixup_per_example)", "tests/training/test_independent_step.py",
+    ),
+    Mutation(
+        "the decay ends at zero",
+        "mlp_mixer/training/setup.py", "warmup, config.decay_end)", "warmup)",
+        "tests/training/test_independent_step.py",
+    ),
+    Mutation(
+        "no clipping",
+        "mlp_mixer/training/setup.py", "grad_clip=config.grad_clip,", "grad_clip=0.0,",
+        "tests/training/test_independent_step.py",
+    ),
+    Mutation(
+        "randomness is that of seed 0",
+        "mlp_mixer/training/setup.py", "        seed=config.seed,\n    )", "    )",
+        "tests/training/test_independent_step.py",
+    ),
+    Mutation(
+        "the other image of a mixed pair is labelled without smoothing",
+        "mlp_mixer/training/step.py",
+        'losses.targets(rows["partner_label"], model.num_classes, label_smoothing)',
+        'losses.targets(rows["partner_label"], model.num_classes, 0)',
+        "tests/training/test_independent_step.py",
+    ),
+    Mutation(
+        "dtype is ignored",
+        "mlp_mixer/training/setup.py", "dtype=compute_dtype(config.dtype,",
+        'dtype=compute_dtype("float32",',
+        "tests/training/test_setup.py",
+    ),
+    Mutation(
+        "remat is ignored",
+        "mlp_mixer/training/setup.py", "module.clone(remat=config.remat)", "module",
+        "tests/training/test_setup.py",
+    ),
+    Mutation(
+        "remat is accepted where it does nothing",
+        "mlp_mixer/training/setup.py", "    elif config.remat:\n", "    elif False:\n",
+        "tests/training/test_setup.py",
+    ),
+    Mutation(
+        "sum_dtype is ignored",
+        "mlp_mixer/training/setup.py", "(config.layout, config.sum_dtype, devices)",
+        '(config.layout, "float32", devices)',
+        "tests/training/test_setup.py",
+    ),
+    Mutation(
+        "accum_steps is ignored",
+        "mlp_mixer/training/setup.py", "        accum_steps=accum_steps,\n", "",
+        "tests/training/test_setup.py",
+    ),
+    Mutation(
+        "the sigmoid loss is a mean over classes",
+        "mlp_mixer/training/losses.py", "(logits, targets).sum(-1)", "(logits, targets).mean(-1)",
+        "tests/training/test_parts.py -k losses",
+    ),
+    Mutation(
+        "label smoothing takes the share away and gives it to nobody",
+        "mlp_mixer/training/losses.py", " + smoothing / num_classes", "",
+        "tests/training/test_parts.py -k smoothing",
+    ),
+    Mutation(
+        "the larger share of a mixed pair goes to the other image",
+        "mlp_mixer/training/mixup.py", "jnp.maximum(share, 1 - share)",
+        "jnp.minimum(share, 1 - share)",
+        "tests/training/test_mixup.py",
+    ),
+    Mutation(
+        "the partner of the first row is the device's own last one",
+        "mlp_mixer/training/mixup.py", "(i, (i + 1) % count)", "(i, i)",
+        "tests/training/test_mixup.py",
+    ),
+    Mutation(
+        "weight decay on biases and scales, too",
+        "mlp_mixer/training/optimizer.py", 'path[-1].key == "kernel", params)', "True, params)",
+        "tests/training/test_parts.py -k decay",
+    ),
+    Mutation(
+        "weight decay is not multiplied by the rate",
+        "mlp_mixer/training/optimizer.py",
+        "        optax.add_decayed_weights(config.weight_decay, mask=kernels),\n"
+        "        optax.scale_by_learning_rate(schedule),\n",
+        "        optax.scale_by_learning_rate(schedule),\n"
+        "        optax.add_decayed_weights(-config.weight_decay, mask=kernels),\n",
+        "tests/training/test_parts.py -k decay",
+    ),
+    Mutation(
+        "Adam forgets squares ten times as fast",
+        "mlp_mixer/training/optimizer.py", "b2=0.999", "b2=0.99",
+        "tests/training/test_parts.py -k optimizers",
+    ),
+    Mutation(
+        "the warm-up begins a step later",
+        "mlp_mixer/training/optimizer.py", "jnp.minimum(1.0, step / warmup_steps)",
+        "jnp.minimum(1.0, (step - 1) / warmup_steps)",
+        "tests/training/test_parts.py -k rate",
+    ),
+    Mutation(
+        "epochs are counted in whole steps",
+        "mlp_mixer/training/optimizer.py", "round(in_epochs * steps_per_epoch)",
+        "round(in_epochs * int(steps_per_epoch))",
+        "tests/training/test_parts.py -k durations",
+    ),
+    Mutation(
+        "pixels are mapped to 0 to 1",
+        "mlp_mixer/training/step.py", "/ 127.5 - 1", "/ 255",
+        "tests/training/test_parts.py -k gradient_of_the_mean",
+    ),
+    Mutation(
+        "all steps have the randomness of the first",
+        "mlp_mixer/training/step.py", "jax.random.fold_in(jax.random.key(seed), step)",
+        "jax.random.key(seed)", "tests/training/test_independent_step.py",
+    ),
+    Mutation(
+        "every device has the randomness of the first rows",
+        "mlp_mixer/training/step.py", "jax.lax.axis_index(axis) * count + jnp.arange(count)",
+        "jnp.arange(count)",
+        "tests/training/test_parallel.py",
+    ),
+    Mutation(
+        "FSDP sums gradients within a slice only",
+        "mlp_mixer/training/parallel.py",
+        'return jax.lax.psum(part, "slice").astype(grad.dtype)', "return part.astype(grad.dtype)",
+        "tests/training/test_parallel.py",
+    ),
+    Mutation(
+        "bfloat16 sums are float32",
+        "mlp_mixer/training/parallel.py",
+        "return jax.lax.psum(grad.astype(self.sum_dtype), AXES).astype(grad.dtype)",
+        "return jax.lax.psum(grad, AXES)",
+        "tests/training/test_parallel.py",
+    ),
+)  # fmt: skip

@@ -1,0 +1,69 @@
+"""Weights in files."""
+
+from benchmarks.mutation_list.mutation import Mutation
+
+MUTATIONS = (
+    Mutation(
+        "tiled biases of the tokens stay in the order of the parts",
+        "mlp_mixer/weights/resolution.py", 'np.tile(d1["bias"], copies)[raster]',
+        'np.tile(d1["bias"], copies)',
+        "tests/weights/test_resolution.py -k tiled",
+    ),
+    Mutation(
+        "resampled filters are not scaled by the number of patches",
+        "mlp_mixer/weights/resample.py", "per_patch = resize.shape[1] / resize.shape[0]",
+        "per_patch = 1.0",
+        "tests/weights/test_resolution.py",
+    ),
+    Mutation(
+        "cubic resizing does not average where it shrinks",
+        "mlp_mixer/weights/resample.py", " / max(old / new, 1)", "",
+        "tests/weights/test_resolution.py -k cubic",
+    ),
+    Mutation(
+        "children from before Linen are sorted as words",
+        "mlp_mixer/weights/pre_linen.py", "enumerate(sorted(ns))", "enumerate(sorted(ns, key=str))",
+        "tests/weights/test_layouts.py -k renumbered",
+    ),
+    Mutation(
+        "the axes of PyTorch's convolutions are turned",
+        "mlp_mixer/weights/timm.py", "array.transpose(2, 3, 1, 0)", "array.transpose(3, 2, 1, 0)",
+        "tests/weights/test_timm.py",
+    ),
+    Mutation(
+        "timm's weights are computed with the tanh GELU",
+        "mlp_mixer/weights/load.py", '"exact" if layout == "timm" else "tanh"', '"tanh"',
+        "tests/weights/test_timm.py -k gelu",
+    ),
+    Mutation(
+        "a converted file does not say what it was made of",
+        "mlp_mixer/weights/convert.py", '"sha256": digest', '"sha256": "0" * 64',
+        "tests/weights/test_convert.py",
+    ),
+    Mutation(
+        "numbers that a type cannot hold are written",
+        "mlp_mixer/weights/convert.py", "if not_finite(cast):", "if False:",
+        "tests/weights/test_convert.py -k unwritable",
+    ),
+    Mutation(
+        "pixels in another range are folded into the kernel only",
+        "mlp_mixer/weights/pixels.py", "(kernel * shift[:, None]).sum((0, 1, 2))", "0",
+        "tests/weights/test_metadata.py -k pixels",
+    ),
+    Mutation(
+        "a new head keeps the names of the old one's classes",
+        "mlp_mixer/weights/load.py", '            settings.pop("class_names", None)\n', "",
+        "tests/weights/test_metadata.py -k new_head",
+    ),
+    Mutation(
+        "infinite weights are loaded",
+        "mlp_mixer/weights/finite.py", "np.count_nonzero(np.isfinite(chunk))",
+        "np.count_nonzero(~np.isnan(chunk))",
+        "tests/weights/test_refusals.py",
+    ),
+    Mutation(
+        "MIIL's models are taken to be trained on pixels from -1 to 1",
+        "mlp_mixer/weights/hub.py", 'found["pixel_range"] = [0.0, 1.0]', "pass",
+        "tests/weights/test_metadata.py -k miil",
+    ),
+)  # fmt: skip
