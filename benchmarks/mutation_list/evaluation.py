@@ -60,6 +60,11 @@ MUTATIONS = (
         "tests/evaluation/test_paper.py -k table",
     ),
     Mutation(
+        "a broken image ends all predictions",
+        "mlp_mixer/evaluation/predict.py", "except (BrokenImage, OSError)", "except OSError",
+        "tests/evaluation/test_commands.py",
+    ),
+    Mutation(
         "predictions are shown from the least likely on",
         "mlp_mixer/evaluation/predict.py", 'np.argsort(-row, kind="stable")',
         'np.argsort(row, kind="stable")',

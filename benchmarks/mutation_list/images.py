@@ -60,12 +60,93 @@ MUTATIONS = (
     Mutation(
         "what is transparent is black",
         "mlp_mixer/data/decoding.py", 'image.size, "white")', 'image.size, "black")',
-        "tests/data/test_images.py",
+        "tests/data/test_decoding.py",
     ),
     Mutation(
         "images are not turned as their metadata says",
         "mlp_mixer/data/decoding.py", "opened.getexif().get(ORIENTATION)", "1",
+        "tests/data/test_decoding.py",
+    ),
+    Mutation(
+        "half-turned images are mirrored",
+        "mlp_mixer/data/decoding.py", "orientation in (2, 3, 6, 7)", "orientation in (2, 3, 6)",
+        "tests/data/test_decoding.py",
+    ),
+    Mutation(
+        "decoders' own kinds of errors are not those of a broken image",
+        "mlp_mixer/data/decoding.py", "except Exception as error:  # decoders",
+        "except OSError as error:  # decoders",
+        "tests/data/test_decoding.py",
+    ),
+    Mutation(
+        "images may be four times as large as the limit",
+        "mlp_mixer/data/decoding.py", "if h * w > limit:", "if h * w > 4 * limit:",
+        "tests/data/test_decoding.py",
+    ),
+    Mutation(
+        "Pillow takes files that were cut, if another library wants it",
+        "mlp_mixer/data/decoding.py", "LOAD_TRUNCATED_IMAGES = None, False",
+        "LOAD_TRUNCATED_IMAGES = None, True",
+        "tests/data/test_decoding.py",
+    ),
+    Mutation(
+        "Pillow's own limit of pixels holds",
+        "mlp_mixer/data/decoding.py", "LOAD_TRUNCATED_IMAGES = None, False",
+        "LOAD_TRUNCATED_IMAGES = Image.MAX_IMAGE_PIXELS, False",
+        "tests/data/test_decoding.py",
+    ),
+    Mutation(
+        "the missing rest of a JPEG is grey",
+        "mlp_mixer/data/jpeg.py", "(image[-1, -1] != 128).any():", "True:",
+        "tests/data/test_decoding.py",
+    ),
+    Mutation(
+        "a preview's end is that of its JPEG",
+        "mlp_mixer/data/jpeg.py", "data.rfind(END, header.scan)", "data.rfind(END)",
+        "tests/data/test_decoding.py",
+    ),
+    Mutation(
+        "12 bits are black, where 16 are not",
+        "mlp_mixer/data/depth.py", "2 ** (_number(tags, BITS) or 16) - 1", "65535",
+        "tests/data/test_depth.py",
+    ),
+    Mutation(
+        "the range that a TIFF states is ignored",
+        "mlp_mixer/data/depth.py", "or 0, _number(tags, LARGEST)", "or 0, None",
+        "tests/data/test_depth.py",
+    ),
+    Mutation(
+        "TIFFs whose white is zero are negatives",
+        "mlp_mixer/data/depth.py", "255 - levels if", "levels if",
+        "tests/data/test_depth.py",
+    ),
+    Mutation(
+        "every guess is told",
+        "mlp_mixer/data/depth.py", "if kind not in _warned:", "if True:",
+        "tests/data/test_depth.py",
+    ),
+    Mutation(
+        "a transparent grey of few bits is not found",
+        "mlp_mixer/data/depth.py", "{2: 85, 4: 17, 16: 1 / 256}", "{16: 1 / 256}",
+        "tests/data/test_decoding.py",
+    ),
+    Mutation(
+        "a link that leads nowhere stops a run that skips broken images",
+        "mlp_mixer/data/images.py", "nowhere = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)",
+        "nowhere = ()",
         "tests/data/test_images.py",
+    ),
+    Mutation(
+        "what is enlarged by area is shifted",
+        "mlp_mixer/data/images.py", "np.arange(len(wanted) + 1) * old",
+        "np.arange(1, len(wanted) + 2) * old",
+        "tests/data/test_images.py",
+    ),
+    Mutation(
+        "a name that is too long is waited for",
+        "mlp_mixer/data/examples.py", "if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):",
+        "if error.errno == errno.ELOOP:",
+        "tests/data/test_pipeline.py -k waiting",
     ),
     Mutation(
         "a file that is not there is waited for",

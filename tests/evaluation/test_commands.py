@@ -1,5 +1,6 @@
 """The commands, as a user calls them: python -m mlp_mixer COMMAND."""
 
+import os
 import shutil
 import sys
 from collections import Counter
@@ -73,6 +74,30 @@ def test_predict_takes_images_of_any_size_and_kind(run, published_like, tmp_path
     assert all(str(path) in out for path in files) and out.count("%") == 5 * len(files)
     with Image.open(figure) as drawn:
         assert min(drawn.size) > 300
+
+
+def test_predict_goes_on_after_an_image_that_cannot_be_read(run, published_like, tmp_path, capsys):
+    names = ["a.png", "broken.png", "b.png", "missing.png", "c.png", "pipe.png"]
+    for name in names[:5:2]:
+        Image.new("RGB", (9, 9)).save(tmp_path / name)
+    (tmp_path / "broken.png").write_bytes(b"broken")
+    os.mkfifo(tmp_path / "pipe.png")
+    figure = tmp_path / "out.png"
+    command = ["predict", "--checkpoint", published_like[0], "--figure", figure]
+    with pytest.raises(SystemExit) as ended:
+        run(*command, *(tmp_path / name for name in names))
+    assert ended.value.code == 1
+    out, error = capsys.readouterr()
+    told = [line for line in out.splitlines() if line.startswith(str(tmp_path))]
+    assert told == [str(tmp_path / name) for name in names[:5:2]]
+    assert all(name in error for name in ("broken.png", "missing.png", "pipe.png"))
+    assert "3 of 6 images cannot be read" in error and "Traceback" not in error
+    with Image.open(figure) as drawn:
+        assert drawn.width > 2 * drawn.height  # three side by side
+    figure.unlink()
+    with pytest.raises(SystemExit):
+        run(*command, tmp_path / "broken.png")
+    assert "1 of 1 images cannot be read" in capsys.readouterr().err and not figure.exists()
 
 
 def test_predictions_are_those_of_the_model_with_imagenets_names(run, published_like, tmp_path):
