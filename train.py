@@ -14,7 +14,9 @@ from ml_collections import config_flags
 
 from mlp_mixer import cli
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "the experiment, a file in configs/")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "the experiment, a file in configs/, or WORKDIR/config.json of a run"
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder for checkpoints, metrics and weights")
 _DISTRIBUTED = flags.DEFINE_enum(
     "distributed", "auto", ["auto", "on", "off"], "join other processes; auto: on Cloud TPUs"

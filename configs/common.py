@@ -1,6 +1,7 @@
-"""What every experiment has: each field, its unit and what it may be, with a default.
+"""What every experiment has: each field with its default, its unit and what it may be.
 
-An experiment in this folder starts from `base()` and sets what is its own.
+An experiment in this folder starts from `base()` and sets what is its own. What is not said to
+have a range may be anything of its kind from 0 on; mlp_mixer/training/fields.py refuses the rest.
 """
 
 import ml_collections
@@ -8,7 +9,7 @@ import ml_collections
 
 def base() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
-    config.seed = 0
+    config.seed = 0  # of everything random; up to 2^32 - 1
 
     # --- the images; see docs/data.md and mlp_mixer/data/augment.py ---
     config.data = ml_collections.ConfigDict()
@@ -18,30 +19,52 @@ def base() -> ml_collections.ConfigDict:
     config.data.in_memory = False  # decode all once; for small images
     config.data.workers = 0  # processes that load images; 0 for threads, enough for a few CPUs
     config.data.skip_broken = False  # leave out images that cannot be decoded, and name them
-    config.image_size = (224, 224)  # height, width in pixels
-    config.image_channels = 3  # 1 for grey
+    config.image_size = (224, 224)  # height, width in pixels; one number is both
+    config.image_channels = 3  # or 1 for grey
     config.augment = ml_collections.ConfigDict()
+    config.augment.inception_crop = 0.0  # smallest share of the area that is kept, to 1; 0 for none
+    config.augment.random_crop = 0.0  # share of each side that is kept, to 1; 0 for none
+    config.augment.rotate = 0.0  # degrees at most, to 180
+    config.augment.zoom = 0.0  # exp(-zoom) to exp(zoom)
+    config.augment.shift = 0.0  # pixels at most
+    config.augment.pad_crop = 0  # pixels of padding on each side, out of which it is cut again
+    config.augment.flip = False  # left to right, every other image
+    config.augment.randaugment_layers = 0  # operations; 2 in the paper
+    config.augment.randaugment_magnitude = 0.0  # 10 to 20 in the paper
 
     # --- the model: variant, or widths; see mlp_mixer/models/mixer.py ---
     config.architecture = "mixer"  # or vit, bit: what the paper compares with
     config.model = ml_collections.ConfigDict()
-    config.model.stoch_depth = 0.0  # drop probability of the last block
-    config.dtype = "auto"  # float32 on CPU, bfloat16 on TPU and GPU
+    config.model.stoch_depth = 0.0  # drop probability of the last block, 0 to 1
+    config.model.dropout_rate = 0.0  # of activations in MLPs, 0 to under 1
+    config.model.gelu = "tanh"  # or exact, for weights that were trained in timm
+    config.dtype = "auto"  # float32 on CPU, bfloat16 on TPU and GPU; or one of the two
+    config.permuted = ml_collections.ConfigDict()  # see mlp_mixer/models/permuted.py
+    config.permuted.order = "original"  # of pixels; or patches, pixels
+    config.permuted.patch_size = (16, 16)  # of the patches that are shuffled
+    config.permuted.seed = 0
+
+    # --- where parameters come from: random, or weights; see docs/recipes.md ---
+    config.init_from = ""  # released name, file or workdir, to go on from; random without
+    config.init_head = "auto"  # keep it where the classes are the same; or always: new, keep
+    config.init_image_size = ()  # that these weights were trained at; () for what they say
+    config.init_patch_size = ()  # likewise
+    config.init_resize = "auto"  # to image_size: auto, tile or resample; see weights/resolution.py
 
     # --- the recipe. Of each pair of durations exactly one is not 0 (of the warm-up's at most one)
-    config.batch_size = 4096  # images in each step, over all devices
+    config.batch_size = 4096  # images in each step, over all devices; 1 or more
     config.total_epochs = 0.0
     config.total_steps = 0
     config.optimizer = "adam"  # or momentum
-    config.lr = 0.001  # the peak
+    config.lr = 0.001  # the peak; over 0
     config.decay = "cosine"  # or linear
-    config.decay_end = 0.0  # where the decay ends, as a share of the peak
+    config.decay_end = 0.0  # where the decay ends, as a share of the peak, 0 to 1
     config.warmup_epochs = 0.0
     config.warmup_steps = 0
     config.weight_decay = 0.0  # AdamW's: multiplied by the rate; on kernels only
     config.grad_clip = 1.0  # global norm; 0 for none
     config.loss = "softmax"  # or sigmoid
-    config.label_smoothing = 0.0
+    config.label_smoothing = 0.0  # share of a target that all classes get, 0 to under 1
     config.mixup = 0.0  # p of Beta(p, p); 0 for none
     config.mixup_per_example = False  # a share for each example, not one for the batch
 
@@ -55,14 +78,14 @@ def base() -> ml_collections.ConfigDict:
     config.evals = ml_collections.ConfigDict()
     config.evals.test = classification("test")
     config.eval_crop = "resmall"  # keeps the aspect; or resize, which does not: data/images.py
-    config.eval_crop_fraction = 1.0  # of the resized image that is seen, along each side
+    config.eval_crop_fraction = 1.0  # of the resized image that is seen, each side; over 0, to 1
     config.eval_every_epochs = 0.0
     config.eval_every_steps = 0
-    config.log_every_steps = 100
+    config.log_every_steps = 100  # 1 or more
     config.profile_steps = 0  # steps to record for TensorBoard's profile tab, from the 11th on
     config.checkpoint_every_epochs = 0.0
     config.checkpoint_every_steps = 0
-    config.keep_checkpoints = 2  # the newest, and one to fall back to
+    config.keep_checkpoints = 2  # the newest, and one to fall back to; 1 or more
     return config
 
 

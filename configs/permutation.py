@@ -51,10 +51,7 @@ def get_config(argument: str = "cifar10,mixer,original") -> ml_collections.Confi
     config = _cifar10() if dataset == "cifar10" else _imagenet()
     config.architecture = model
     config.model = ml_collections.ConfigDict(MODELS[dataset][model])
-    if order != "original":
-        config.permuted = ml_collections.ConfigDict(
-            dict(order=order, patch_size=PATCH_SIZE[dataset], seed=0)
-        )
+    config.permuted.order, config.permuted.patch_size = order, PATCH_SIZE[dataset]
     return config
 
 

@@ -27,7 +27,6 @@ says.
 from typing import NamedTuple
 
 import ml_collections
-from ml_collections.config_dict import placeholder
 
 import configs.digits
 from configs import common
@@ -74,13 +73,9 @@ def get_config(argument: str = "B/16,cifar10") -> ml_collections.ConfigDict:
     config.eval_crop = "resmall"
     config.eval_crop_fraction = 0.875  # 224 of 256 pixels
 
-    config.init_from = placeholder(str)  # .npz file or workdir
-    config.init_image_size = (224, 224)  # that the weights of init_from were trained at
-    config.init_patch_size = placeholder(tuple)  # likewise; the model's where it is not given
-    config.init_resize = "auto"  # to image_size: auto, tile or resample; see weights/resolution.py
-    config.init_head = "new"  # or keep, where the classes stay
+    config.init_image_size = (224, 224)  # of what the paper fine-tunes
+    config.init_head = "new"
     config.model.variant = model
-    config.model.gelu = "tanh"  # or exact, for weights that were trained in timm
 
     config.batch_size = 512
     config.optimizer = "momentum"
@@ -114,7 +109,8 @@ def get_config(argument: str = "B/16,cifar10") -> ml_collections.ConfigDict:
         config.image_size = (16, 16)
         config.data.examples_per_class = 5
         config.data.in_memory = True
-        config.augment = ml_collections.ConfigDict()
+        config.augment.random_crop = 0.0
+        config.augment.flip = False
         config.eval_crop_fraction = 1.0
         config.batch_size = 100  # all there are
         config.lr = 0.1
@@ -132,7 +128,8 @@ def _set_vtab(config: ml_collections.ConfigDict, name: str) -> None:
     config.sweep.learning_rates = VTAB_LEARNING_RATES
     config.image_size = (224, 224) if task.small else (448, 448)
     # A crop or a flip would change what some tasks ask for: a place, a count, an orientation.
-    config.augment = ml_collections.ConfigDict(dict(random_crop=1.0))
+    config.augment.random_crop = 1.0
+    config.augment.flip = False
     config.eval_crop = "resize"
     config.eval_crop_fraction = 1.0
     config.total_steps, config.warmup_steps = 500, 100

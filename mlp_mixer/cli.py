@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import ml_collections
 from absl import app, flags
@@ -65,7 +66,8 @@ def add_config_argument(parser: argparse.ArgumentParser) -> None:
     """--config=FILE[:ARGUMENT], and --config.FIELD=VALUE for any field of it, as train.py has."""
     parser.add_argument(
         "--config", required=True, metavar="FILE[:ARGUMENT]",
-        help="the experiment, a file in configs/; --config.FIELD=VALUE changes a field",
+        help="the experiment, a file in configs/, or WORKDIR/config.json of a run; "
+        "--config.FIELD=VALUE changes a field",
     )  # fmt: skip
 
 
@@ -111,7 +113,7 @@ def log_to_stderr() -> None:
 
 def _parse(args: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
     try:
-        return values(args)
+        return values([_of_a_run(argument) for argument in args])
     except flags.Error as error:
         message = str(error)
     except (AttributeError, KeyError) as error:  # a field of a config that does not exist
@@ -126,3 +128,9 @@ def _parse(args: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[
         message = f"{message.partition('Traceback')[0].strip()} {message.strip().splitlines()[-1]}"
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+def _of_a_run(argument: str) -> str:
+    """--config=WORKDIR/config.json as the file with a get_config that flags want."""
+    reader = Path(__file__).parent / "training" / "saved_config.py"
+    return re.sub(r"^(--?config=)(.*\.json)$", rf"\g<1>{reader}:\g<2>", argument)

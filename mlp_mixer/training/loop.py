@@ -16,7 +16,7 @@ from mlp_mixer.data import pipeline
 from mlp_mixer.data.sources import Source
 from mlp_mixer.evaluation import evaluators
 from mlp_mixer.models.mixer import MlpMixer
-from mlp_mixer.training import metrics, same_data, setup, visible_log
+from mlp_mixer.training import fields, metrics, same_data, setup, visible_log
 from mlp_mixer.training import workdir as run
 from mlp_mixer.training.checkpoint import Checkpoints, latest_step
 from mlp_mixer.training.preemption import Interrupted, Preemption
@@ -40,13 +40,20 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
         OSError: a checkpoint could not be written.
         SystemExit: the process was asked to end, and the state is saved; see `preemption`.
     """
-    workdir = Path(workdir)
+    config, workdir = fields.check(config), Path(workdir).expanduser()
     with visible_log.SHOWN, run.lock(workdir):
-        run.check(workdir, config)
+        start = run.from_process_0(lambda: latest_step(workdir) or 0)
+        if start:
+            run.check(workdir, config)
+        elif run.from_process_0(lambda: run.is_finished(workdir)):
+            raise ValueError(
+                f"{workdir} holds a finished run without its checkpoints; choose another workdir "
+                "to train anew, or delete this one"
+            )
+        config = setup.with_trained_size(config, run.read_config(workdir) if start else None)
         source = setup.open_data(config)
         recipe = setup.make_recipe(config, len(source.class_names), len(source))
         evaluations = evaluators.make(config, recipe.module, recipe.layout.mesh, source.class_names)
-        start = run.from_process_0(lambda: latest_step(workdir) or 0)
         same_data.check(workdir, config, source, start)
         first = FirstState(config, recipe, source.class_names, start)
         if run.from_process_0(lambda: run.is_finished(workdir)):
@@ -76,7 +83,7 @@ class FirstState:
         self.like = jax.eval_shape(recipe.new_state, params)
         self._shardings = recipe.layout.shardings(self.like)
         self._params = None
-        if config.get("init_from") and not self.is_saved:  # now, because they may be wrong
+        if config.init_from and not self.is_saved:  # now, because they may be wrong
             self._params = setup.initial_params(config, recipe.module, class_names)
 
     def restore(self, checkpoints: Checkpoints) -> TrainState:

@@ -10,6 +10,16 @@ import optax
 
 Schedule = Callable[[Any], jax.Array]
 
+# What is left of the rate, by the share of the way from the end of the warm-up to the run's end.
+DECAYS: dict[str, Schedule] = {
+    "linear": lambda progress: 1 - progress,
+    "cosine": lambda progress: 0.5 * (1 + jnp.cos(jnp.pi * progress)),
+}
+OPTIMIZERS = {
+    "adam": lambda: optax.scale_by_adam(b1=0.9, b2=0.999),
+    "momentum": lambda: optax.trace(decay=0.9),
+}
+
 
 def steps(
     config: ml_collections.ConfigDict, name: str, steps_per_epoch: float, optional: bool = False
@@ -51,19 +61,19 @@ def make_schedule(
     Raises:
         ValueError: unknown decay, or a warm-up that does not end before the run.
     """
-    decays = {
-        "linear": lambda progress: 1 - progress,
-        "cosine": lambda progress: 0.5 * (1 + jnp.cos(jnp.pi * progress)),
-    }
-    if decay not in decays:
-        raise ValueError(f"unknown decay {decay!r}; use one of {', '.join(decays)}")
+    if decay not in DECAYS:
+        raise ValueError(f"unknown decay {decay!r}; use one of {', '.join(DECAYS)}")
     if warmup_steps >= total_steps:
-        raise ValueError(f"warm-up of {warmup_steps} steps in a run of {total_steps} steps")
+        raise ValueError(
+            f"the warm-up of {warmup_steps} steps (warmup_steps or warmup_epochs) does not end in "
+            f"the run of {total_steps} (total_steps or total_epochs): shorten the one or lengthen "
+            "the other"
+        )
 
     def schedule(step: Any) -> jax.Array:
         progress = (step - warmup_steps) / (total_steps - warmup_steps)
         warmup = jnp.minimum(1.0, step / warmup_steps) if warmup_steps else 1.0
-        left = decays[decay](jnp.clip(progress, 0.0, 1.0))
+        left = DECAYS[decay](jnp.clip(progress, 0.0, 1.0))
         return lr * warmup * (decay_end + (1 - decay_end) * left)
 
     return schedule
@@ -80,15 +90,11 @@ def make_optimizer(
     Raises:
         ValueError: unknown optimizer.
     """
-    if config.optimizer == "adam":
-        precondition = optax.scale_by_adam(b1=0.9, b2=0.999)
-    elif config.optimizer == "momentum":
-        precondition = optax.trace(decay=0.9)
-    else:
-        raise ValueError(f"unknown optimizer {config.optimizer!r}; use adam or momentum")
+    if config.optimizer not in OPTIMIZERS:
+        raise ValueError(f"unknown optimizer {config.optimizer!r}; use {' or '.join(OPTIMIZERS)}")
     return optax.chain(
         optax.identity(),  # clipping's place in states that were saved when it stood here
-        precondition,
+        OPTIMIZERS[config.optimizer](),
         optax.add_decayed_weights(config.weight_decay, mask=kernels),
         optax.scale_by_learning_rate(schedule),
     )

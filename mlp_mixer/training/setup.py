@@ -16,11 +16,12 @@ from mlp_mixer.data.class_names import match
 from mlp_mixer.models import mixer
 from mlp_mixer.models.architectures import ARCHITECTURES
 from mlp_mixer.models.permuted import Permuted
-from mlp_mixer.training import losses, optimizer, parallel
+from mlp_mixer.training import fields, losses, optimizer, parallel
 from mlp_mixer.training.mixup import Mixup
 from mlp_mixer.training.step import Step, TrainState, make_train_step
 from mlp_mixer.weights import layouts, resolution
-from mlp_mixer.weights.load import read
+from mlp_mixer.weights.load import read, recognise, shapes
+from mlp_mixer.weights.sources import open_source
 
 log = logging.getLogger(__name__)
 
@@ -40,17 +41,33 @@ def open_data(config: Config) -> sources.Source:
     return train
 
 
-def make_augment(config: Config) -> Augment:
-    """What happens to training images.
+def with_trained_size(config: Config, before: dict[str, Any] | None = None) -> Config:
+    """The config with init_image_size and init_patch_size, which the weights of init_from say.
 
-    Raises:
-        ValueError: the config names a change that there is not.
+    The widths of a run's model depend on them; see `make_model`.
+
+    Args:
+        config: leaves them open, or not.
+        before: of a run that goes on, its config: the weights may be gone.
     """
-    try:
-        return Augment(tuple(config.image_size), **config.augment)
-    except TypeError as error:
-        known = ", ".join(name for name in Augment.__dataclass_fields__ if name != "size")
-        raise ValueError(f"config.augment: {error}; it may have {known}") from error
+    if not config.init_from or (config.init_image_size and config.init_patch_size):
+        return config
+    if before:
+        before = fields.completed(before)
+        sizes = before["init_image_size"], before["init_patch_size"]
+    else:
+        with open_source(config.init_from) as opened:
+            trained = recognise(opened, otherwise=config.image_size).module
+        sizes = trained.image_size, getattr(trained, "patch_size", ())
+    config = config.copy_and_resolve_references().unlock()
+    config.init_image_size = config.init_image_size or sizes[0]
+    config.init_patch_size = config.init_patch_size or sizes[1]
+    return config.lock()
+
+
+def make_augment(config: Config) -> Augment:
+    """What happens to training images."""
+    return Augment(tuple(config.image_size), **config.augment)
 
 
 @dataclass(frozen=True)
@@ -161,20 +178,16 @@ def make_model(config: Config, num_classes: int, platform: str | None = None) ->
         module = module.clone(remat=config.remat)
     elif config.remat:
         raise ValueError(f"remat is for the Mixer only, not for architecture={config.architecture}")
-    if permuted := config.get("permuted"):
-        module = Permuted(module, **permuted)
+    if config.permuted.order != "original":
+        module = Permuted(module, **config.permuted)
         module.pixel_order()  # raises where it is not possible
     if not isinstance(module, mixer.MlpMixer):
-        if config.get("init_from"):
-            raise ValueError("init_from is for Mixers that see pixels in their order only")
         return module
     init = module.clone(
-        image_size=mixer.as_pair(config.get("init_image_size") or module.image_size),
-        patch_size=mixer.as_pair(config.get("init_patch_size") or module.patch_size),
+        image_size=mixer.as_pair(config.init_image_size or module.image_size),
+        patch_size=mixer.as_pair(config.init_patch_size or module.patch_size),
     )
-    return resolution.resize_module(
-        init, module.image_size, module.patch_size, _init_resize(config)
-    )
+    return resolution.resize_module(init, module.image_size, module.patch_size, config.init_resize)
 
 
 def compute_dtype(name: str, platform: str) -> Any:
@@ -190,57 +203,70 @@ def compute_dtype(name: str, platform: str) -> Any:
 def initial_params(
     config: Config, module: Any, class_names: Sequence[str], shardings: Any = None
 ) -> dict[str, Any]:
-    """Random parameters, or those of `init_from`, with a new head unless `init_head` is "keep".
+    """Random parameters, or those of `init_from`, with their head or with a new one.
 
-    A kept head has its outputs in the order of `class_names`, those of the data. Random parameters
-    are made where `shardings` says.
+    With init_head "auto" the head is kept where it is known to be for the same classes. A kept head
+    has its outputs in the order of `class_names`, those of the data. Random parameters are made
+    where `shardings` says.
 
     Raises:
-        ValueError: the weights are of another model than the config's, or a kept head is for other
-            classes; names the differences.
+        ValueError: the weights are of another model than the config's, or a head that must be kept
+            is for other classes; names the differences.
     """
-    heads = {"new": 0, "keep": None}
-    if (head := config.get("init_head", "new")) not in heads:
-        raise ValueError(f"unknown init_head {head!r}; use {' or '.join(heads)}")
     params = random_params(config, module, shardings)
-    init_from = config.get("init_from")
-    if not init_from:
+    if not config.init_from:
+        log.info("parameters are random, from seed %d (no init_from)", config.seed)
         return params
-    loaded_module, loaded, said = read(
-        init_from,
-        num_classes=heads[head],
-        image_size=module.image_size,
-        patch_size=module.patch_size,
-        resize=_init_resize(config),
-    )
-    if not isinstance(loaded_module, mixer.MlpMixer):
-        raise ValueError(
-            f"init_from={init_from} is a {type(loaded_module).__name__}; init_from is for Mixers "
-            "that see pixels in their order only"
+    sizes = {}
+    if isinstance(module, mixer.MlpMixer):
+        sizes = dict(
+            image_size=module.image_size, patch_size=module.patch_size, resize=config.init_resize
         )
-    body = module if head == "keep" else module.clone(num_classes=0)
-    want, have = layouts.shapes(body), layouts.shapes(loaded_module)
-    if differences := layouts.differences(have, want):
-        raise ValueError(
-            f"{init_from} (as a Mixer for {module.image_size[0]}x{module.image_size[1]} pixels) "
-            "does not fit the config's model and init_image_size:\n" + "\n".join(differences)
-        )
-    if loaded_module.gelu != module.gelu:
-        raise ValueError(
-            f"{init_from} was trained with the {loaded_module.gelu} GELU, the config's model "
-            f"computes {module.gelu}; add --config.model.gelu={loaded_module.gelu}"
-        )
-    if head == "keep":
+    num_classes = 0 if config.init_head == "new" else None
+    loaded_module, loaded, said = read(config.init_from, num_classes, **sizes)
+    _check_same_model(config, loaded_module, module)
+    head, why = loaded.pop("head", None), ""
+    if config.init_head != "new":
         have = said.get("class_names", loaded_module.num_classes)
-        order = match(have, class_names, str(init_from), config.data.source)
-        if order is not None:
-            loaded["head"] = {name: x[..., order] for name, x in loaded["head"].items()}
-    log.info("initialised %s from %s", "all" if head == "keep" else "all but the head", init_from)
+        try:
+            if head is None:
+                raise ValueError(f"{config.init_from} has no head that could be kept")
+            if isinstance(have, int) and config.init_head == "auto":
+                raise ValueError(f"{config.init_from} does not say what classes its head is for")
+            order = match(have, class_names, config.init_from, config.data.source)
+            loaded["head"] = {k: x if order is None else x[..., order] for k, x in head.items()}
+        except ValueError as error:
+            if config.init_head == "keep":
+                raise
+            why = f" ({error})"
+    kept = "all, with the head," if "head" in loaded else f"all but the head, which is new{why},"
+    log.info("parameters: %s from %s", kept, config.init_from)
     return params | loaded
 
 
-def _init_resize(config: Config) -> str:
-    return config.get("init_resize", "auto")
+def _check_same_model(config: Config, loaded: Any, module: Any) -> None:
+    """Raises ValueError unless the weights of init_from are of the config's model, head apart."""
+    where = f"init_from={config.init_from}"
+    inner = [getattr(x, "model", x) for x in (loaded, module)]
+    orders = [x.pixel_order().tolist() if isinstance(x, Permuted) else [] for x in (loaded, module)]
+    if type(inner[0]) is not type(inner[1]) or orders[0] != orders[1]:
+        raise ValueError(
+            f"{where} is a {type(inner[0]).__name__}, the config's model (architecture, permuted) "
+            f"a {type(inner[1]).__name__}, and both must see the pixels in the same order"
+        )
+    have, want = (shapes(x.clone(num_classes=0)) for x in (loaded, module))
+    if differences := layouts.differences(have, want):
+        size = "x".join(map(str, module.image_size))
+        raise ValueError(
+            f"{where} (for {size} pixels) does not fit the config's model and init_image_size:\n"
+            + "\n".join(differences)
+        )
+    gelus = [getattr(x, "gelu", None) for x in inner]
+    if gelus[0] != gelus[1]:
+        raise ValueError(
+            f"{where} was trained with the {gelus[0]} GELU, the config's model computes "
+            f"{gelus[1]}; add --config.model.gelu={gelus[0]}"
+        )
 
 
 def random_params(config: Config, module: Any, shardings: Any = None) -> dict[str, Any]:

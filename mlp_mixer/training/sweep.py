@@ -5,7 +5,7 @@
 
 Each rate of config.sweep.learning_rates is a run in WORKDIR/lr_RATE, trained on
 config.sweep.train_split and judged by its accuracy on config.sweep.dev_split at the end. The best
-(of equals the lowest rate) is trained again in WORKDIR/full, on config.data.train_split, and
+(of equals the one of lower loss) is trained again in WORKDIR/full, on config.data.train_split, and
 evaluated as config.evals says when it ends, not before. A rate with which a run diverges is out.
 
 Being stopped loses nothing: the same command goes on. With more rates it trains those that are
@@ -23,6 +23,7 @@ import jax
 import ml_collections
 
 from mlp_mixer import cli
+from mlp_mixer.training import fields
 from mlp_mixer.training import workdir as run
 
 log = logging.getLogger(__name__)
@@ -60,17 +61,19 @@ def sweep(config: ml_collections.ConfigDict, workdir: Path) -> dict:
     """
     if "sweep" not in config:
         raise ValueError("this config has no field sweep (learning_rates, train_split, dev_split)")
-    dev = {}
+    config, workdir = fields.check(config), workdir.expanduser()
+    found = {}
     for lr in config.sweep.learning_rates:
         log.info("learning rate %g", lr)
-        dev[lr] = _dev_accuracy(_dev_config(config, lr), workdir / f"lr_{lr:g}")
-    finite = {lr: accuracy for lr, accuracy in dev.items() if accuracy is not None}
+        found[lr] = _on_dev(_dev_config(config, lr), workdir / f"lr_{lr:g}")
+    dev = {lr: scalars and scalars["dev/accuracy"] for lr, scalars in found.items()}
+    finite = [lr for lr, accuracy in dev.items() if accuracy is not None]
     if not finite:
         raise ValueError(
             f"with each of the learning rates {', '.join(f'{lr:g}' for lr in dev)} the run "
             "diverged; give lower ones as --config.sweep.learning_rates"
         )
-    best = min(finite, key=lambda lr: (-finite[lr], lr))
+    best = min(finite, key=lambda lr: (-dev[lr], found[lr]["dev/loss"], lr))
     _check_not_tested(workdir / FULL, best)
     log.info("learning rate %g is best; training on all of %s", best, config.data.train_split)
     test = _train(_full_config(config, best), workdir / FULL)
@@ -94,14 +97,14 @@ def table(result: dict) -> str:
     return "\n".join(lines)
 
 
-def _dev_accuracy(config: ml_collections.ConfigDict, workdir: Path) -> float | None:
+def _on_dev(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, float] | None:
     """What the rate is judged by; None for a run that diverged, which is not tried again."""
     marker = workdir / DIVERGED_FILE
     if run.from_process_0(marker.exists):
         run.check(workdir, config)
         return None
     try:
-        return _train(config, workdir)["dev/accuracy"]
+        return _train(config, workdir)
     except FloatingPointError as error:
         log.warning("this rate is out: %s", error)
         if jax.process_index() == 0:
@@ -113,13 +116,22 @@ def _train(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, float]
     """The scalars of a run's last evaluation; one that is finished is not trained again."""
     from mlp_mixer.training import loop, metrics  # seconds to import
 
-    if not run.from_process_0(lambda: run.is_finished(workdir)):
+    if not run.from_process_0(lambda: run.is_finished(workdir) and _is_evaluated(config, workdir)):
         return loop.train(config, workdir)
     run.check(workdir, config)
     for line in reversed(metrics.read(workdir)):
         if found := {name: line[name] for name in line if name.split("/")[0] in config.evals}:
             return found
     raise ValueError(f"{workdir} is finished, but its {metrics.FILE} holds no evaluation")
+
+
+def _is_evaluated(config: ml_collections.ConfigDict, workdir: Path) -> bool:
+    """Whether the evaluations of a run were those that the config has now."""
+    before, now = (fields.completed(x) for x in (run.read_config(workdir), config.to_dict()))
+    names = [
+        name for name in before.keys() | now.keys() if name.startswith(("evals.", "eval_crop"))
+    ]
+    return all(before.get(name) == now.get(name) for name in names)
 
 
 def _dev_config(config: ml_collections.ConfigDict, lr: float) -> ml_collections.ConfigDict:

@@ -29,23 +29,13 @@ import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
 
-log = logging.getLogger(__name__)
+from mlp_mixer.training import fields
 
-# Fields that may change between the parts of a run: they change nothing but the order of sums.
-MAY_DIFFER = (
-    "layout",
-    "accum_steps",
-    "remat",
-    "log_every_steps",
-    "keep_checkpoints",
-    "data.workers",
-    "profile_steps",
-)
+log = logging.getLogger(__name__)
 
 CONFIG_FILE, CLASSES_FILE, WEIGHTS_FILE = "config.json", "classes.txt", "model.npz"
 DATA_FILE, FINISHED_FILE, LOCK_FILE = "data.json", "finished", "lock"
 SHARED_SECONDS = 10  # in which a file of process 0 appears to all others
-
 
 # The workdirs in which runs of this process are under way, and since when. The system's locks keep
 # only other processes out, and are gone when any handle of the file is closed.
@@ -167,25 +157,24 @@ def from_process_0(number: Callable[[], int]) -> int:
 
 
 def check(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Raises ValueError, naming the fields that differ, if the workdir is of another config."""
+    """Raises ValueError, with what to do, if the workdir is of a config that trains otherwise."""
     if not (workdir / CONFIG_FILE).exists():
         return
-    have, want = _flat(read_config(workdir)), _flat(json.loads(config.to_json()))
-    differing = [
-        f"  {key}: {have.get(key, 'absent')} there, {want.get(key, 'absent')} now"
-        for key in sorted(have.keys() | want.keys())
-        if have.get(key, "absent") != want.get(key, "absent") and key not in MAY_DIFFER
-    ]
-    if differing:
+    if changed := fields.changes_training(read_config(workdir), config.to_dict()):
+        rows = [f"  {name}: {before} there, {now} now" for name, before, now in changed]
         raise ValueError(
-            f"{workdir} holds a run of another config; choose a new workdir, or go on with the "
-            "old config. They differ in\n" + "\n".join(differing)
+            f"{workdir} holds a run of another config. They differ in\n" + "\n".join(rows) + "\n"
+            "Go on with the old values, or start in a new workdir: from the weights of this run "
+            f"with --config.init_from={workdir}, or from none"
         )
 
 
 def claim(workdir: Path, config: ml_collections.ConfigDict, class_names: tuple[str, ...]) -> None:
-    """Writes config and class names into the workdir, as process 0 only."""
-    if jax.process_index() or (workdir / CONFIG_FILE).exists():
+    """Writes config and class names into the workdir, as process 0 only.
+
+    The config that is kept is that of the newest start.
+    """
+    if jax.process_index():
         return
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / CLASSES_FILE).write_text("\n".join(class_names) + "\n")
@@ -241,11 +230,3 @@ def read_config(workdir: Path) -> dict[str, Any]:
 def read_classes(workdir: Path) -> tuple[str, ...]:
     """The class names of the run."""
     return tuple((Path(workdir) / CLASSES_FILE).read_text().splitlines())
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in tree.items():
-        nested = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else None
-        flat |= nested if nested is not None else {prefix + key: value}
-    return flat

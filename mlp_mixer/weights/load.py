@@ -133,7 +133,7 @@ def read(
     if num_classes and num_classes != module.num_classes:
         log.warning("%s: a new head for %d classes, all zero", source, num_classes)
         module = module.clone(num_classes=num_classes)
-        head = {name: _shapes(module)[f"head/{name}"] for name in ("kernel", "bias")}
+        head = {name: shapes(module)[f"head/{name}"] for name in ("kernel", "bias")}
         params["head"] = {name: np.zeros(shape, np.float32) for name, shape in head.items()}
     if like is not None:
         check_fits(module, like, str(source))
@@ -217,7 +217,7 @@ def _other_model(source: Source) -> layouts.Recognised:
     head = source.arrays.get("head/bias")
     module = runs.other_model(source.config, 0 if head is None else len(head))
     have = {name: array.shape for name, array in source.arrays.items()}
-    if differing := layouts.differences(have, _shapes(module)):
+    if differing := layouts.differences(have, shapes(module)):
         raise ValueError(
             f"{source.name} does not fit the config of its run:\n" + "\n".join(differing)
         )
@@ -226,7 +226,7 @@ def _other_model(source: Source) -> layouts.Recognised:
     )
 
 
-def _shapes(module: Any) -> dict[str, tuple[int, ...]]:
+def shapes(module: Any) -> dict[str, tuple[int, ...]]:
     """Every parameter's name and shape, of any model."""
     if isinstance(module, mixer.MlpMixer):
         return layouts.shapes(module)

@@ -48,7 +48,7 @@ def settings(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
 
 def kind(config: dict[str, Any]) -> str:
     """What is unusual about a run's model, in words; "" for a Mixer that sees pixels in order."""
-    if config.get("permuted"):
+    if _permutation(config):
         return "a model of permuted pixels"
     architecture = config.get("architecture", "mixer")
     return (
@@ -68,7 +68,13 @@ def other_model(config: dict[str, Any], num_classes: int) -> Any:
 
 def permuted(module: Any, config: dict[str, Any]) -> Any:
     """The module behind the permutation that a run's config has; itself where it has none."""
-    if not (fields := config.get("permuted")):
-        return module
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-    return Permuted(module, **fields)
+    fields = _permutation(config)
+    return Permuted(module, **fields) if fields else module
+
+
+def _permutation(config: dict[str, Any]) -> dict[str, Any]:
+    """What config.permuted asks for; empty where pixels stay in their order."""
+    fields = config.get("permuted") or {"order": "original"}
+    if fields["order"] == "original":
+        return {}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}

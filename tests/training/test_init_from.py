@@ -1,5 +1,7 @@
 """A run that starts from weights of another size: the config alone says which model it trains."""
 
+from unittest import mock
+
 import jax
 import ml_collections
 import numpy as np
@@ -9,6 +11,7 @@ import mlp_mixer
 from configs import digits
 from mlp_mixer.models import mixer
 from mlp_mixer.training import setup
+from mlp_mixer.weights import load as load_module
 from mlp_mixer.weights import resolution
 
 DIGITS = tuple("0123456789")
@@ -55,7 +58,7 @@ def test_run_starts_from_the_weights_at_the_size_of_the_config(
         trained_module,
         module.image_size,
         module.patch_size,
-        run.get("init_resize", "auto"),
+        run.init_resize,
     )
     for name in ("stem", "MixerBlock_0"):
         jax.tree.map(np.testing.assert_array_equal, params[name], want[name])
@@ -85,9 +88,48 @@ def test_outputs_of_a_kept_head_are_those_of_the_same_names(trained, tmp_path):
     assert not np.any(new["head"]["kernel"])  # a new head may be for any classes
 
 
+def test_a_head_is_kept_by_itself_where_it_is_known_to_be_for_the_same_classes(trained, tmp_path):
+    _, module, params = trained
+    path, names = tmp_path / "named.npz", tuple("abcdefghij")
+    mlp_mixer.save(path, module, params, class_names=names)
+    run = config(init_from=str(path), init_head="auto")
+    kept = setup.initial_params(run, module, names)
+    np.testing.assert_array_equal(kept["head"]["kernel"], params["head"]["kernel"])
+    for weights, classes in ((path, tuple("abcdefghik")), (trained[0], DIGITS)):
+        new = setup.initial_params(config(init_from=str(weights)), module, classes)
+        assert not np.any(new["head"]["kernel"])
+
+
+def test_the_size_that_weights_were_trained_at_is_read_from_them(trained):
+    run = config(init_from=str(trained[0]), image_size=(16, 16))
+    found = setup.with_trained_size(run)
+    assert (found.init_image_size, found.init_patch_size) == ((8, 8), (2, 2))
+    assert setup.make_model(found, num_classes=10).tokens_mlp_dim == 4 * 6  # tiled
+
+
+@pytest.mark.parametrize("architecture", ["vit", "bit"])
+def test_a_run_of_another_architecture_can_be_gone_on_from(architecture, tmp_path):
+    own = {
+        "vit": dict(patch_size=(4, 4), num_blocks=1, hidden_dim=8, mlp_dim=8, num_heads=2),
+        "bit": dict(stages=(1,), width=8, groups=4, stem="3x3"),
+    }[architecture]
+    run = digits.get_config()
+    run.architecture, run.model = architecture, ml_collections.ConfigDict(own)
+    module = setup.make_model(run, num_classes=10)
+    params = jax.tree.map(lambda x: np.full(x.shape, 0.5, np.float32), mixer.init(module))
+    with run.unlocked():
+        run.init_from = str(tmp_path)
+    weights = load_module.Weights(module, params, {"class_names": list(DIGITS)})
+    with mock.patch.object(setup, "read", lambda *args, **options: weights):
+        found = setup.initial_params(run, module, DIGITS)
+        jax.tree.map(np.testing.assert_array_equal, found, params)
+        with pytest.raises(ValueError, match="architecture, permuted"):
+            setup.initial_params(config(init_from="x"), setup.make_model(config(), 10), DIGITS)
+
+
 def test_head_of_another_size_cannot_be_kept(trained):
     run = config(init_from=str(trained[0]), init_head="keep")
-    with pytest.raises(ValueError, match="head"):
+    with pytest.raises(ValueError, match=r"tells 10 classes apart, digits has 3"):
         setup.initial_params(run, setup.make_model(run, num_classes=3), "abc")
 
 

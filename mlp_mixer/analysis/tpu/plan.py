@@ -26,6 +26,7 @@ from mlp_mixer.analysis.tpu import compile, estimate
 from mlp_mixer.analysis.tpu.chips import GIB, parse_topology
 from mlp_mixer.analysis.tpu.estimate import Estimate
 from mlp_mixer.data import known
+from mlp_mixer.training import fields
 
 log = logging.getLogger(__name__)
 NOISE = 0.05  # differences between estimates that mean nothing
@@ -45,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    config, topologies = args.config, [parse_topology(name) for name in args.topology]
+    config = fields.check(args.config)
+    topologies = [parse_topology(name) for name in args.topology]
     num_classes, examples = data_size(config, args.num_classes, args.examples)
     if args.eval and args.compare:
         raise ValueError("--compare is of training: leave out --eval")
@@ -113,7 +115,7 @@ def variants(
     config: ml_collections.ConfigDict,
 ) -> Iterator[tuple[str, ml_collections.ConfigDict]]:
     """The ways to lay out a run that are worth a comparison; none changes its result."""
-    for name, fields in {
+    for name, overrides in {
         "as it is": {},
         "accum_steps=1": {"accum_steps": 1},
         "accum_steps=1, remat": {"accum_steps": 1, "remat": True},
@@ -122,7 +124,7 @@ def variants(
     }.items():
         changed = config.copy_and_resolve_references()
         with changed.unlocked():
-            changed.update_from_flattened_dict(fields)
+            changed.update_from_flattened_dict(overrides)
         yield name, changed
 
 
