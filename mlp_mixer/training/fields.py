@@ -5,12 +5,11 @@ defaults and says what each field means.
 """
 
 import difflib
-import math
 import re
-from collections.abc import Callable, Collection
-from typing import Any, NamedTuple
+from typing import Any
 
 import ml_collections
+import numpy as np
 
 from mlp_mixer.data.augment import Augment
 from mlp_mixer.data.images import CROPS
@@ -20,193 +19,123 @@ from mlp_mixer.models.gelu import FORMS as GELUS
 from mlp_mixer.models.mixer import MlpMixer
 from mlp_mixer.models.permuted import ORDERS
 from mlp_mixer.models.vit import VisionTransformer
+from mlp_mixer.training import ranges
 from mlp_mixer.training.losses import LOSSES
 from mlp_mixer.training.optimizer import DECAYS, OPTIMIZERS
 from mlp_mixer.training.parallel import LAYOUTS, SUM_DTYPES
 from mlp_mixer.weights.resolution import SCHEMES
 
-
-class Field(NamedTuple):
-    """What a field may be.
-
-    Attributes:
-        may_be: in words, for messages.
-        allows: whether a value is possible.
-        may_change: whether a run may go on with another value, because no number that is trained
-            depends on it, but for the order in which floats are summed.
-    """
-
-    may_be: str
-    allows: Callable[[Any], bool]
-    may_change: bool = False
-
-
-def _number(low: float = -math.inf, high: float = math.inf, **limits: bool) -> Field:
-    """A number of a range; with over=True or under=True its ends do not belong to it."""
-    over, under = limits.get("over", False), limits.get("under", False)
-
-    def allows(value: Any) -> bool:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return False
-        inside = (low < value if over else low <= value) and (
-            value < high if under else value <= high
-        )
-        return math.isfinite(value) and inside
-
-    begin = f"over {low:g}" if over else f"from {low:g}"
-    end = "" if high == math.inf else f" to {'under ' * under}{high:g}"
-    return Field(f"a number {begin}{end or ' on'}", allows)
-
-
-def _whole(low: int, high: int | None = None) -> Field:
-    def allows(value: Any) -> bool:
-        is_whole = isinstance(value, int) and not isinstance(value, bool)
-        return is_whole and low <= value and (high is None or value <= high)
-
-    return Field(f"a whole number from {low} {'on' if high is None else f'to {high}'}", allows)
-
-
-def _one_of(values: Collection[Any]) -> Field:
-    listed = [str(value) for value in values]
-    return Field(" or ".join([", ".join(listed[:-1]), listed[-1]]), lambda value: value in values)
-
-
-def _all(one: Field, name: str) -> Field:
-    """Several values of a kind."""
-    return Field(
-        f"one or more {name}, each {one.may_be}",
-        lambda values: isinstance(values, tuple) and bool(values) and all(map(one.allows, values)),
-    )
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, tuple) and len(value) == 2 and all(map(_whole(1).allows, value))
-
-
-FLAG = Field("True or False", lambda value: isinstance(value, bool))
-TEXT = Field("a text", lambda value: isinstance(value, str))
-NAME = Field("a text that is not empty", lambda value: isinstance(value, str) and value != "")
-SIZE = Field("pixels, such as 224 or (160, 256) for height and width", _is_pair)
-SIZE_OR_NONE = Field(f"() or {SIZE.may_be}", lambda value: value == () or _is_pair(value))
-SHARE = _number(0, 1)
-RATE = _number(0, 1, under=True)
-NOT_NEGATIVE = _number(0)
-COUNT, COUNT_OR_NONE = _whole(1), _whole(0)
-
-
-def _free(field: Field) -> Field:
-    return field._replace(may_change=True)
-
-
 FIELDS = {
-    "seed": _whole(0, 2**32 - 1),
+    "seed": ranges.whole(0, 2**32 - 1),
     # Where the data lies may change; that it is the same, its digest says (training.same_data).
-    "data.source": _free(NAME),
-    "data.train_split": NAME,
-    "data.examples_per_class": COUNT_OR_NONE,
-    "data.in_memory": FLAG,
-    "data.workers": _free(COUNT_OR_NONE),
-    "data.skip_broken": _free(FLAG),
-    "image_size": SIZE,
-    "image_channels": _one_of((1, 3)),
-    "architecture": _one_of(tuple(ARCHITECTURES)),
-    "dtype": _one_of(("auto", "float32", "bfloat16")),
-    "permuted.order": _one_of(("original", *ORDERS)),
-    "permuted.patch_size": SIZE,
-    "permuted.seed": _whole(0, 2**32 - 1),
-    "init_from": TEXT,
-    "init_head": _one_of(("auto", "new", "keep")),
-    "init_image_size": SIZE_OR_NONE,
-    "init_patch_size": SIZE_OR_NONE,
-    "init_resize": _one_of(SCHEMES),
-    "batch_size": COUNT,
-    "total_epochs": NOT_NEGATIVE,
-    "total_steps": COUNT_OR_NONE,
-    "optimizer": _one_of(OPTIMIZERS),
-    "lr": _number(0, over=True),
-    "decay": _one_of(tuple(DECAYS)),
-    "decay_end": SHARE,
-    "warmup_epochs": NOT_NEGATIVE,
-    "warmup_steps": COUNT_OR_NONE,
-    "weight_decay": NOT_NEGATIVE,
-    "grad_clip": NOT_NEGATIVE,
-    "loss": _one_of(tuple(LOSSES)),
-    "label_smoothing": RATE,
-    "mixup": NOT_NEGATIVE,
-    "mixup_per_example": FLAG,
-    "layout": _free(_one_of(tuple(LAYOUTS))),
-    "accum_steps": _free(COUNT_OR_NONE),
-    "remat": _free(FLAG),
-    "sum_dtype": _one_of(tuple(SUM_DTYPES)),
-    "eval_crop": _free(_one_of(tuple(CROPS))),
-    "eval_crop_fraction": _free(_number(0, 1, over=True)),
-    "eval_every_epochs": _free(NOT_NEGATIVE),
-    "eval_every_steps": _free(COUNT_OR_NONE),
-    "log_every_steps": _free(COUNT),
-    "profile_steps": _free(COUNT_OR_NONE),
-    "checkpoint_every_epochs": _free(NOT_NEGATIVE),
-    "checkpoint_every_steps": _free(COUNT_OR_NONE),
-    "keep_checkpoints": _free(COUNT),
+    "data.source": ranges.free(ranges.NAME),
+    "data.train_split": ranges.NAME,
+    "data.examples_per_class": ranges.COUNT_OR_NONE,
+    "data.in_memory": ranges.FLAG,
+    "data.workers": ranges.free(ranges.COUNT_OR_NONE),
+    "data.skip_broken": ranges.free(ranges.FLAG),
+    "image_size": ranges.SIZE,
+    "image_channels": ranges.one_of((1, 3)),
+    "architecture": ranges.one_of(tuple(ARCHITECTURES)),
+    "dtype": ranges.one_of(("auto", "float32", "bfloat16")),
+    "permuted.order": ranges.one_of(("original", *ORDERS)),
+    "permuted.patch_size": ranges.SIZE,
+    "permuted.seed": ranges.whole(0, 2**32 - 1),
+    "init_from": ranges.TEXT,
+    "init_head": ranges.one_of(("auto", "new", "keep")),
+    "init_image_size": ranges.SIZE_OR_NONE,
+    "init_patch_size": ranges.SIZE_OR_NONE,
+    "init_resize": ranges.one_of(SCHEMES),
+    "batch_size": ranges.COUNT,
+    "total_epochs": ranges.NOT_NEGATIVE,
+    "total_steps": ranges.COUNT_OR_NONE,
+    "optimizer": ranges.one_of(OPTIMIZERS),
+    "lr": ranges.number(0, over=True),
+    "decay": ranges.one_of(tuple(DECAYS)),
+    "decay_end": ranges.SHARE,
+    "warmup_epochs": ranges.NOT_NEGATIVE,
+    "warmup_steps": ranges.COUNT_OR_NONE,
+    "weight_decay": ranges.NOT_NEGATIVE,
+    "grad_clip": ranges.NOT_NEGATIVE,
+    "loss": ranges.one_of(tuple(LOSSES)),
+    "label_smoothing": ranges.RATE,
+    "mixup": ranges.NOT_NEGATIVE,
+    "mixup_per_example": ranges.FLAG,
+    "layout": ranges.free(ranges.one_of(tuple(LAYOUTS))),
+    "accum_steps": ranges.free(ranges.COUNT_OR_NONE),
+    "remat": ranges.free(ranges.FLAG),
+    "sum_dtype": ranges.one_of(tuple(SUM_DTYPES)),
+    "eval_crop": ranges.free(ranges.one_of(tuple(CROPS))),
+    "eval_crop_fraction": ranges.free(ranges.number(0, 1, over=True)),
+    "eval_every_epochs": ranges.free(ranges.NOT_NEGATIVE),
+    "eval_every_steps": ranges.free(ranges.COUNT_OR_NONE),
+    "log_every_steps": ranges.free(ranges.COUNT),
+    "profile_steps": ranges.free(ranges.COUNT_OR_NONE),
+    "checkpoint_every_epochs": ranges.free(ranges.NOT_NEGATIVE),
+    "checkpoint_every_steps": ranges.free(ranges.COUNT_OR_NONE),
+    "keep_checkpoints": ranges.free(ranges.COUNT),
 }
 
 # Those that a config need not have.
 AUGMENT = {
-    "inception_crop": SHARE,
-    "random_crop": SHARE,
-    "rotate": _number(0, 180),
-    "zoom": NOT_NEGATIVE,
-    "shift": NOT_NEGATIVE,
-    "pad_crop": COUNT_OR_NONE,
-    "flip": FLAG,
-    "randaugment_layers": COUNT_OR_NONE,
-    "randaugment_magnitude": NOT_NEGATIVE,
+    "inception_crop": ranges.SHARE,
+    "random_crop": ranges.SHARE,
+    "rotate": ranges.number(0, 180),
+    "zoom": ranges.NOT_NEGATIVE,
+    "shift": ranges.NOT_NEGATIVE,
+    "pad_crop": ranges.COUNT_OR_NONE,
+    "flip": ranges.FLAG,
+    "randaugment_layers": ranges.COUNT_OR_NONE,
+    "randaugment_magnitude": ranges.NOT_NEGATIVE,
 }
 MODEL = {
-    "variant": NAME,
-    "patch_size": SIZE,
-    "stoch_depth": SHARE,
-    "dropout_rate": RATE,
-    "gelu": _one_of(tuple(GELUS)),
-    "stages": _all(COUNT, "numbers"),
-    "stem": _one_of(STEMS),
-    **dict.fromkeys(("num_blocks", "hidden_dim", "tokens_mlp_dim", "channels_mlp_dim"), COUNT),
-    **dict.fromkeys(("mlp_dim", "num_heads", "width", "groups"), COUNT),
+    "variant": ranges.NAME,
+    "patch_size": ranges.SIZE,
+    "stoch_depth": ranges.SHARE,
+    "dropout_rate": ranges.RATE,
+    "gelu": ranges.one_of(tuple(GELUS)),
+    "stages": ranges.several(ranges.COUNT, "numbers"),
+    "stem": ranges.one_of(STEMS),
+    **dict.fromkeys(
+        ("num_blocks", "hidden_dim", "tokens_mlp_dim", "channels_mlp_dim"), ranges.COUNT
+    ),
+    **dict.fromkeys(("mlp_dim", "num_heads", "width", "groups"), ranges.COUNT),
 }
 SWEEP = {
-    "learning_rates": _free(_all(_number(0, over=True), "rates")),
-    "train_split": _free(NAME),
-    "dev_split": _free(NAME),
+    "learning_rates": ranges.free(ranges.several(ranges.number(0, over=True), "rates")),
+    "train_split": ranges.free(ranges.NAME),
+    "dev_split": ranges.free(ranges.NAME),
 }
 # Of each evaluator; `evaluation.evaluators` knows which types there are, and their other fields.
 EVALUATOR = {
-    "type": NAME,
-    "enabled": FLAG,
-    "only_at_end": FLAG,
-    "split": NAME,
-    "train_split": NAME,
-    "source": TEXT,
-    "crop": _one_of(("", *CROPS)),
-    "crop_fraction": SHARE,
-    "shots": _all(COUNT, "numbers"),
+    "type": ranges.NAME,
+    "enabled": ranges.FLAG,
+    "only_at_end": ranges.FLAG,
+    "split": ranges.NAME,
+    "train_split": ranges.NAME,
+    "source": ranges.TEXT,
+    "crop": ranges.one_of(("", *CROPS)),
+    "crop_fraction": ranges.SHARE,
+    "shots": ranges.several(ranges.COUNT, "numbers"),
 }
 
 # What `training.setup` gives to a model beside config.model.
 _FROM_ELSEWHERE = {"num_classes", "image_size", "image_channels", "head_bias", "dtype", "remat"}
 _MODULES = {"mixer": MlpMixer, "vit": VisionTransformer, "bit": BiT}
 
-# What was added since the first version, with what it stands for in a run that lacks it.
+# Fields that configs of the first version lack, with what they stand for there.
 ADDED = {
     "permuted.order": "original",
     "permuted.patch_size": (16, 16),
     "permuted.seed": 0,
     "init_from": "",
-    "init_head": "new",
+    "init_head": "auto",
     "init_image_size": (),
     "init_patch_size": (),
     "init_resize": "auto",
 }
-# What those stand for that a config need not have, where it has not.
-UNSET = {f"augment.{name}": 0 for name in AUGMENT} | {
+# Fields that a config need not have, with what stands for them then.
+UNSET = {f"augment.{name}": getattr(Augment, name) for name in AUGMENT} | {
     "model.stoch_depth": 0.0, "model.dropout_rate": 0.0, "model.gelu": "tanh"
 }  # fmt: skip
 
@@ -223,83 +152,84 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     known = _known(flat)
     problems = [_unknown(name, known) for name in flat if name not in known]
     problems += [f"{name} is missing" for name in FIELDS if name not in flat]
-    for name, value in flat.items():
-        field = known.get(name)
-        if field and not field.allows(value):
-            problems.append(f"{name} is {value!r}; it may be {field.may_be}")
+    problems += [
+        f"{name} is {value!r}; it may be {known[name].may_be}"
+        for name, value in flat.items()
+        if name in known and not known[name].allows(value)
+    ]
     if problems:
-        raise ValueError(
-            "config (configs/common.py explains each field): " + "; ".join(map(str, problems))
-        )
+        raise ValueError(f"config (configs/common.py explains each field): {'; '.join(problems)}")
     return _as_config(flat).lock()
 
 
 def restored(config: dict[str, Any]) -> ml_collections.ConfigDict:
     """The config that a run has written as JSON, with all that a command line may change."""
-    augment = {name: value for name, value in UNSET.items() if name.startswith("augment.")}
-    return _as_config(augment | completed(config))
+    flat = completed(config)
+    known = _known(flat)
+    return _as_config({name: x for name, x in UNSET.items() if name in known} | flat)
 
 
 def completed(config: dict[str, Any]) -> dict[str, Any]:
     """A config's fields by their dotted names, with those of ADDED, tuples and pairs."""
-    flat = {name: _as_tuple(value) for name, value in flatten(config).items()}
-    for name, value in ADDED.items():
-        if flat.get(name) is None:
-            flat[name] = value
+    flat = {name: _plain(value) for name, value in _flatten(config).items()}
+    flat |= {name: value for name, value in ADDED.items() if flat.get(name) is None}
     known = _known(flat)
     return {
-        name: _as_pair(value) if known.get(name) in (SIZE, SIZE_OR_NONE) else value
+        name: _as_pair(value) if known.get(name) in (ranges.SIZE, ranges.SIZE_OR_NONE) else value
         for name, value in flat.items()
     }
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one, with dotted names; empty ones leave nothing."""
-    flat = {}
-    for key, value in tree.items():
-        nested = flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else None
-        flat |= nested if nested is not None else {prefix + key: value}
-    return flat
 
 
 def changes_training(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     """Where two configs of nested dicts would train differently: field, value before, and now."""
     before, now = completed(before), completed(now)
     known = _known(before) | _known(now)
+    # A new head or a kept one is nothing to a run that began without weights; and what size they
+    # were made for, they say themselves.
+    no_matter = ("init_image_size", "init_patch_size") if now["init_from"] else ("init_head",)
     changed = []
     for name in sorted(before.keys() | now.keys()):
         values = [side.get(name, UNSET.get(name, "absent")) for side in (before, now)]
-        free = name.startswith("evals.") or (name in known and known[name].may_change)
-        from_weights = name in ("init_image_size", "init_patch_size") and values[1] == ()
-        if values[0] != values[1] and not (free or from_weights):
+        is_free = name.startswith("evals.") or (name in known and known[name].may_change)
+        if values[0] != values[1] and not is_free and name not in no_matter:
             changed.append((name, *values))
     return changed
 
 
-def _known(flat: dict[str, Any]) -> dict[str, Field]:
+def _known(flat: dict[str, Any]) -> dict[str, ranges.Field]:
     """The fields that a config may have, by their dotted names."""
     known = dict(FIELDS)
-    known |= {f"augment.{name}": AUGMENT[name] for name in Augment.__dataclass_fields__
-              if name != "size"}  # fmt: skip
+    known |= {f"augment.{name}": field for name, field in AUGMENT.items()}
     module = _MODULES.get(flat.get("architecture"), MlpMixer)
     own = {"variant", *module.__dataclass_fields__} - _FROM_ELSEWHERE - {"parent", "name"}
     known |= {f"model.{name}": MODEL[name] for name in own}
     known |= {f"sweep.{name}": field for name, field in SWEEP.items()}
     for name in flat:
-        section, _, rest = name.partition(".")
-        if section == "evals" and rest:
-            last = rest.rpartition(".")[2]
-            known[name] = EVALUATOR.get(last, Field("anything", lambda value: True))
+        if name.startswith("evals."):
+            field = name.rpartition(".")[2]
+            known[name] = EVALUATOR.get(field, ranges.Field("anything", lambda value: True))
     return known
 
 
-def _unknown(name: str, known: dict[str, Field]) -> str:
+def _unknown(name: str, known: dict[str, ranges.Field]) -> str:
     near = difflib.get_close_matches(name, known, 1)
     return f"there is no field {name}" + (f"; did you mean {near[0]}?" if near else "")
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(map(_as_tuple, value)) if isinstance(value, list | tuple) else value
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one, with dotted names; empty ones leave nothing."""
+    flat = {}
+    for key, value in tree.items():
+        nested = _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else None
+        flat |= {prefix + key: value} if nested is None else nested
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    """Lists as tuples, NumPy's numbers as Python's."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _as_pair(value: Any) -> Any:

@@ -42,26 +42,27 @@ def open_data(config: Config) -> sources.Source:
 
 
 def with_trained_size(config: Config, before: dict[str, Any] | None = None) -> Config:
-    """The config with init_image_size and init_patch_size, which the weights of init_from say.
+    """The config of a Mixer with the init_image_size and init_patch_size that its weights say.
 
-    The widths of a run's model depend on them; see `make_model`.
+    The widths of its model depend on them; see `make_model`. What the config itself says of them is
+    for programs that have no weights, such as a plan.
 
     Args:
-        config: leaves them open, or not.
+        config: of a run that starts from weights, or not.
         before: of a run that goes on, its config: the weights may be gone.
     """
-    if not config.init_from or (config.init_image_size and config.init_patch_size):
+    if not config.init_from or config.architecture != "mixer":
         return config
     if before:
         before = fields.completed(before)
         sizes = before["init_image_size"], before["init_patch_size"]
     else:
         with open_source(config.init_from) as opened:
-            trained = recognise(opened, otherwise=config.image_size).module
+            hint = config.init_image_size or config.image_size
+            trained = recognise(opened, otherwise=tuple(hint)).module
         sizes = trained.image_size, getattr(trained, "patch_size", ())
     config = config.copy_and_resolve_references().unlock()
-    config.init_image_size = config.init_image_size or sizes[0]
-    config.init_patch_size = config.init_patch_size or sizes[1]
+    config.init_image_size, config.init_patch_size = sizes
     return config.lock()
 
 
