@@ -171,7 +171,7 @@ def restored(config: dict[str, Any]) -> ml_collections.ConfigDict:
 
 def completed(config: dict[str, Any]) -> dict[str, Any]:
     """A config's fields by their dotted names, with those of ADDED, tuples and pairs."""
-    flat = {name: _plain(value) for name, value in _flatten(config).items()}
+    flat = {name: _plain(value) for name, value in flatten(config).items()}
     flat |= {name: value for name, value in ADDED.items() if flat.get(name) is None}
     known = _known(flat)
     return {
@@ -216,11 +216,11 @@ def _unknown(name: str, known: dict[str, ranges.Field]) -> str:
     return f"there is no field {name}" + (f"; did you mean {near[0]}?" if near else "")
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts as one, with dotted names; empty ones leave nothing."""
     flat = {}
     for key, value in tree.items():
-        nested = _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else None
+        nested = flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else None
         flat |= {prefix + key: value} if nested is None else nested
     return flat
 

@@ -216,7 +216,13 @@ def initial_params(
     """
     params = random_params(config, module, shardings)
     if not config.init_from:
-        log.info("parameters are random, from seed %d (no init_from)", config.seed)
+        unused = ", ".join(
+            name for name, default in fields.ADDED.items()
+            if name.startswith("init_") and config[name] != default
+        )  # fmt: skip
+        if unused:
+            log.warning("init_from is not set, though %s: training starts from scratch", unused)
+        log.info("parameters: random, from seed %d", config.seed)
         return params
     sizes = {}
     if isinstance(module, mixer.MlpMixer):

@@ -1,0 +1,324 @@
+"""What a config may be, and what of it may change when a run goes on."""
+
+import ast
+import json
+import math
+import re
+
+import ml_collections
+import numpy as np
+import pytest
+
+from benchmarks import tpu_plans
+from configs import common
+from mlp_mixer import cli
+from mlp_mixer.training import fields, setup
+from mlp_mixer.training import workdir as run
+
+from ..conftest import ROOT, load_config
+
+# --- ranges ---
+
+
+def changed(name: str, value, config: ml_collections.ConfigDict | None = None):
+    """configs/digits.py, or another config, with a field set as in Python, whatever its type."""
+    config = config or load_config("digits")
+    with config.unlocked(), config.ignore_type():
+        config.update_from_flattened_dict({name: value})
+    return config
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("seed", (-1, 2**32, 0.5, "0", True)),
+        ("lr", (0.0, -0.001, math.nan, math.inf, "0.1")),
+        ("grad_clip", (-1.0, math.nan)),
+        ("weight_decay", (-0.1, math.inf)),
+        ("label_smoothing", (-0.5, 1.0, 1.5)),
+        ("mixup", (-0.2, math.nan)),
+        ("decay_end", (-0.1, 2.0)),
+        ("batch_size", (0, -16, 16.5)),
+        ("accum_steps", (-1,)),
+        ("total_steps", (-1, 2.5)),
+        ("total_epochs", (-1.0, math.inf)),
+        ("warmup_steps", (-1,)),
+        ("log_every_steps", (0, -5)),
+        ("keep_checkpoints", (0, -1)),
+        ("profile_steps", (-1,)),
+        ("checkpoint_every_steps", (-1,)),
+        ("eval_crop_fraction", (0.0, 1.1)),
+        ("eval_crop", ("middle",)),
+        ("image_size", ((8, -8), 0, (8, 8, 3), (), "8x", 8.0, (8.5, 8))),
+        ("image_channels", (2, 4, True)),
+        ("init_image_size", (0, (8, 0), (8, 8, 8))),
+        ("init_head", ("old", 1)),
+        ("data.source", ("", 5)),
+        ("data.workers", (-1,)),
+        ("data.examples_per_class", (-1,)),
+        ("data.in_memory", (1, "yes")),
+        ("augment.pad_crop", (-3,)),
+        ("augment.random_crop", (-0.1, 1.1)),
+        ("augment.rotate", (-1.0, 181.0)),
+        ("model.stoch_depth", (-0.5, 1.5)),
+        ("model.dropout_rate", (-0.5, 1.0)),
+        ("model.num_blocks", (0, 2.5)),
+        ("model.patch_size", (0, (2, -2))),
+        ("model.gelu", ("relu",)),
+        ("permuted.order", ("rows",)),
+        ("permuted.seed", (-1,)),
+        ("evals.test.crop_fraction", (-0.1, 1.5)),
+        ("evals.test.enabled", ("no",)),
+        ("optimizer", ("sgd", 1)),
+        ("dtype", ("float16",)),
+        ("layout", ("fsdp2",)),
+        ("sweep.learning_rates", ((), 0.1, (0.1, -0.1), (0.1, math.nan))),
+        ("sweep.dev_split", ("",)),
+    ],
+)
+def test_what_is_out_of_range_is_refused_by_its_name_with_what_it_may_be(name, values):
+    for value in values:
+        config = load_config("transfer") if name.startswith("sweep") else None
+        with pytest.raises(ValueError, match=rf"{name} is .*; it may be "):
+            fields.check(changed(name, value, config))
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("seed", (0, 2**32 - 1, np.int64(3))),
+        ("lr", (1, 1e-6, np.float64(0.1))),
+        ("grad_clip", (0, 0.0, 5)),
+        ("label_smoothing", (0, 0.99)),
+        ("decay_end", (0, 1, 1.0)),
+        ("total_epochs", (3,)),
+        ("model.stoch_depth", (0, 1)),
+        ("eval_crop_fraction", (1, 0.1)),
+        ("init_image_size", ((), (8, 4))),
+        ("sweep.learning_rates", ((0.1,), [1, 0.5])),
+    ],
+)
+def test_the_ends_of_a_range_belong_to_it_and_whole_numbers_are_numbers(name, values):
+    for value in values:
+        config = load_config("transfer") if name.startswith("sweep") else None
+        fields.check(changed(name, value, config))
+
+
+def test_all_that_is_wrong_stands_in_one_message():
+    config = changed("lr", -1.0)
+    config.seed = -1
+    with pytest.raises(ValueError, match=r"lr is -1\.0; it may be a number over 0; seed is -1; "):
+        fields.check(config)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("lrr", "lr"), ("augment.flp", "augment.flip"), ("data.worker", "data.workers"),
+        ("model.hiden_dim", "model.hidden_dim"), ("permuted.oder", "permuted.order"),
+    ],
+)  # fmt: skip
+def test_a_field_that_there_is_not_is_refused_with_the_one_that_is_near(typed, meant):
+    with pytest.raises(ValueError, match=f"no field {typed}; did you mean {meant}"):
+        fields.check(changed(typed, 1))
+
+
+def test_a_field_of_another_architecture_is_refused():
+    with pytest.raises(ValueError, match=r"no field model\.num_heads"):
+        fields.check(changed("model.num_heads", 2))
+
+
+def test_a_config_without_a_field_is_refused():
+    config = load_config("digits")
+    del config["optimizer"]
+    with pytest.raises(ValueError, match="optimizer is missing"):
+        fields.check(config)
+
+
+@pytest.mark.parametrize("name", ["image_size", "init_image_size", "model.patch_size"])
+@pytest.mark.parametrize("text", ["4", "(4,4)", "4x4", "(4,)"])
+def test_one_number_is_a_square_on_the_command_line(name, text):
+    config = cli.load_config("configs/digits.py", [f"--config.{name}={text}"])
+    assert fields.flatten(fields.check(config).to_dict())[name] == (4, 4)
+
+
+def test_one_number_is_a_square_in_python_and_a_pair_is_height_and_width():
+    for value, pair in ((16, (16, 16)), (np.int32(16), (16, 16)), ([16, 24], (16, 24))):
+        assert fields.check(changed("image_size", value)).image_size == pair
+    config = cli.load_config("configs/digits.py", ["--config.image_size=16x24"])
+    assert fields.check(config).image_size == (16, 24)
+
+
+# --- the table is whole ---
+
+
+def every_config():
+    """Each config of configs/ with each of the arguments that are planned for."""
+    for name, argument, _ in tpu_plans.named():
+        yield load_config(name, argument or None)
+    for model in ("mixer", "bit"):
+        for data in ("cifar10", "imagenet"):
+            yield load_config("permutation", f"{data},{model},original")
+    for data in ("imagenet", "place", "vtab:pets"):
+        yield load_config("transfer", f"{'digits' if data == 'place' else 'B/16'},{data}")
+
+
+def test_every_config_here_is_possible_and_is_not_changed_by_the_check():
+    for config in every_config():
+        checked = fields.check(config)
+        assert fields.flatten(checked.to_dict()) == fields.flatten(config.to_dict())
+
+
+def test_every_field_stands_in_every_config():
+    for config in (common.base(), *every_config()):
+        assert fields.flatten(config.to_dict()).keys() >= fields.FIELDS.keys()
+
+
+def read_of_configs() -> set[str]:
+    """The fields that the code reads, as config.NAME, config.NAME.NAME or by a duration's name."""
+    found = set()
+    for path in (ROOT / "mlp_mixer").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "optimizer.steps":
+                found |= {f"{node.args[1].value}_{unit}" for unit in ("steps", "epochs")}
+            if isinstance(node, ast.Attribute):
+                text = ast.unparse(node).removeprefix("self._").removeprefix("args.")
+                found |= set(re.findall(r"^config\.(\w+(?:\.\w+)?)$", text))
+    return found
+
+
+# Read under other names than config.NAME: data = config.data, and **config.permuted.
+BY_OTHER_NAMES = {
+    "data.examples_per_class", "data.train_split",
+    "permuted.order", "permuted.patch_size", "permuted.seed",
+}  # fmt: skip
+SECTIONS = {"data", "augment", "model", "permuted", "evals", "sweep"}
+# Of ConfigDict, dict and str, as in config.data.source.partition.
+METHODS = {*dir(ml_collections.ConfigDict), *dir(dict), *dir(str)}
+
+
+def test_every_field_of_the_table_is_read_and_every_field_that_is_read_is_in_it():
+    read = read_of_configs()
+    table = fields.FIELDS.keys() | {f"sweep.{name}" for name in fields.SWEEP}
+    assert table - read <= BY_OTHER_NAMES
+    unknown = {name for name in read - table if name.split(".")[-1] not in METHODS}
+    assert unknown <= SECTIONS
+
+
+def test_the_table_has_every_field_of_models_and_augmentation():
+    for name, module in fields._MODULES.items():
+        own = {"variant", *module.__dataclass_fields__} - {"parent", "name"}
+        assert own - fields._FROM_ELSEWHERE <= fields.MODEL.keys(), name
+    everything = set().union(*(module.__dataclass_fields__ for module in fields._MODULES.values()))
+    assert fields.MODEL.keys() <= everything | {"variant"}
+    assert fields.AUGMENT.keys() == fields.Augment.__dataclass_fields__.keys() - {"size"}
+    assert fields.AUGMENT.keys() == set(common.base().augment)
+
+
+# --- going on ---
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """The workdir of a run of configs/digits.py."""
+    run.claim(tmp_path, fields.check(load_config("digits")), tuple("0123456789"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("evals.test.enabled", False), ("evals.more", common.classification("train[:9]")),
+        ("eval_crop", "resize"), ("eval_crop_fraction", 0.9), ("eval_every_epochs", 7.0),
+        ("log_every_steps", 3), ("checkpoint_every_epochs", 1.0), ("keep_checkpoints", 5),
+        ("profile_steps", 3), ("data.workers", 2), ("data.skip_broken", True),
+        ("data.source", "folder:elsewhere"), ("layout", "fsdp"), ("accum_steps", 2),
+        ("remat", True), ("init_head", "new"), ("sweep", dict(learning_rates=(0.1,))),
+    ],
+)  # fmt: skip
+def test_what_no_trained_number_depends_on_may_change(begun, name, value):
+    run.check(begun, fields.check(changed(name, value)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seed", 1), ("lr", 0.1), ("total_epochs", 120.0), ("batch_size", 64), ("mixup", 0.1),
+        ("model.num_blocks", 4), ("model.gelu", "exact"), ("image_size", (16, 16)),
+        ("augment.flip", True), ("augment.rotate", 0.0), ("loss", "sigmoid"),
+        ("data.train_split", "train[:50%]"), ("data.in_memory", False), ("dtype", "bfloat16"),
+        ("sum_dtype", "bfloat16"), ("permuted.order", "pixels"), ("init_from", "OTHER"),
+        ("init_image_size", (4, 4)),
+    ],
+)  # fmt: skip
+def test_what_trains_otherwise_is_refused_with_both_values_and_what_to_do(begun, name, value):
+    with pytest.raises(ValueError, match=r"(?s)another config") as error:
+        run.check(begun, fields.check(changed(name, value)))
+    lines = str(error.value).splitlines()
+    assert lines[1].startswith(f"  {name}: ") and lines[1].endswith(f"there, {value} now")
+    assert len(lines) == 3 and f"--config.init_from={begun}" in lines[2]
+
+
+def test_the_config_that_is_kept_is_the_newest(begun):
+    run.claim(begun, fields.check(changed("log_every_steps", 3)), tuple("0123456789"))
+    assert run.read_config(begun)["log_every_steps"] == 3
+
+
+def first_version(config: ml_collections.ConfigDict) -> dict:
+    """What version e108a84 wrote of a config: without the fields that came later."""
+    tree = json.loads(config.to_json())
+    for name in ("permuted", "init_from", "init_head", "init_image_size", "init_patch_size",
+                 "init_resize"):  # fmt: skip
+        tree.pop(name, None)
+    tree["augment"] = {name: value for name, value in tree["augment"].items() if value}
+    del tree["model"]["dropout_rate"], tree["model"]["gelu"]
+    return tree
+
+
+def test_a_run_of_the_first_version_goes_on_with_the_new_fields_at_their_default(tmp_path):
+    config = load_config("digits")
+    (tmp_path / run.CONFIG_FILE).write_text(json.dumps(first_version(config)))
+    run.check(tmp_path, fields.check(config))
+    with pytest.raises(ValueError, match=r"init_from:  there, X now"):
+        run.check(tmp_path, fields.check(changed("init_from", "X")))
+    with pytest.raises(ValueError, match=r"augment\.flip: False there, True now"):
+        run.check(tmp_path, fields.check(changed("augment.flip", True)))
+
+
+def test_a_run_that_began_with_weights_goes_on_whatever_is_said_of_their_size(tmp_path):
+    config = changed("init_from", "gone.npz")
+    before = config.copy_and_resolve_references()
+    before.init_image_size, before.init_patch_size = (8, 8), (2, 2)
+    run.claim(tmp_path, fields.check(before), tuple("0123456789"))
+    for said in ((), (4, 4)):
+        config = fields.check(changed("init_image_size", said, config))
+        run.check(tmp_path, config)
+        assert setup.with_trained_size(config, run.read_config(tmp_path)).init_image_size == (8, 8)
+
+
+# --- WORKDIR/config.json ---
+
+
+@pytest.mark.parametrize("version", ["first", "this"])
+def test_the_config_of_a_run_is_a_config_again(tmp_path, version):
+    config = fields.check(load_config("digits"))
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(first_version(config)) if version == "first" else config.to_json())
+    again = fields.check(cli.load_config(path, []))
+    assert fields.flatten(again.to_dict()) == fields.flatten(config.to_dict())
+    changes = (
+        "image_size=16", "augment.flip=True", "augment.zoom=0.5", "model.gelu=exact",
+        "init_from=OLD", "init_patch_size=4", "total_epochs=5",
+    )  # fmt: skip
+    again = fields.check(cli.load_config(path, [f"--config.{change}" for change in changes]))
+    assert again.model.gelu == "exact"
+    assert (again.image_size, again.augment.flip, again.augment.zoom) == ((16, 16), True, 0.5)
+    assert (again.init_from, again.init_patch_size, again.total_epochs) == ("OLD", (4, 4), 5.0)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3"])
+def test_a_file_that_is_no_config_is_refused(tmp_path, text, capsys):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(SystemExit):
+        cli.load_config(tmp_path / "config.json", [])
+    assert "is not the config.json of a run" in capsys.readouterr().err
