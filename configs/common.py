@@ -56,7 +56,7 @@ def base() -> ml_collections.ConfigDict:
     config.total_epochs = 0.0
     config.total_steps = 0
     config.optimizer = "adam"  # or momentum
-    config.lr = 0.001  # the peak; over 0
+    config.lr = 0.001  # the peak
     config.decay = "cosine"  # or linear
     config.decay_end = 0.0  # where the decay ends, as a share of the peak, 0 to 1
     config.warmup_epochs = 0.0

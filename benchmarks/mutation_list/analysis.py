@@ -83,7 +83,9 @@ MUTATIONS = (
     ),
     Mutation(
         "VTAB's tasks are flipped",
-        "configs/transfer.py", "dict(random_crop=1.0)", "dict(random_crop=1.0, flip=True)",
+        "configs/transfer.py", 
+        "config.augment.random_crop = 1.0\n    config.augment.flip = False",
+        "config.augment.random_crop = 1.0",
         "tests/test_configs.py",
     ),
     Mutation(

@@ -174,7 +174,37 @@ MUTATIONS = (
     ),
     Mutation(
         "of equally good rates the highest is taken",
-        "mlp_mixer/training/sweep.py", "(-finite[lr], lr)", "(-finite[lr], -lr)",
-        "tests/training/test_sweep.py",
+        "mlp_mixer/training/sweep.py", 
+        'finite[lr]["dev/loss"], lr)', 'finite[lr]["dev/loss"], -lr)',
+        "tests/training/test_sweep.py -k equal",
+    ),
+    Mutation(
+        "of equally good rates that of the higher loss is taken",
+        "mlp_mixer/training/sweep.py", ', finite[lr]["dev/loss"]', ', -finite[lr]["dev/loss"]',
+        "tests/training/test_sweep.py -k equal",
+    ),
+    Mutation(
+        "a run may go on with another seed",
+        "mlp_mixer/training/fields.py", '"seed": ranges.whole(0, 2**32 - 1),',
+        '"seed": ranges.free(ranges.whole(0, 2**32 - 1)),',
+        "tests/training/test_fields.py",
+    ),
+    Mutation(
+        "numbers may be infinite",
+        "mlp_mixer/training/ranges.py", " and math.isfinite(value)", "",
+        "tests/training/test_fields.py",
+    ),
+    Mutation(
+        "fields that there are not are passed over",
+        "mlp_mixer/training/fields.py", "for name in flat if name not in known]",
+        "for name in flat if not name]",
+        "tests/training/test_fields.py",
+    ),
+    Mutation(
+        "the size that a config says of weights goes before their own",
+        "mlp_mixer/training/setup.py",
+        "        sizes = trained.image_size, getattr",
+        "        sizes = config.init_image_size or trained.image_size, getattr",
+        "tests/training/test_init_from.py",
     ),
 )  # fmt: skip

@@ -50,7 +50,7 @@ FIELDS = {
     "total_epochs": ranges.NOT_NEGATIVE,
     "total_steps": ranges.COUNT_OR_NONE,
     "optimizer": ranges.one_of(OPTIMIZERS),
-    "lr": ranges.number(0, over=True),
+    "lr": ranges.NOT_NEGATIVE,
     "decay": ranges.one_of(tuple(DECAYS)),
     "decay_end": ranges.SHARE,
     "warmup_epochs": ranges.NOT_NEGATIVE,

@@ -67,13 +67,7 @@ def sweep(config: ml_collections.ConfigDict, workdir: Path) -> dict:
         log.info("learning rate %g", lr)
         found[lr] = _on_dev(_dev_config(config, lr), workdir / f"lr_{lr:g}")
     dev = {lr: scalars and scalars["dev/accuracy"] for lr, scalars in found.items()}
-    finite = [lr for lr, accuracy in dev.items() if accuracy is not None]
-    if not finite:
-        raise ValueError(
-            f"with each of the learning rates {', '.join(f'{lr:g}' for lr in dev)} the run "
-            "diverged; give lower ones as --config.sweep.learning_rates"
-        )
-    best = min(finite, key=lambda lr: (-dev[lr], found[lr]["dev/loss"], lr))
+    best = best_rate(found)
     _check_not_tested(workdir / FULL, best)
     log.info("learning rate %g is best; training on all of %s", best, config.data.train_split)
     test = _train(_full_config(config, best), workdir / FULL)
@@ -83,6 +77,23 @@ def sweep(config: ml_collections.ConfigDict, workdir: Path) -> dict:
         _draw(result, workdir / PICTURE_FILE)
         (workdir / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n")
     return result
+
+
+def best_rate(found: dict[float, dict[str, float] | None]) -> float:
+    """The rate of the best dev accuracy; of equal ones that of the lower dev loss, then the lower.
+
+    Args:
+        found: the last evaluation of each rate's run; None where it diverged.
+
+    Raises:
+        ValueError: all diverged.
+    """
+    if not (finite := {lr: scalars for lr, scalars in found.items() if scalars}):
+        raise ValueError(
+            f"with each of the learning rates {', '.join(f'{lr:g}' for lr in found)} the run "
+            "diverged; give lower ones as --config.sweep.learning_rates"
+        )
+    return min(finite, key=lambda lr: (-finite[lr]["dev/accuracy"], finite[lr]["dev/loss"], lr))
 
 
 def table(result: dict) -> str:

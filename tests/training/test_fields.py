@@ -32,7 +32,7 @@ def changed(name: str, value, config: ml_collections.ConfigDict | None = None):
     ("name", "values"),
     [
         ("seed", (-1, 2**32, 0.5, "0", True)),
-        ("lr", (0.0, -0.001, math.nan, math.inf, "0.1")),
+        ("lr", (-0.001, math.nan, math.inf, "0.1")),
         ("grad_clip", (-1.0, math.nan)),
         ("weight_decay", (-0.1, math.inf)),
         ("label_smoothing", (-0.5, 1.0, 1.5)),
@@ -87,7 +87,7 @@ def test_what_is_out_of_range_is_refused_by_its_name_with_what_it_may_be(name, v
     ("name", "values"),
     [
         ("seed", (0, 2**32 - 1, np.int64(3))),
-        ("lr", (1, 1e-6, np.float64(0.1))),
+        ("lr", (1, 0, 1e-6, np.float64(0.1))),
         ("grad_clip", (0, 0.0, 5)),
         ("label_smoothing", (0, 0.99)),
         ("decay_end", (0, 1, 1.0)),
@@ -107,7 +107,9 @@ def test_the_ends_of_a_range_belong_to_it_and_whole_numbers_are_numbers(name, va
 def test_all_that_is_wrong_stands_in_one_message():
     config = changed("lr", -1.0)
     config.seed = -1
-    with pytest.raises(ValueError, match=r"lr is -1\.0; it may be a number over 0; seed is -1; "):
+    with pytest.raises(
+        ValueError, match=r"lr is -1\.0; it may be a number from 0 on; seed is -1; "
+    ):
         fields.check(config)
 
 

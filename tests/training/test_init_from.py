@@ -102,8 +102,10 @@ def test_a_head_is_kept_by_itself_where_it_is_known_to_be_for_the_same_classes(t
 
 def test_the_size_that_weights_were_trained_at_is_read_from_them(trained):
     run = config(init_from=str(trained[0]), image_size=(16, 16))
-    found = setup.with_trained_size(run)
-    assert (found.init_image_size, found.init_patch_size) == ((8, 8), (2, 2))
+    for said in ((), (4, 4)):
+        run.init_image_size = said
+        found = setup.with_trained_size(run)
+        assert (found.init_image_size, found.init_patch_size) == ((8, 8), (2, 2))
     assert setup.make_model(found, num_classes=10).tokens_mlp_dim == 4 * 6  # tiled
 
 

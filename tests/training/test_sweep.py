@@ -96,6 +96,15 @@ def test_a_larger_grid_trains_what_is_missing_but_tests_no_second_rate(
     assert trained == ["lr_1e-07"]
 
 
+def test_of_equal_accuracies_the_lower_loss_is_best_and_then_the_lower_rate():
+    def found(*rows):
+        return {lr: {"dev/accuracy": accuracy, "dev/loss": loss} for lr, accuracy, loss in rows}
+
+    assert sweep.best_rate(found((0.1, 0.8, 0.1), (0.2, 0.9, 0.7), (0.3, 0.9, 0.5))) == 0.3
+    assert sweep.best_rate(found((0.2, 0.9, 0.5), (0.1, 0.9, 0.5), (0.3, 0.9, 0.6))) == 0.1
+    assert sweep.best_rate({0.5: None} | found((0.1, 0.0, 9.0))) == 0.1
+
+
 def test_a_rate_that_diverges_is_out_and_not_tried_again(config, tmp_path, monkeypatch):
     config.optimizer, config.grad_clip = "momentum", 0.0
     config.sweep.learning_rates = (0.01, 1e6)
