@@ -1,6 +1,7 @@
 """Random changes to training images, on the host and in uint8."""
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import cv2
 import numpy as np
@@ -52,9 +53,13 @@ class Augment:
                 )
         if self.inception_crop and self.random_crop:
             raise ValueError("augment has inception_crop and random_crop; set one of them to 0")
-        for name in ("randaugment_layers", "randaugment_magnitude"):
-            if getattr(self, name) < 0:
+        counts = ("pad_crop", "randaugment_layers")
+        for name in ("rotate", "zoom", "shift", "randaugment_magnitude", *counts):
+            if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f"augment.{name} is 0 (off) or more, not {getattr(self, name)}")
+        for name in counts:
+            if not isinstance(getattr(self, name), Integral):
+                raise ValueError(f"augment.{name} is an integer, not {getattr(self, name)}")
 
     @property
     def crops(self) -> bool:

@@ -168,6 +168,13 @@ def test_randaugment_comes_last_and_for_each_image_on_its_own(channels):
         dict(inception_crop=0.05, random_crop=0.875),
         dict(randaugment_layers=-2),
         dict(randaugment_magnitude=-1),
+        dict(inception_crop=float("nan")),
+        dict(rotate=float("nan")),
+        dict(zoom=float("inf")),
+        dict(shift=-3.0),
+        dict(pad_crop=-1),
+        dict(pad_crop=1.5),
+        dict(randaugment_layers=2.0),
     ],
 )
 def test_fields_out_of_range_are_refused_by_name(fields):
