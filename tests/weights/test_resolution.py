@@ -61,6 +61,15 @@ def test_tiled_model_sees_the_mean_of_what_the_old_one_sees_in_the_parts(kh, kw)
     assert large.tokens_mlp_dim == kh * kw * module.tokens_mlp_dim
 
 
+def test_each_token_of_a_tiled_model_has_the_bias_of_its_place_in_the_part():
+    """No output shows it: the next LayerNorm takes out what all channels of a token share."""
+    module = small(image_size=(8, 12))  # 2 x 3 tokens
+    params = random_params(module)
+    tiled = resolution.resize_params(params, module, (24, 24))
+    old, new = (p["MixerBlock_0"]["token_mixing"]["Dense_1"]["bias"] for p in (params, tiled))
+    np.testing.assert_array_equal(new.reshape(6, 6), np.tile(old.reshape(2, 3), (3, 2)))
+
+
 @pytest.mark.parametrize(
     ("variant", "count"), [("B/16", 86_227_392), ("L/16", 279_475_584), ("H/14", 588_442_368)]
 )
