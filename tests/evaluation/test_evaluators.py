@@ -79,6 +79,19 @@ def test_an_evaluator_may_have_a_crop_of_its_own_and_broken_images_are_left_out(
     assert result["test/loss"] != pytest.approx(result["square/loss"], rel=1e-3)
 
 
+def test_the_loss_is_the_one_that_the_run_trains_with(config, model, photographs):
+    module, params = model
+    config.loss, config.evals.test = "sigmoid", common.classification("test")
+    losses = []
+    for path in sorted(photographs.glob("test/?/[0-9]*.png")):
+        image = images.eval_view(np.asarray(Image.open(path)), (8, 12))
+        logits = module.apply({"params": params}, image[None] / np.float32(127.5) - 1)[0]
+        p = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
+        p[np.arange(3) != "abc".index(path.parent.name)] -= 1  # of not being the other classes
+        losses.append(-np.log(np.abs(p)).sum())
+    assert run(config, model)["test/loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+
+
 def test_a_failing_evaluator_says_which_it_is_and_when(config, model):
     config.data.skip_broken = False
     with pytest.raises(ValueError, match=r"evaluator 'test' failed at step 1: .*broken\.png"):
