@@ -12,6 +12,8 @@ START, END = b"\xff\xd8", b"\xff\xd9"
 _NEXT_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 _SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of segments with the size
 _APP1, _SCAN = 0xE1, 0xDA
+# Any data, and after each of the eight markers of a restart, as one of them may be waited for.
+_FILLING = b"".join(bytes(range(254, -1, -1)) + bytes((0xFF, 0xD0 + i)) for i in range(8))
 
 
 class Header(NamedTuple):
@@ -67,9 +69,9 @@ def is_cut(data: bytes, header: Header, image: np.ndarray) -> bool:
     if header.channels != 4 and (image[-1, -1] != 128).any():
         return False
     # A picture may well end in this grey. If it is whole, no decoder looks at what is put behind
-    # it; where it is not, they take that for its missing part. Scaled down it is fast.
+    # it; where it is not, they take that for its missing part.
     end = _NEXT_MARKER.search(data, header.scan).start()
-    return _thumbnail(data) != _thumbnail(data[:end] + bytes(range(255)) + data[end:])
+    return _decode(data) != _decode(data[:end] + _FILLING + data[end:])
 
 
 def has_end(data: bytes, header: Header) -> bool:
@@ -77,7 +79,7 @@ def has_end(data: bytes, header: Header) -> bool:
     return data.rfind(END, header.scan) >= 0
 
 
-def _thumbnail(data: bytes) -> bytes:
-    with Image.open(io.BytesIO(data)) as image:
-        image.draft("L", (1, 1))
+def _decode(data: bytes) -> bytes:
+    with Image.open(io.BytesIO(data)) as image:  # which is silent on what OpenCV complains of
+        image.draft("L", None)
         return image.tobytes()

@@ -128,8 +128,10 @@ def eval_batches(
 def _share(batch_size: int, process: tuple[int, int]) -> tuple[int, slice]:
     """How many rows of a global batch a process has, and which."""
     index, count = process
-    if batch_size % count:
-        raise ValueError(f"batch size {batch_size} is not a multiple of the {count} processes")
+    if batch_size < 1 or batch_size % count:
+        raise ValueError(
+            f"batch size {batch_size} is not a positive multiple of the {count} processes"
+        )
     share = batch_size // count
     return share, slice(index * share, (index + 1) * share)
 

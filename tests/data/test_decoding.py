@@ -65,10 +65,10 @@ def test_lab_gives_its_colour():
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
 def test_a_transparent_grey_is_laid_over_white_at_any_depth(bits):
     levels = np.arange(6).reshape(2, 3) * (2**bits - 1) // 5
-    clear = chunk(b"tRNS", struct.pack(">H", levels[0, 0]))
+    clear = chunk(b"tRNS", struct.pack(">H", levels[1, 1]))
     decoded = images.decode(png(levels, bits, clear), 1)[..., 0]
     expected = levels * 255 // (2**bits - 1)
-    np.testing.assert_array_equal(decoded, np.where(levels == levels[0, 0], 255, expected))
+    np.testing.assert_array_equal(decoded, np.where(levels == levels[1, 1], 255, expected))
 
 
 def test_a_transparent_colour_of_16_bits_is_laid_over_white():
@@ -175,10 +175,14 @@ def noisy_jpeg(**options) -> bytes:
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("tail", [b"", b"\xff\xd9", b"\0" * 99 + b"\xff\xd9", b"\xff\xd9text"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_jpeg_whose_rest_is_missing_is_broken_whatever_stands_at_its_end(mode, tail, channels):
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_a_jpeg_whose_rest_is_missing_is_broken_whatever_stands_at_its_end(
+    mode, tail, channels, restarts
+):
     with Image.open(io.BytesIO(noisy_jpeg())) as image:
-        data = encode(image.convert(mode), "JPEG")
-    for keep in (0.5, 0.9):
+        data = encode(image.convert(mode), "JPEG", restart_marker_rows=restarts)
+    assert (b"\xff\xd1" in data) == bool(restarts)
+    for keep in (0.5, 0.8, 0.9):
         with pytest.raises(images.BrokenImage, match="ends early"):
             images.decode(data[: int(keep * len(data))] + tail, channels)
     # The end of a preview in its metadata is not its own.
