@@ -156,5 +156,5 @@ def _resize(h: int, w: int, cover: list[int]) -> tuple[tuple[int, int], str]:
     return tuple(cover), "bilinear"
 
 
-# The size (height, width) that a crop resizes an image of h x w to, and the method.
+# To which (height, width) a crop resizes an image of h x w so that it covers `cover`, and how.
 CROPS = {"resmall": _resmall, "resize": _resize}

@@ -40,15 +40,13 @@ def read_header(data: bytes) -> Header | None:
     while (at := data.find(b"\xff", at)) >= 0:
         while data[at : at + 1] == b"\xff":  # any number of them fill up
             at += 1
-        segment = data[
-            at : at + 8
-        ]  # marker, length, and of the size: bits, height, width, channels
-        if len(segment) < 8:
+        segment = data[at : at + 9]  # marker, length; of the size: bits, height, width, channels
+        if len(segment) < 9:
             break
         marker, length = segment[0], int.from_bytes(segment[1:3])
         if marker in _SIZES:
             size = int.from_bytes(segment[4:6]), int.from_bytes(segment[6:8])
-            channels = int.from_bytes(data[at + 8 : at + 9])
+            channels = segment[8]
         has_metadata |= marker == _APP1
         if marker == _SCAN:
             return Header(size, channels, has_metadata, at + 1 + length) if channels else None
@@ -56,27 +54,25 @@ def read_header(data: bytes) -> Header | None:
     return None
 
 
-def is_cut(data: bytes, header: Header, image: np.ndarray) -> bool:
-    """Whether the file ends before its picture does, so that decoders leave the rest grey.
-
-    Args:
-        data: the file.
-        header: of it.
-        image: uint8 [h, w, c] as decoded, not turned.
-    """
-    if not has_end(data, header):
-        return True
-    if header.channels != 4 and (image[-1, -1] != 128).any():
-        return False
-    # A picture may well end in this grey. If it is whole, no decoder looks at what is put behind
-    # it; where it is not, they take that for its missing part.
-    end = _NEXT_MARKER.search(data, header.scan).start()
-    return _decode(data) != _decode(data[:end] + _FILLING + data[end:])
-
-
 def has_end(data: bytes, header: Header) -> bool:
     """Whether there is an end marker behind the header; those of a preview in it do not count."""
     return data.rfind(END, header.scan) >= 0
+
+
+def is_cut(data: bytes, header: Header, image: np.ndarray) -> bool:
+    """Whether decoders have left the rest of the picture grey, as its data end before it does.
+
+    Args:
+        data: the file, which has an end marker.
+        header: of it.
+        image: uint8 [h, w, c] as decoded, not turned.
+    """
+    if header.channels != 4 and (image[-1, -1] != 128).any():
+        return False
+    # A picture may well end in this grey. If it is whole, no decoder looks at what is put behind
+    # its data; where it is not, they take that for its missing part.
+    end = _NEXT_MARKER.search(data, header.scan).start()
+    return _decode(data) != _decode(data[:end] + _FILLING + data[end:])
 
 
 def _decode(data: bytes) -> bytes:
