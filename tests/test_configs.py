@@ -40,6 +40,15 @@ def test_pretraining_is_table_4_of_the_paper(row):
     assert config.optimizer == "adam"
 
 
+def test_imagenet_has_the_loss_and_the_splits_of_the_authors_config():
+    config = load_config("imagenet", "B/16")
+    assert config.loss == "sigmoid"
+    assert config.data.train_split == "train[:99%]"
+    assert {name: fields.split for name, fields in config.evals.items()} == {
+        "minival": "train[99%:]", "val": "validation", "real": "validation", "v2": "test",
+    }  # fmt: skip
+
+
 def test_the_head_starts_where_the_authors_code_has_it():
     assert losses.head_bias("sigmoid", 1000) == pytest.approx(-6.9, abs=0.01)
     assert losses.head_bias("sigmoid", 21_843) == pytest.approx(-10.0, abs=0.01)

@@ -39,6 +39,16 @@ def images():
     return RNG.uniform(-1, 1, (6, *IMAGE, 3)).astype("f4")
 
 
+def test_the_bias_of_each_token_goes_with_it(module, params):
+    """No output shows it: the next LayerNorm takes out what all channels of a token share."""
+    new = undo(params, module, PATCHES, INSIDE)
+    for i in range(2):
+        old, moved = (
+            p[f"MixerBlock_{i}"]["token_mixing"]["Dense_1"]["bias"] for p in (params, new)
+        )
+        np.testing.assert_array_equal(moved, [old[token] for token in PATCHES])
+
+
 def test_permuting_patches_and_pixels_within_them_equals_permuting_parameters(
     module, params, images, highest_precision
 ):

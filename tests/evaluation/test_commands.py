@@ -108,6 +108,10 @@ def test_predictions_are_those_of_the_model_with_imagenets_names(run, published_
     assert (
         classifier.class_names[:2] == ("tench", "goldfish") and len(classifier.class_names) == 1000
     )
+    # Of the released files nothing says how they are used: as their authors do.
+    assert (classifier.crop, classifier.crop_fraction, classifier.loss) == (
+        "resmall", 0.875, "softmax"
+    )  # fmt: skip
     seen = classifier.prepare(tmp_path / "x.png")
     logits = np.asarray(module.apply({"params": params}, seen[None] / np.float32(127.5) - 1))[0]
     best = np.argsort(-logits)[:3]
