@@ -50,7 +50,7 @@ def by_sigmoid(u: jax.Array) -> jax.Array:
 FORMS = {"tanh": tanh_form, "exact": partial(jax.nn.gelu, approximate=False)}
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
+@partial(jax.jit, static_argnums=0)  # traced once for all of a shape, as in models.layers
 def in_float32(form: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
     """A form of the GELU, computed in float32, in the dtype of x.
 
@@ -58,15 +58,20 @@ def in_float32(form: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Arra
     on GPUs XLA would keep the normal distribution of x, too, a float32 array as large as all else
     that a block keeps.
     """
+    return _in_float32(form, x)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _in_float32(form: Callable, x: jax.Array) -> jax.Array:
     return form(x.astype(jnp.float32)).astype(x.dtype)
 
 
-@in_float32.defjvp
+@_in_float32.defjvp
 def _in_float32_jvp(form: Callable, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    @partial(jax.checkpoint, prevent_cse=False)  # `stored` does that, where it helps
+    @partial(jax.checkpoint, prevent_cse=False)  # `stored` prevents it, where that helps
     def slope_times(x: jax.Array, dx: jax.Array) -> jax.Array:
         return jax.jvp(lambda x: form(x.astype(jnp.float32)).astype(x.dtype), (stored(x),), (dx,))[
             1
         ]
 
-    return in_float32(form, primals[0]), slope_times(primals[0], tangents[0])
+    return _in_float32(form, *primals), slope_times(*primals, *tangents)

@@ -2,6 +2,10 @@
 
 They have the names, the parameters and the results of Flax's own. What is different is what XLA
 makes of them and of their gradients (docs/speed.md for CPUs and GPUs, docs/tpu_plans.md for TPUs).
+
+What a layer computes is a function of arrays under jax.jit, so that all layers of a shape are
+traced and differentiated once, however deep the model is; XLA inlines them. The modules stay
+outside, where interceptors, captures and whatever else Flax does with modules see every one.
 """
 
 from functools import partial
@@ -78,8 +82,14 @@ class Dense(nn.Module):
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, shape[1:])
-        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-        return stored_gradient(plus(x @ kernel, bias))
+        return dense(x, kernel, bias, self.dtype)
+
+
+@partial(jax.jit, static_argnums=3)
+def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array, dtype: Any) -> jax.Array:
+    """x [..., i] times a kernel [i, c] plus a bias [c], in `dtype`."""
+    x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=dtype)
+    return stored_gradient(plus(x @ kernel, bias))
 
 
 class LayerNorm(nn.Module):
@@ -91,14 +101,20 @@ class LayerNorm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
         bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
-        x = x.astype(jnp.float32)
-        # The squares come first, as in flax: the other way round, XLA on CPU fuses the gradient of
-        # a block with those of all blocks after it, and computes them again for each block.
-        squares = jax.lax.square(x)
-        mean = x.mean(-1, keepdims=True)
-        variance = jnp.maximum(0, squares.mean(-1, keepdims=True) - jax.lax.square(mean))
-        y = (x - mean) * (jax.lax.rsqrt(variance + 1e-6) * scale)
-        return stored_gradient(plus(y, bias).astype(self.dtype))
+        return layer_norm(x, scale, bias, self.dtype)
+
+
+@partial(jax.jit, static_argnums=3)
+def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, dtype: Any) -> jax.Array:
+    """x [..., c] with mean 0 and variance 1 over its last axis, times scale plus bias."""
+    x = x.astype(jnp.float32)
+    # The squares come first, as in flax: the other way round, XLA on CPU fuses the gradient of a
+    # block with those of all blocks after it, and computes them again for each block.
+    squares = jax.lax.square(x)
+    mean = x.mean(-1, keepdims=True)
+    variance = jnp.maximum(0, squares.mean(-1, keepdims=True) - jax.lax.square(mean))
+    y = (x - mean) * (jax.lax.rsqrt(variance + 1e-6) * scale)
+    return stored_gradient(plus(y, bias).astype(dtype))
 
 
 class Stem(nn.Module):

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.linen.transforms import fork_rngs
 
 from mlp_mixer.models.checks import as_pair, check_fields, check_images, named_sizes, tile
 from mlp_mixer.models.drop import Dropout, keep, training_rows
@@ -57,9 +58,6 @@ class MixerBlock(nn.Module):
     dtype: Any = jnp.float32
     gelu: str = "tanh"
 
-    # Traced and differentiated once for all blocks, which are then one function in what XLA gets,
-    # and which it inlines. So what differs between them, such as drop_path, has to be an array.
-    @nn.jit
     @nn.compact
     def __call__(
         self, x: jax.Array, rows: jax.Array | None = None, drop_path: jax.Array | None = None
@@ -67,13 +65,15 @@ class MixerBlock(nn.Module):
         def mlp(dim: int, name: str) -> MlpBlock:
             return MlpBlock(dim, self.dropout_rate, self.dtype, self.gelu, name=name)
 
-        # x: [n, s, c]. For TPU XLA compiles swapaxes + Dense best; an einsum is up to 6% slower.
-        y = LayerNorm(dtype=self.dtype)(x).swapaxes(1, 2)  # [n, c, s]
-        y = mlp(self.tokens_mlp_dim, "token_mixing")(y, rows).swapaxes(1, 2)
-        x = x + self._maybe_drop(y, rows, drop_path)
-        y = LayerNorm(dtype=self.dtype)(x)
-        y = mlp(self.channels_mlp_dim, "channel_mixing")(y, rows)
-        return x + self._maybe_drop(y, rows, drop_path)
+        # Random numbers as if this method were under nn.jit, as it once was: runs are repeatable.
+        with fork_rngs(self):
+            # x: [n, s, c]. For TPU XLA compiles swapaxes + Dense best; an einsum is 6% slower.
+            y = LayerNorm(dtype=self.dtype)(x).swapaxes(1, 2)  # [n, c, s]
+            y = mlp(self.tokens_mlp_dim, "token_mixing")(y, rows).swapaxes(1, 2)
+            x = x + self._maybe_drop(y, rows, drop_path)
+            y = LayerNorm(dtype=self.dtype)(x)
+            y = mlp(self.channels_mlp_dim, "channel_mixing")(y, rows)
+            return x + self._maybe_drop(y, rows, drop_path)
 
     def _maybe_drop(
         self, y: jax.Array, rows: jax.Array | None, drop_path: jax.Array | None

@@ -221,17 +221,17 @@ def test_an_input_of_another_size_is_refused_naming_both_sizes():
         small(image_size=(24, 16)).apply({"params": params}, np.zeros((1, 24, 16, 3), np.float32))
 
 
-def test_all_blocks_are_traced_once():
+def test_the_layers_of_all_blocks_are_traced_once():
     module = small(num_blocks=5, stoch_depth=0.3, dropout_rate=0.1)
     params, rngs = mixer.init(module), {"dropout": jax.random.key(0)}
 
     def forward(x):
         return module.apply({"params": params}, x, train=True, rngs=rngs)
 
-    calls = [e for e in jax.make_jaxpr(forward)(images(module)).eqns if "jaxpr" in e.params]
-    blocks = [e.params["jaxpr"] for e in calls if len(e.invars) > 12]  # a block's parameters
-    assert len(blocks) == 5
-    assert len({id(jaxpr) for jaxpr in blocks}) == 1
+    calls = [e.params for e in jax.make_jaxpr(forward)(images(module)).eqns if "jaxpr" in e.params]
+    for layer, count, traces in (("dense", 20, 4), ("layer_norm", 11, 1), ("in_float32", 10, 2)):
+        jaxprs = [id(call["jaxpr"]) for call in calls if call["name"] == layer]
+        assert (len(jaxprs), len(set(jaxprs))) == (count, traces)
 
 
 def test_a_block_more_costs_the_same_whatever_the_depth():
