@@ -67,7 +67,7 @@ class Classification:
                 "accuracy": right[:, 0],
                 "top5": right.any(1),
                 "loss": loss_fn(logits, targets),
-                "examples": jnp.ones(len(logits)),
+                "examples": jnp.ones(len(logits), jnp.float32),
             }
             counted = batch["mask"] * (targets.max(1) > 0)
             return {name: (value * counted).sum() for name, value in values.items()}

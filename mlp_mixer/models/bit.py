@@ -37,7 +37,7 @@ class StdConv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
         kernel = jax.nn.standardize(kernel, axis=(0, 1, 2), epsilon=1e-10)
         # Not SAME, which pads strided convolutions on one side.
         return jax.lax.conv_general_dilated(

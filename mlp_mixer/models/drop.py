@@ -15,7 +15,7 @@ def training_rows(train: bool, rows: jax.Array | None, images: jax.Array) -> jax
     """What the layers of a model get as `rows`: None when nothing is to be dropped."""
     if not train:
         return None
-    return jnp.arange(len(images)) if rows is None else rows
+    return jnp.arange(len(images), dtype=jnp.int32) if rows is None else rows
 
 
 def keep(key: jax.Array, rows: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
@@ -29,7 +29,8 @@ def keep(key: jax.Array, rows: jax.Array, rate: float, shape: tuple[int, ...]) -
     """
 
     def draw(row: jax.Array) -> jax.Array:
-        return jax.random.bernoulli(jax.random.fold_in(key, row), 1 - rate, shape)
+        share = jnp.float32(1 - rate)  # with jax_enable_x64, a float would be drawn in float64
+        return jax.random.bernoulli(jax.random.fold_in(key, row), share, shape)
 
     return jax.vmap(draw)(rows)
 

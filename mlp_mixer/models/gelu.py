@@ -68,10 +68,11 @@ def _in_float32(form: Callable, x: jax.Array) -> jax.Array:
 
 @_in_float32.defjvp
 def _in_float32_jvp(form: Callable, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    def at(x: jax.Array) -> jax.Array:
+        return form(x.astype(jnp.float32)).astype(x.dtype)
+
     @partial(jax.checkpoint, prevent_cse=False)  # `stored` prevents it, where that helps
     def slope_times(x: jax.Array, dx: jax.Array) -> jax.Array:
-        return jax.jvp(lambda x: form(x.astype(jnp.float32)).astype(x.dtype), (stored(x),), (dx,))[
-            1
-        ]
+        return jax.jvp(at, (stored(x),), (dx,))[1]
 
     return _in_float32(form, *primals), slope_times(*primals, *tangents)

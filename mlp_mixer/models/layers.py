@@ -42,7 +42,7 @@ def plus(x: jax.Array, bias: jax.Array) -> jax.Array:
 
     That gradient is a sum over all rows, and is float32 until it gets the dtype of the bias.
     """
-    return x + bias.astype(x.dtype)
+    return x + rows_of(bias.astype(x.dtype), x)
 
 
 @plus.defjvp
@@ -57,9 +57,14 @@ def _plus_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
     return plus(x, bias), dx + dbias
 
 
+def rows_of(row: jax.Array, like: jax.Array) -> jax.Array:
+    """[c] as [..., c] of the shape of `like`; written out for jax_numpy_rank_promotion."""
+    return jax.lax.broadcast_in_dim(row, like.shape, (like.ndim - 1,))
+
+
 def on_all_rows(bias: jax.Array, like: jax.Array) -> jax.Array:
     """A bias [c] in the shape [..., c] and the dtype of `like`; its transpose is a sum."""
-    return jax.lax.broadcast_in_dim(bias, like.shape, (like.ndim - 1,)).astype(like.dtype)
+    return rows_of(bias, like).astype(like.dtype)
 
 
 def on_all_rows_by_product(bias: jax.Array, like: jax.Array) -> jax.Array:
@@ -80,8 +85,8 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, shape[1:])
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, shape[1:], jnp.float32)
         return dense(x, kernel, bias, self.dtype)
 
 
@@ -99,8 +104,8 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
-        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:], jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:], jnp.float32)
         return layer_norm(x, scale, bias, self.dtype)
 
 
@@ -113,7 +118,7 @@ def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, dtype: Any) -> j
     squares = jax.lax.square(x)
     mean = x.mean(-1, keepdims=True)
     variance = jnp.maximum(0, squares.mean(-1, keepdims=True) - jax.lax.square(mean))
-    y = (x - mean) * (jax.lax.rsqrt(variance + 1e-6) * scale)
+    y = (x - mean) * (jax.lax.rsqrt(variance + 1e-6) * rows_of(scale, x))
     return stored_gradient(plus(y, bias).astype(dtype))
 
 
@@ -130,8 +135,8 @@ class Stem(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         shape = (*self.patch_size, images.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, shape[-1:])
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, shape[-1:], jnp.float32)
         images, kernel = nn.dtypes.promote_dtype(images, kernel, dtype=self.dtype)
         # A TPU's compiler knows strided convolutions; elsewhere a plain product is faster.
         tokens = jax.lax.platform_dependent(

@@ -59,7 +59,9 @@ def _lecun_normal(shape: tuple[int, ...], sharding: Any) -> Any:
         # Not partitionable: each hash gives two numbers, in half of the time that is most of a
         # large model's start-up on a CPU. The values are the same under any sharding either way.
         with jax.threefry_partitionable(False):
-            return nn.initializers.lecun_normal()(jax.random.fold_in(key, number), shape)
+            return nn.initializers.lecun_normal()(
+                jax.random.fold_in(key, number), shape, jnp.float32
+            )
 
     return jax.jit(make, out_shardings=sharding)
 

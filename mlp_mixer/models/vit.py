@@ -111,7 +111,8 @@ class _PositionEmbedding(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         normal = nn.initializers.normal(0.02)
-        return x + self.param("pos_embedding", normal, (1, *x.shape[1:])).astype(x.dtype)
+        embedding = self.param("pos_embedding", normal, (1, *x.shape[1:]), jnp.float32)
+        return x + embedding.astype(x.dtype)
 
 
 class VisionTransformer(nn.Module):
@@ -185,7 +186,8 @@ class VisionTransformer(nn.Module):
             name="embedding",
         )(images)
         stem = x = x.reshape(images.shape[0], h * w, self.hidden_dim)
-        cls = self.param("cls", nn.initializers.zeros, (1, 1, self.hidden_dim)).astype(x.dtype)
+        cls = self.param("cls", nn.initializers.zeros, (1, 1, self.hidden_dim), jnp.float32)
+        cls = cls.astype(x.dtype)
         x = jnp.concatenate([jnp.broadcast_to(cls, (x.shape[0], *cls.shape[1:])), x], axis=1)
         widths = (self.num_blocks, self.mlp_dim, self.num_heads)
         encoder = Encoder(*widths, self.dropout_rate, self.dtype, name="Transformer")

@@ -35,7 +35,9 @@ class Mixup:
         # Folded with a number that no row has, which is no rng of the model either.
         key = jax.random.fold_in(step_key, 2**32 - 1)
         draw = jax.vmap(
-            lambda number: jax.random.beta(jax.random.fold_in(key, number), self.p, self.p)
+            lambda number: jax.random.beta(
+                jax.random.fold_in(key, number), self.p, self.p, dtype=jnp.float32
+            )
         )
         share = draw(numbers)
         return {

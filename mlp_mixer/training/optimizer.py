@@ -71,8 +71,9 @@ def make_schedule(
         )
 
     def schedule(step: Any) -> jax.Array:
-        progress = (step - warmup_steps) / (total_steps - warmup_steps)
-        warmup = jnp.minimum(1.0, step / warmup_steps) if warmup_steps else 1.0
+        # float32 as the parameters are; by themselves, quotients of integers follow jax_enable_x64.
+        progress = jnp.float32(step - warmup_steps) / (total_steps - warmup_steps)
+        warmup = jnp.minimum(1.0, jnp.float32(step) / warmup_steps) if warmup_steps else 1.0
         left = DECAYS[decay](jnp.clip(progress, 0.0, 1.0))
         return lr * warmup * (decay_end + (1 - decay_end) * left)
 

@@ -96,7 +96,8 @@ def make_train_step(
         rows = dict(batch)
         count = len(batch["label"])
         step_key = jax.random.fold_in(jax.random.key(seed), step)
-        rows["row"] = jax.lax.axis_index(axis) * count + jnp.arange(count)  # in the global batch
+        numbers = jnp.arange(count, dtype=jnp.int32)
+        rows["row"] = jax.lax.axis_index(axis) * count + numbers  # in the global batch
         if mixup.p:
             rows |= mixup.partners(rows, step_key, axis)
         gradients = partial(jax.grad(total_loss, has_aux=True), step_key=step_key)
