@@ -11,8 +11,8 @@ small model of configs/digits.py. DATASET is a row of DATASETS below, or vtab:TA
 19 tasks of mlp_mixer/data/vtab.py. Everything but the head comes from init_from: a released file's
 name, a file, or the workdir of another run (docs/weights.md); without it the run starts from
 scratch. Any other image size than the pretraining's is possible: at a whole multiple
-(--config.image_size="(448,448)") the token-mixing weights are laid out by the paper's
-block-diagonal scheme, at any other ("(160,256)") they are resampled (docs/input_size.md).
+(--config.image_size=448) the token-mixing weights are laid out by the paper's
+block-diagonal scheme, at any other (160x256) they are resampled (docs/input_size.md).
 
 SGD with momentum 0.9, batch 512, clipping at 1, cosine decay, no weight decay. The paper chooses
 the learning rate on held-out training images, trains again on all of them, and tests once:

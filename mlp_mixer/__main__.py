@@ -36,7 +36,7 @@ def main() -> None:
             command.description = module.__doc__
             module.add_arguments(command)
             command.set_defaults(main=module.main)
-    args, rest = parser.parse_known_args()
+    args, rest = parser.parse_known_args([cli.at_home(argument) for argument in sys.argv[1:]])
     overrides = [argument for argument in rest if argument.startswith("--config.")]
     if len(overrides) < len(rest) or (rest and not hasattr(args, "config")):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")

@@ -80,6 +80,12 @@ def load_config(path: str, overrides: Sequence[str]) -> ml_collections.ConfigDic
     return values.config
 
 
+def at_home(argument: str) -> str:
+    """~/PATH and --NAME=~/PATH with the home folder in place of ~, which shells leave after a =."""
+    name, equals, value = argument.rpartition("=")
+    return name + equals + os.path.expanduser(value)
+
+
 def add_size_arguments(parser: argparse.ArgumentParser) -> None:
     """--image-size, --patch-size and --resize, which mean what they mean to `mlp_mixer.load`."""
     parser.add_argument(
@@ -113,7 +119,7 @@ def log_to_stderr() -> None:
 
 def _parse(args: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
     try:
-        return values([_of_a_run(argument) for argument in args])
+        return values(_of_runs([at_home(argument) for argument in args]))
     except flags.Error as error:
         message = str(error)
     except (AttributeError, KeyError) as error:  # a field of a config that does not exist
@@ -130,7 +136,8 @@ def _parse(args: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[
     sys.exit(2)
 
 
-def _of_a_run(argument: str) -> str:
+def _of_runs(args: Sequence[str]) -> list[str]:
     """--config=WORKDIR/config.json as the file with a get_config that flags want."""
     reader = Path(__file__).parent / "training" / "saved_config.py"
-    return re.sub(r"^(--?config=)(.*\.json)$", rf"\g<1>{reader}:\g<2>", argument)
+    text = re.sub(r"(?m)^(--?config[=\n])(.*\.json)$", rf"\1{reader}:\2", "\n".join(args))
+    return text.split("\n")

@@ -203,8 +203,19 @@ MUTATIONS = (
     Mutation(
         "the size that a config says of weights goes before their own",
         "mlp_mixer/training/setup.py",
-        "        sizes = trained.image_size, getattr",
-        "        sizes = config.init_image_size or trained.image_size, getattr",
+        '{"init_image_size": trained.image_size',
+        '{"init_image_size": config.init_image_size or trained.image_size',
         "tests/training/test_init_from.py",
+    ),
+    Mutation(
+        "a tiled model's width is not taken from its weights",
+        "mlp_mixer/training/setup.py", "trained.tokens_mlp_dim % width == 0:",
+        "trained.tokens_mlp_dim % width:",
+        "tests/training/test_init_from.py",
+    ),
+    Mutation(
+        "a ~ in an argument stays",
+        "mlp_mixer/cli.py", "name + equals + os.path.expanduser(value)", "name + equals + value",
+        "tests/test_command_line.py",
     ),
 )  # fmt: skip

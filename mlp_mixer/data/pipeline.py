@@ -66,9 +66,13 @@ def train_batches(
     share, rows = _share(batch_size, process)
     if in_memory:
         if augment.crops:
-            raise ValueError("augment.inception_crop and augment.random_crop need in_memory=False")
+            raise ValueError(
+                "augment.inception_crop and augment.random_crop need data.in_memory=False"
+            )
         if workers:
-            raise ValueError(f"in_memory=True works in threads; set workers to 0, not {workers}")
+            raise ValueError(
+                f"data.in_memory=True works in threads; set data.workers to 0, not {workers}"
+            )
         everything = load_all(source, augment.size, skip_broken)
         make_batch = _GatherBatch(*everything, augment, batch_size, rows, seed)
         threads = threads or os.cpu_count() or 1
@@ -130,7 +134,7 @@ def _share(batch_size: int, process: tuple[int, int]) -> tuple[int, slice]:
     index, count = process
     if batch_size < 1 or batch_size % count:
         raise ValueError(
-            f"batch size {batch_size} is not a positive multiple of the {count} processes"
+            f"batch_size={batch_size} is not a positive multiple of the {count} processes"
         )
     share = batch_size // count
     return share, slice(index * share, (index + 1) * share)
@@ -240,7 +244,7 @@ def load_all(
     if need > have / 2:
         raise ValueError(
             f"{source.name}: {len(source)} images of {size[0]}x{size[1]} take {need / 2**30:.1f} "
-            f"GiB of this machine's {have / 2**30:.1f}; set in_memory to False"
+            f"GiB of this machine's {have / 2**30:.1f}; set data.in_memory to False"
         )
     pixels = np.empty((len(source), *size, channels), np.uint8)
     load = _EvalExamples(source, size, "resmall", 1.0, skip_broken)

@@ -134,6 +134,8 @@ ADDED = {
     "init_patch_size": (),
     "init_resize": "auto",
 }
+# Fields that a run takes from the weights of its init_from; see `setup.with_trained_sizes`.
+OF_THE_WEIGHTS = ("init_image_size", "init_patch_size", "model.tokens_mlp_dim")
 # Fields that a config need not have, with what stands for them then.
 UNSET = {f"augment.{name}": getattr(Augment, name) for name in AUGMENT} | {
     "model.stoch_depth": 0.0, "model.dropout_rate": 0.0, "model.gelu": "tanh"
@@ -184,9 +186,8 @@ def changes_training(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[
     """Where two configs of nested dicts would train differently: field, value before, and now."""
     before, now = completed(before), completed(now)
     known = _known(before) | _known(now)
-    # A new head or a kept one is nothing to a run that began without weights; and what size they
-    # were made for, they say themselves.
-    no_matter = ("init_image_size", "init_patch_size") if now["init_from"] else ("init_head",)
+    # A new head or a kept one is nothing to a run that began without weights.
+    no_matter = OF_THE_WEIGHTS if now["init_from"] else ("init_head",)
     changed = []
     for name in sorted(before.keys() | now.keys()):
         values = [side.get(name, UNSET.get(name, "absent")) for side in (before, now)]

@@ -50,7 +50,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
                 f"{workdir} holds a finished run without its checkpoints; choose another workdir "
                 "to train anew, or delete this one"
             )
-        config = setup.with_trained_size(config, run.read_config(workdir) if start else None)
+        config = setup.with_trained_sizes(config, run.read_config(workdir) if start else None)
         source = setup.open_data(config)
         recipe = setup.make_recipe(config, len(source.class_names), len(source))
         evaluations = evaluators.make(config, recipe.module, recipe.layout.mesh, source.class_names)

@@ -41,11 +41,12 @@ def open_data(config: Config) -> sources.Source:
     return train
 
 
-def with_trained_size(config: Config, before: dict[str, Any] | None = None) -> Config:
-    """The config of a Mixer with the init_image_size and init_patch_size that its weights say.
+def with_trained_sizes(config: Config, before: dict[str, Any] | None = None) -> Config:
+    """The config of a Mixer with those sizes of the weights of init_from that its widths depend on.
 
-    The widths of its model depend on them; see `make_model`. What the config itself says of them is
-    for programs that have no weights, such as a plan.
+    They are init_image_size and init_patch_size, see `make_model`; what the config itself says of
+    them is for programs that have no weights, such as a plan. And where the token-mixing MLPs of
+    the weights are some times as wide as the config's, as tiling has made them, that width.
 
     Args:
         config: of a run that starts from weights, or not.
@@ -55,14 +56,21 @@ def with_trained_size(config: Config, before: dict[str, Any] | None = None) -> C
         return config
     if before:
         before = fields.completed(before)
-        sizes = before["init_image_size"], before["init_patch_size"]
+        sizes = {name: before[name] for name in fields.OF_THE_WEIGHTS if name in before}
     else:
         with open_source(config.init_from) as opened:
             hint = config.init_image_size or config.image_size
             trained = recognise(opened, otherwise=tuple(hint)).module
-        sizes = trained.image_size, getattr(trained, "patch_size", ())
+        if not isinstance(trained, mixer.MlpMixer):
+            return config  # is refused later
+        sizes = {"init_image_size": trained.image_size, "init_patch_size": trained.patch_size}
+        width = mixer.create(image_size=config.image_size, **config.model).tokens_mlp_dim
+        if trained.tokens_mlp_dim != width and trained.tokens_mlp_dim % width == 0:
+            sizes["model.tokens_mlp_dim"] = trained.tokens_mlp_dim
+            log.info("model.tokens_mlp_dim=%d, as %s has it", trained.tokens_mlp_dim,
+                     config.init_from)  # fmt: skip
     config = config.copy_and_resolve_references().unlock()
-    config.init_image_size, config.init_patch_size = sizes
+    config.update_from_flattened_dict(sizes)
     return config.lock()
 
 

@@ -63,7 +63,7 @@ def fetch(url: str, check: Callable[[Path], None], size: int = 0, tolerance: int
 
 def cache_folder() -> Path:
     """Where downloads are kept."""
-    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "mlp_mixer")
+    return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/mlp_mixer").expanduser()
 
 
 def _cached(url: str) -> Path:

@@ -156,7 +156,7 @@ def test_images_of_other_sizes_are_resized_when_kept_in_memory(monkeypatch):
     pixels, labels = pipeline.load_all(digits(), (4, 6))
     assert pixels.shape == (1437, 4, 6, 1) and labels.shape == (1437,)
     monkeypatch.setattr(pipeline.os, "sysconf", lambda name: 4)  # a machine of 16 bytes
-    with pytest.raises(ValueError, match=r"set in_memory to False"):
+    with pytest.raises(ValueError, match=r"set data.in_memory to False"):
         pipeline.load_all(digits(), (4, 6))
 
 

@@ -295,7 +295,7 @@ def test_a_run_that_began_with_weights_goes_on_whatever_is_said_of_their_size(tm
     for said in ((), (4, 4)):
         config = fields.check(changed("init_image_size", said, config))
         run.check(tmp_path, config)
-        assert setup.with_trained_size(config, run.read_config(tmp_path)).init_image_size == (8, 8)
+        assert setup.with_trained_sizes(config, run.read_config(tmp_path)).init_image_size == (8, 8)
 
 
 # --- WORKDIR/config.json ---

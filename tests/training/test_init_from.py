@@ -10,7 +10,7 @@ import pytest
 import mlp_mixer
 from configs import digits
 from mlp_mixer.models import mixer
-from mlp_mixer.training import setup
+from mlp_mixer.training import fields, setup
 from mlp_mixer.weights import load as load_module
 from mlp_mixer.weights import resolution
 
@@ -104,9 +104,23 @@ def test_the_size_that_weights_were_trained_at_is_read_from_them(trained):
     run = config(init_from=str(trained[0]), image_size=(16, 16))
     for said in ((), (4, 4)):
         run.init_image_size = said
-        found = setup.with_trained_size(run)
+        found = setup.with_trained_sizes(run)
         assert (found.init_image_size, found.init_patch_size) == ((8, 8), (2, 2))
     assert setup.make_model(found, num_classes=10).tokens_mlp_dim == 4 * 6  # tiled
+
+
+def test_a_tiled_model_is_gone_on_from_with_its_width(trained, tmp_path):
+    path = tmp_path / "tiled.npz"
+    module, params = mlp_mixer.load(trained[0], image_size=16)
+    mlp_mixer.save(path, module, params)
+    run = config(init_from=str(path), image_size=(16, 16))
+    found = setup.with_trained_sizes(run)
+    again = setup.make_model(found, num_classes=10)
+    assert again.tokens_mlp_dim == found.model.tokens_mlp_dim == 24
+    setup.initial_params(found, again, DIGITS)
+    assert fields.changes_training(found.to_dict(), run.to_dict()) == []
+    later = setup.with_trained_sizes(run, found.to_dict())  # goes on, the weights may be gone
+    assert later.to_dict() == found.to_dict()
 
 
 @pytest.mark.parametrize("architecture", ["vit", "bit"])
@@ -151,3 +165,30 @@ def test_weights_of_the_other_gelu_are_refused_with_the_field_to_set(trained, tm
         setup.initial_params(run, module, DIGITS)
     run.model.gelu = "exact"
     setup.initial_params(run, setup.make_model(run, num_classes=10), DIGITS)
+
+
+def test_the_log_says_where_parameters_come_from(trained, tmp_path, caplog):
+    path, module, params = trained
+    named = tmp_path / "named.npz"
+    mlp_mixer.save(named, module, params, class_names=tuple("abcdefghij"))
+    runs = {
+        "parameters: random, from seed 5": config(seed=5),
+        f"parameters: all, with the head, from {named}": config(init_from=str(named)),
+        f"parameters: all but the head, which is new ({path} does not say": config(
+            init_from=str(path)
+        ),
+        f"parameters: all but the head, which is new, from {path}": config(
+            init_from=str(path), init_head="new"
+        ),
+    }
+    for words, run in runs.items():
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            setup.initial_params(run, module, tuple("abcdefghij"))
+        assert words in caplog.text and "WARNING" not in caplog.text, words
+
+
+def test_a_run_from_scratch_whose_config_speaks_of_weights_is_warned(caplog):
+    run = config(init_head="new", init_image_size=(8, 8))
+    setup.initial_params(run, setup.make_model(run, 10), DIGITS)
+    assert "init_from is not set, though init_head, init_image_size: training" in caplog.text
