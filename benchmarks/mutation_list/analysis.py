@@ -44,10 +44,10 @@ MUTATIONS = (
         "tests/analysis/test_transfers.py",
     ),
     Mutation(
-        "a quarter of the units of an enlarged model is shown in the wrong shape",
+        "the units of a rectangular model are shown in the wrong shape",
         "mlp_mixer/analysis/filters.py", "kernel.T.reshape(-1, *module.grid)",
         "kernel.T.reshape(-1, *module.grid[::-1])",
-        "tests/analysis/test_commands.py -k filters",
+        "tests/analysis/test_commands.py -k quarter",
     ),
     Mutation(
         "ImageNet is trained with a mixup of 0.2",

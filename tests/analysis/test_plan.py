@@ -148,6 +148,19 @@ def test_a_sum_sends_all_but_the_own_share_twice():
     assert parse_topology("v5e:16x16").ici_rate == 2 * topology.ici_rate  # the ends are linked
 
 
+def test_a_step_takes_the_longer_of_arithmetic_and_memory_and_all_communication():
+    topology = parse_topology("v5e:2x4")
+    sums = [hlo.Collective("all-reduce", 8, 1, 800_000_000)]
+    seconds = {}
+    for gigabytes in (0, 1000):  # against a second of arithmetic
+        program = compile.Program(
+            True, {}, cycles=topology.chip.mhz * 1e6, hbm_bytes=gigabytes * 1e9, collectives=sums
+        )
+        seconds[gigabytes] = Estimate(program, topology, 8).step_seconds
+    assert seconds[0] == pytest.approx(1 + 2 * 7 / 8 * 0.8 / 100)
+    assert seconds[1000] == pytest.approx(1000e9 / topology.hbm_rate + 2 * 7 / 8 * 0.8 / 100)
+
+
 def test_the_fastest_that_fits_is_recommended():
     topology = parse_topology("v5e:2x4")
     plans = {
