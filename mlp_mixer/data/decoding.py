@@ -21,6 +21,10 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 MAX_PIXELS_VARIABLE = "MLP_MIXER_MAX_PIXELS"
 MAX_PIXELS = 2**28  # 16,384 x 16,384, which takes 805 MB in colour
 ORIENTATION = 0x0112  # the tag in EXIF
+_FLAGS = {
+    1: cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION,
+    3: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION,
+}
 PNG_BITS = 24  # where in the file the number of bits of a sample stands
 
 
@@ -46,10 +50,12 @@ def decode(data: bytes, channels: int = 3, where: str = "image") -> np.ndarray:
         raise ValueError(f"images are decoded to 1 (grey) or 3 (RGB) channels, not {channels}")
     limit = max_pixels()
     try:
-        with _pillow.ours():
-            header = jpeg.read_header(data)
-            image = None if header is None else _decode_jpeg(data, header, channels, where, limit)
-            return _decode_other(data, channels, where, limit) if image is None else image
+        header = jpeg.read_header(data)
+        image = None if header is None else _decode_jpeg(data, header, channels, where, limit)
+        if image is None:
+            with _pillow.ours():
+                return _decode_other(data, channels, where, limit)
+        return image
     except BrokenImage:
         raise
     except Exception as error:  # decoders raise many kinds, and not all of them on purpose
@@ -68,7 +74,9 @@ def max_pixels() -> int:
     Raises:
         ValueError: that is no number of at least 1.
     """
-    text = os.environ.get(MAX_PIXELS_VARIABLE) or str(MAX_PIXELS)
+    text = os.environ.get(MAX_PIXELS_VARIABLE)
+    if not text:
+        return MAX_PIXELS
     try:
         number = int(float(text))
     except (ValueError, OverflowError):
@@ -93,18 +101,19 @@ def _decode_jpeg(
     _check_size(*header.size, where, limit)
     if not jpeg.has_end(data, header):
         raise ValueError("it ends early: there is no end marker")
-    flag = cv2.IMREAD_COLOR_RGB if channels == 3 else cv2.IMREAD_GRAYSCALE
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS[channels])
     except cv2.error:
         return None
     if image is None:
         return None
     image = image.reshape(*image.shape[:2], channels)
-    if jpeg.is_cut(data, header, image):
-        raise ValueError("it ends early: the rest of the picture is missing")
+    if jpeg.may_be_cut(header, image):
+        with _pillow.ours():
+            if jpeg.is_cut(data, header):
+                raise ValueError("it ends early: the rest of the picture is missing")
     if header.has_metadata:
-        with contextlib.suppress(Exception), Image.open(io.BytesIO(data)) as opened:
+        with _pillow.ours(), contextlib.suppress(Exception), Image.open(io.BytesIO(data)) as opened:
             image = _turn(image, opened)
     return image
 

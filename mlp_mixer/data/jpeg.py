@@ -37,21 +37,25 @@ def read_header(data: bytes) -> Header | None:
     if not data.startswith(START):
         return None
     size, channels, has_metadata, at = (0, 0), 0, False, 2
-    while (at := data.find(b"\xff", at)) >= 0:
-        while data[at : at + 1] == b"\xff":  # any number of them fill up
-            at += 1
-        segment = data[at : at + 9]  # marker, length; of the size: bits, height, width, channels
-        if len(segment) < 9:
-            break
-        marker, length = segment[0], int.from_bytes(segment[1:3])
-        if marker in _SIZES:
-            size = int.from_bytes(segment[4:6]), int.from_bytes(segment[6:8])
-            channels = segment[8]
-        has_metadata |= marker == _APP1
-        if marker == _SCAN:
-            return Header(size, channels, has_metadata, at + 1 + length) if channels else None
-        at += 1 if marker <= 1 or 0xD0 <= marker <= 0xD8 else 1 + length
-    return None
+    try:
+        while True:
+            at = data.index(b"\xff", at) + 1
+            while data[at] == 0xFF:  # any number of them fill up
+                at += 1
+            marker = data[at]
+            if marker <= 1 or 0xD0 <= marker <= 0xD8:  # which stand alone
+                continue
+            length = data[at + 1] << 8 | data[at + 2]
+            if marker in _SIZES:
+                size = data[at + 4] << 8 | data[at + 5], data[at + 6] << 8 | data[at + 7]
+                channels = data[at + 8]
+            elif marker == _APP1:
+                has_metadata = True
+            elif marker == _SCAN:
+                return Header(size, channels, has_metadata, at + 1 + length) if channels else None
+            at += 1 + length
+    except (IndexError, ValueError):  # the end of the file
+        return None
 
 
 def has_end(data: bytes, header: Header) -> bool:
@@ -59,18 +63,17 @@ def has_end(data: bytes, header: Header) -> bool:
     return data.rfind(END, header.scan) >= 0
 
 
-def is_cut(data: bytes, header: Header, image: np.ndarray) -> bool:
-    """Whether decoders have left the rest of the picture grey, as its data end before it does.
+def may_be_cut(header: Header, image: np.ndarray) -> bool:
+    """Whether an image, uint8 [h, w, c] and not turned, ends in the grey that decoders fill in."""
+    return header.channels == 4 or set(image[-1, -1].tolist()) == {128}
 
-    Args:
-        data: the file, which has an end marker.
-        header: of it.
-        image: uint8 [h, w, c] as decoded, not turned.
+
+def is_cut(data: bytes, header: Header) -> bool:
+    """Whether the data of a file that has an end marker end before the picture does.
+
+    It takes two decodings: a picture may well end in that grey. If it is whole, no decoder looks at
+    what is put behind its data; where it is not, they take that for its missing part.
     """
-    if header.channels != 4 and (image[-1, -1] != 128).any():
-        return False
-    # A picture may well end in this grey. If it is whole, no decoder looks at what is put behind
-    # its data; where it is not, they take that for its missing part.
     end = _NEXT_MARKER.search(data, header.scan).start()
     return _decode(data) != _decode(data[:end] + _FILLING + data[end:])
 
