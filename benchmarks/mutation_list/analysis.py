@@ -104,7 +104,7 @@ MUTATIONS = (
         "columns of tables are as wide as their headings",
         "mlp_mixer/cli.py", "widths = [max(map(len, column)) for column",
         "widths = [len(column[0]) for column",
-        "tests/evaluation/test_paper.py -k suite",
+        "tests/evaluation/test_commands.py -k table",
     ),
     Mutation(
         "a wrong field of a config ends with status 0",
@@ -115,6 +115,6 @@ MUTATIONS = (
         "of arguments that no command knows nothing is said",
         "mlp_mixer/__main__.py",
         "if len(overrides) < len(rest) or (rest and not hasattr(args, \"config\")):", "if False:",
-        "tests/evaluation/test_commands.py",
+        "tests/evaluation/test_commands.py -k argument",
     ),
 )  # fmt: skip

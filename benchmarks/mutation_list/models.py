@@ -23,14 +23,15 @@ MUTATIONS = (
     ),
     Mutation(
         "the gradient of a bias is summed in the number type of the input",
-        "mlp_mixer/models/layers.py", "return jax.lax.broadcast_in_dim(bias, like.shape,",
-        "return jax.lax.broadcast_in_dim(bias.astype(like.dtype), like.shape,",
+        "mlp_mixer/models/layers.py", "rows_of(bias, like).astype(like.dtype)",
+        "rows_of(bias.astype(like.dtype), like)",
         "tests/models/test_layers.py",
     ),
     Mutation(
         "the GELU is computed in the number type of its input",
-        "mlp_mixer/models/gelu.py", "    return form(x.astype(jnp.float32)).astype(x.dtype)",
-        "    return form(x)",
+        "mlp_mixer/models/gelu.py",
+        "    return form(x.astype(jnp.float32)).astype(x.dtype)\n\n\n@_in_float32",
+        "    return form(x)\n\n\n@_in_float32",
         "tests/models/test_gelu.py tests/models/test_layers.py",
     ),
     Mutation(
@@ -40,7 +41,7 @@ MUTATIONS = (
     ),
     Mutation(
         "LayerNorm's statistics are computed in the number type of the block",
-        "mlp_mixer/models/layers.py", "x = x.astype(jnp.float32)\n", "x = x.astype(self.dtype)\n",
+        "mlp_mixer/models/layers.py", "x = x.astype(jnp.float32)\n", "x = x.astype(dtype)\n",
         "tests/models/test_layers.py",
     ),
     Mutation(

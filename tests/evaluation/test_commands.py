@@ -12,6 +12,7 @@ from PIL import Image
 
 import mlp_mixer
 from mlp_mixer import __main__ as command_line
+from mlp_mixer import cli
 from mlp_mixer.analysis import figures
 from mlp_mixer.data.known_classes import imagenet
 from mlp_mixer.data.sources import open_source
@@ -210,3 +211,21 @@ def test_a_mistake_is_one_clear_message(arguments, words, run, workdir, capsys):
     assert ended.value.code == 1
     message = capsys.readouterr().err
     assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("argument", ["--bogus", "--config.lr=1"])
+def test_an_argument_that_the_command_does_not_know_is_named(argument, run, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run("predict", "--checkpoint=nothing.npz", "x.png", argument)
+    assert ended.value.code == 2
+    assert f"unrecognized arguments: {argument}" in capsys.readouterr().err
+
+
+def test_columns_of_a_table_are_as_wide_as_their_widest_cell():
+    rows = [("run", "step"), ("runs/long", "1"), ("a", "1000000")]
+    assert cli.table(rows).splitlines() == [
+        "run        step",
+        "------------------",
+        "runs/long  1",
+        "a          1000000",
+    ]
