@@ -202,14 +202,14 @@ MUTATIONS = (
     ),
     Mutation(
         "the size that a config says of weights goes before their own",
-        "mlp_mixer/training/setup.py",
+        "mlp_mixer/training/initial.py",
         '{"init_image_size": trained.image_size',
         '{"init_image_size": config.init_image_size or trained.image_size',
         "tests/training/test_init_from.py",
     ),
     Mutation(
         "a tiled model's width is not taken from its weights",
-        "mlp_mixer/training/setup.py", "trained.tokens_mlp_dim % width == 0:",
+        "mlp_mixer/training/initial.py", "trained.tokens_mlp_dim % width == 0:",
         "trained.tokens_mlp_dim % width:",
         "tests/training/test_init_from.py",
     ),

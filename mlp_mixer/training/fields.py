@@ -134,7 +134,7 @@ ADDED = {
     "init_patch_size": (),
     "init_resize": "auto",
 }
-# Fields that a run takes from the weights of its init_from; see `setup.with_trained_sizes`.
+# Fields that a run takes from the weights of its init_from; see `initial.with_trained_sizes`.
 OF_THE_WEIGHTS = ("init_image_size", "init_patch_size", "model.tokens_mlp_dim")
 # Fields that a config need not have, with what stands for them then.
 UNSET = {f"augment.{name}": getattr(Augment, name) for name in AUGMENT} | {

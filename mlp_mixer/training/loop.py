@@ -16,7 +16,7 @@ from mlp_mixer.data import pipeline
 from mlp_mixer.data.sources import Source
 from mlp_mixer.evaluation import evaluators
 from mlp_mixer.models.mixer import MlpMixer
-from mlp_mixer.training import fields, metrics, same_data, setup, visible_log
+from mlp_mixer.training import fields, initial, metrics, same_data, setup, visible_log
 from mlp_mixer.training import workdir as run
 from mlp_mixer.training.checkpoint import Checkpoints, latest_step
 from mlp_mixer.training.preemption import Interrupted, Preemption
@@ -50,7 +50,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
                 f"{workdir} holds a finished run without its checkpoints; choose another workdir "
                 "to train anew, or delete this one"
             )
-        config = setup.with_trained_sizes(config, run.read_config(workdir) if start else None)
+        config = initial.with_trained_sizes(config, run.read_config(workdir) if start else None)
         source = setup.open_data(config)
         recipe = setup.make_recipe(config, len(source.class_names), len(source))
         evaluations = evaluators.make(config, recipe.module, recipe.layout.mesh, source.class_names)
@@ -84,7 +84,7 @@ class FirstState:
         self._shardings = recipe.layout.shardings(self.like)
         self._params = None
         if config.init_from and not self.is_saved:  # now, because they may be wrong
-            self._params = setup.initial_params(config, recipe.module, class_names)
+            self._params = initial.parameters(config, recipe.module, class_names)
 
     def restore(self, checkpoints: Checkpoints) -> TrainState:
         return checkpoints.restore(self.like, self._shardings)
@@ -93,7 +93,7 @@ class FirstState:
         params, self._params = self._params, None  # two copies may not fit
         shardings = self._shardings
         if params is None:
-            params = setup.initial_params(
+            params = initial.parameters(
                 self._config, self._recipe.module, self._class_names, shardings.params
             )
         else:

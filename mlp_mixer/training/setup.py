@@ -1,6 +1,5 @@
 """From a config to the parts of a run."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,18 +11,13 @@ import optax
 
 from mlp_mixer.data import sources
 from mlp_mixer.data.augment import Augment
-from mlp_mixer.data.class_names import match
 from mlp_mixer.models import mixer
 from mlp_mixer.models.architectures import ARCHITECTURES
 from mlp_mixer.models.permuted import Permuted
-from mlp_mixer.training import fields, losses, optimizer, parallel
+from mlp_mixer.training import losses, optimizer, parallel
 from mlp_mixer.training.mixup import Mixup
 from mlp_mixer.training.step import Step, TrainState, make_train_step
-from mlp_mixer.weights import layouts, resolution
-from mlp_mixer.weights.load import read, recognise, shapes
-from mlp_mixer.weights.sources import open_source
-
-log = logging.getLogger(__name__)
+from mlp_mixer.weights import resolution
 
 Config = ml_collections.ConfigDict
 
@@ -39,39 +33,6 @@ def open_data(config: Config) -> sources.Source:
     if data.examples_per_class:
         train = sources.take_per_class(train, data.examples_per_class, config.seed)
     return train
-
-
-def with_trained_sizes(config: Config, before: dict[str, Any] | None = None) -> Config:
-    """The config of a Mixer with those sizes of the weights of init_from that its widths depend on.
-
-    They are init_image_size and init_patch_size, see `make_model`; what the config itself says of
-    them is for programs that have no weights, such as a plan. And where the token-mixing MLPs of
-    the weights are some times as wide as the config's, as tiling has made them, that width.
-
-    Args:
-        config: of a run that starts from weights, or not.
-        before: of a run that goes on, its config: the weights may be gone.
-    """
-    if not config.init_from or config.architecture != "mixer":
-        return config
-    if before:
-        before = fields.completed(before)
-        sizes = {name: before[name] for name in fields.OF_THE_WEIGHTS if name in before}
-    else:
-        with open_source(config.init_from) as opened:
-            hint = config.init_image_size or config.image_size
-            trained = recognise(opened, otherwise=tuple(hint)).module
-        if not isinstance(trained, mixer.MlpMixer):
-            return config  # is refused later
-        sizes = {"init_image_size": trained.image_size, "init_patch_size": trained.patch_size}
-        width = mixer.create(image_size=config.image_size, **config.model).tokens_mlp_dim
-        if trained.tokens_mlp_dim != width and trained.tokens_mlp_dim % width == 0:
-            sizes["model.tokens_mlp_dim"] = trained.tokens_mlp_dim
-            log.info("model.tokens_mlp_dim=%d, as %s has it", trained.tokens_mlp_dim,
-                     config.init_from)  # fmt: skip
-    config = config.copy_and_resolve_references().unlock()
-    config.update_from_flattened_dict(sizes)
-    return config.lock()
 
 
 def make_augment(config: Config) -> Augment:
@@ -207,81 +168,6 @@ def compute_dtype(name: str, platform: str) -> Any:
     if name not in dtypes:
         raise ValueError(f"unknown dtype {name!r}; use auto, {' or '.join(dtypes)}")
     return dtypes[name]
-
-
-def initial_params(
-    config: Config, module: Any, class_names: Sequence[str], shardings: Any = None
-) -> dict[str, Any]:
-    """Random parameters, or those of `init_from`, with their head or with a new one.
-
-    With init_head "auto" the head is kept where it is known to be for the same classes. A kept head
-    has its outputs in the order of `class_names`, those of the data. Random parameters are made
-    where `shardings` says.
-
-    Raises:
-        ValueError: the weights are of another model than the config's, or a head that must be kept
-            is for other classes; names the differences.
-    """
-    params = random_params(config, module, shardings)
-    if not config.init_from:
-        unused = ", ".join(
-            name for name, default in fields.ADDED.items()
-            if name.startswith("init_") and config[name] != default
-        )  # fmt: skip
-        if unused:
-            log.warning("init_from is not set, though %s: training starts from scratch", unused)
-        log.info("parameters: random, from seed %d", config.seed)
-        return params
-    sizes = {}
-    if isinstance(module, mixer.MlpMixer):
-        sizes = dict(
-            image_size=module.image_size, patch_size=module.patch_size, resize=config.init_resize
-        )
-    num_classes = 0 if config.init_head == "new" else None
-    loaded_module, loaded, said = read(config.init_from, num_classes, **sizes)
-    _check_same_model(config, loaded_module, module)
-    head, why = loaded.pop("head", None), ""
-    if config.init_head != "new":
-        have = said.get("class_names", loaded_module.num_classes)
-        try:
-            if head is None:
-                raise ValueError(f"{config.init_from} has no head that could be kept")
-            if isinstance(have, int) and config.init_head == "auto":
-                raise ValueError(f"{config.init_from} does not say what classes its head is for")
-            order = match(have, class_names, config.init_from, config.data.source)
-            loaded["head"] = {k: x if order is None else x[..., order] for k, x in head.items()}
-        except ValueError as error:
-            if config.init_head == "keep":
-                raise
-            why = f" ({error})"
-    kept = "all, with the head," if "head" in loaded else f"all but the head, which is new{why},"
-    log.info("parameters: %s from %s", kept, config.init_from)
-    return params | loaded
-
-
-def _check_same_model(config: Config, loaded: Any, module: Any) -> None:
-    """Raises ValueError unless the weights of init_from are of the config's model, head apart."""
-    where = f"init_from={config.init_from}"
-    inner = [getattr(x, "model", x) for x in (loaded, module)]
-    orders = [x.pixel_order().tolist() if isinstance(x, Permuted) else [] for x in (loaded, module)]
-    if type(inner[0]) is not type(inner[1]) or orders[0] != orders[1]:
-        raise ValueError(
-            f"{where} is a {type(inner[0]).__name__}, the config's model (architecture, permuted) "
-            f"a {type(inner[1]).__name__}, and both must see the pixels in the same order"
-        )
-    have, want = (shapes(x.clone(num_classes=0)) for x in (loaded, module))
-    if differences := layouts.differences(have, want):
-        size = "x".join(map(str, module.image_size))
-        raise ValueError(
-            f"{where} (for {size} pixels) does not fit the config's model and init_image_size:\n"
-            + "\n".join(differences)
-        )
-    gelus = [getattr(x, "gelu", None) for x in inner]
-    if gelus[0] != gelus[1]:
-        raise ValueError(
-            f"{where} was trained with the {gelus[0]} GELU, the config's model computes "
-            f"{gelus[1]}; add --config.model.gelu={gelus[0]}"
-        )
 
 
 def random_params(config: Config, module: Any, shardings: Any = None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import mlp_mixer
 from mlp_mixer import __main__ as command_line
 from mlp_mixer.analysis import filters, tradeoff
 from mlp_mixer.models import mixer
-from mlp_mixer.training import loop, metrics, setup
+from mlp_mixer.training import initial, loop, metrics, setup
 
 from ..conftest import load_config, shrink
 
@@ -151,7 +151,7 @@ def test_figure_4_of_runs_compares_each_permutation_with_the_original(run, tmp_p
     further = load_config("digits")
     further.init_from = str(workdirs[1])
     with pytest.raises(ValueError, match="pixels is a model of permuted pixels"):
-        setup.initial_params(further, setup.make_model(further, 10), tuple("0123456789"))
+        initial.parameters(further, setup.make_model(further, 10), tuple("0123456789"))
     for workdir in workdirs:  # as the run itself did, the permuted pixels included
         out = run("evaluate", "--checkpoint", workdir)
         last = [line for line in metrics.read(workdir) if "test/loss" in line][-1]

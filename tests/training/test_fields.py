@@ -12,7 +12,7 @@ import pytest
 from benchmarks import tpu_plans
 from configs import common
 from mlp_mixer import cli
-from mlp_mixer.training import fields, setup
+from mlp_mixer.training import fields, initial
 from mlp_mixer.training import workdir as run
 
 from ..conftest import ROOT, load_config
@@ -295,7 +295,10 @@ def test_a_run_that_began_with_weights_goes_on_whatever_is_said_of_their_size(tm
     for said in ((), (4, 4)):
         config = fields.check(changed("init_image_size", said, config))
         run.check(tmp_path, config)
-        assert setup.with_trained_sizes(config, run.read_config(tmp_path)).init_image_size == (8, 8)
+        assert initial.with_trained_sizes(config, run.read_config(tmp_path)).init_image_size == (
+            8,
+            8,
+        )
 
 
 # --- WORKDIR/config.json ---

@@ -10,7 +10,7 @@ import pytest
 import mlp_mixer
 from configs import digits
 from mlp_mixer.models import mixer
-from mlp_mixer.training import fields, setup
+from mlp_mixer.training import fields, initial, setup
 from mlp_mixer.weights import load as load_module
 from mlp_mixer.weights import resolution
 
@@ -51,7 +51,7 @@ def test_run_starts_from_the_weights_at_the_size_of_the_config(
     run = config(init_from=str(path), **fields)
     run.model.patch_size = patch_size
     module = setup.make_model(run, num_classes=10)
-    params = setup.initial_params(run, module, DIGITS)
+    params = initial.parameters(run, module, DIGITS)
     assert module.tokens_mlp_dim == tokens_mlp_dim
     want = resolution.resize_params(
         trained_params,
@@ -66,9 +66,9 @@ def test_run_starts_from_the_weights_at_the_size_of_the_config(
 
 def test_head_is_new_unless_it_is_kept(trained):
     path, module, trained_params = trained
-    new = setup.initial_params(config(init_from=str(path)), module, DIGITS)
+    new = initial.parameters(config(init_from=str(path)), module, DIGITS)
     assert not np.any(new["head"]["kernel"])
-    kept = setup.initial_params(config(init_from=str(path), init_head="keep"), module, DIGITS)
+    kept = initial.parameters(config(init_from=str(path), init_head="keep"), module, DIGITS)
     np.testing.assert_array_equal(kept["head"]["kernel"], trained_params["head"]["kernel"])
 
 
@@ -77,14 +77,14 @@ def test_outputs_of_a_kept_head_are_those_of_the_same_names(trained, tmp_path):
     path, names = tmp_path / "named.npz", tuple("abcdefghij")
     mlp_mixer.save(path, module, params, class_names=names)
     run, turned = config(init_from=str(path), init_head="keep"), tuple("jabcdefghi")
-    kept = setup.initial_params(run, module, turned)["head"]
+    kept = initial.parameters(run, module, turned)["head"]
     for i, name in enumerate(turned):
         was = names.index(name)
         for part in ("kernel", "bias"):
             np.testing.assert_array_equal(kept[part][..., i], params["head"][part][..., was])
     with pytest.raises(ValueError, match=r"other classes than .*named\.npz.*'k'.*'j'"):
-        setup.initial_params(run, module, tuple("abcdefghik"))
-    new = setup.initial_params(config(init_from=str(path)), module, tuple("abcdefghik"))
+        initial.parameters(run, module, tuple("abcdefghik"))
+    new = initial.parameters(config(init_from=str(path)), module, tuple("abcdefghik"))
     assert not np.any(new["head"]["kernel"])  # a new head may be for any classes
 
 
@@ -93,10 +93,10 @@ def test_a_head_is_kept_by_itself_where_it_is_known_to_be_for_the_same_classes(t
     path, names = tmp_path / "named.npz", tuple("abcdefghij")
     mlp_mixer.save(path, module, params, class_names=names)
     run = config(init_from=str(path), init_head="auto")
-    kept = setup.initial_params(run, module, names)
+    kept = initial.parameters(run, module, names)
     np.testing.assert_array_equal(kept["head"]["kernel"], params["head"]["kernel"])
     for weights, classes in ((path, tuple("abcdefghik")), (trained[0], DIGITS)):
-        new = setup.initial_params(config(init_from=str(weights)), module, classes)
+        new = initial.parameters(config(init_from=str(weights)), module, classes)
         assert not np.any(new["head"]["kernel"])
 
 
@@ -104,7 +104,7 @@ def test_the_size_that_weights_were_trained_at_is_read_from_them(trained):
     run = config(init_from=str(trained[0]), image_size=(16, 16))
     for said in ((), (4, 4)):
         run.init_image_size = said
-        found = setup.with_trained_sizes(run)
+        found = initial.with_trained_sizes(run)
         assert (found.init_image_size, found.init_patch_size) == ((8, 8), (2, 2))
     assert setup.make_model(found, num_classes=10).tokens_mlp_dim == 4 * 6  # tiled
 
@@ -114,12 +114,12 @@ def test_a_tiled_model_is_gone_on_from_with_its_width(trained, tmp_path):
     module, params = mlp_mixer.load(trained[0], image_size=16)
     mlp_mixer.save(path, module, params)
     run = config(init_from=str(path), image_size=(16, 16))
-    found = setup.with_trained_sizes(run)
+    found = initial.with_trained_sizes(run)
     again = setup.make_model(found, num_classes=10)
     assert again.tokens_mlp_dim == found.model.tokens_mlp_dim == 24
-    setup.initial_params(found, again, DIGITS)
+    initial.parameters(found, again, DIGITS)
     assert fields.changes_training(found.to_dict(), run.to_dict()) == []
-    later = setup.with_trained_sizes(run, found.to_dict())  # goes on, the weights may be gone
+    later = initial.with_trained_sizes(run, found.to_dict())  # goes on, the weights may be gone
     assert later.to_dict() == found.to_dict()
 
 
@@ -136,24 +136,24 @@ def test_a_run_of_another_architecture_can_be_gone_on_from(architecture, tmp_pat
     with run.unlocked():
         run.init_from = str(tmp_path)
     weights = load_module.Weights(module, params, {"class_names": list(DIGITS)})
-    with mock.patch.object(setup, "read", lambda *args, **options: weights):
-        found = setup.initial_params(run, module, DIGITS)
+    with mock.patch.object(initial, "read", lambda *args, **options: weights):
+        found = initial.parameters(run, module, DIGITS)
         jax.tree.map(np.testing.assert_array_equal, found, params)
         with pytest.raises(ValueError, match="architecture, permuted"):
-            setup.initial_params(config(init_from="x"), setup.make_model(config(), 10), DIGITS)
+            initial.parameters(config(init_from="x"), setup.make_model(config(), 10), DIGITS)
 
 
 def test_head_of_another_size_cannot_be_kept(trained):
     run = config(init_from=str(trained[0]), init_head="keep")
     with pytest.raises(ValueError, match=r"tells 10 classes apart, digits has 3"):
-        setup.initial_params(run, setup.make_model(run, num_classes=3), "abc")
+        initial.parameters(run, setup.make_model(run, num_classes=3), "abc")
 
 
 def test_weights_that_do_not_fit_the_config_are_refused_by_name(trained):
     # Without init_image_size the config's model is as wide as the trained one; the tiled is wider.
     run = config(init_from=str(trained[0]), image_size=(16, 16))
     with pytest.raises(ValueError, match="init_image_size"):
-        setup.initial_params(run, setup.make_model(run, num_classes=10), DIGITS)
+        initial.parameters(run, setup.make_model(run, num_classes=10), DIGITS)
 
 
 def test_weights_of_the_other_gelu_are_refused_with_the_field_to_set(trained, tmp_path):
@@ -162,9 +162,9 @@ def test_weights_of_the_other_gelu_are_refused_with_the_field_to_set(trained, tm
     mlp_mixer.save(path, module.clone(gelu="exact"), params)
     run = config(init_from=str(path))
     with pytest.raises(ValueError, match=r"--config\.model\.gelu=exact"):
-        setup.initial_params(run, module, DIGITS)
+        initial.parameters(run, module, DIGITS)
     run.model.gelu = "exact"
-    setup.initial_params(run, setup.make_model(run, num_classes=10), DIGITS)
+    initial.parameters(run, setup.make_model(run, num_classes=10), DIGITS)
 
 
 def test_the_log_says_where_parameters_come_from(trained, tmp_path, caplog):
@@ -184,11 +184,11 @@ def test_the_log_says_where_parameters_come_from(trained, tmp_path, caplog):
     for words, run in runs.items():
         caplog.clear()
         with caplog.at_level("INFO"):
-            setup.initial_params(run, module, tuple("abcdefghij"))
+            initial.parameters(run, module, tuple("abcdefghij"))
         assert words in caplog.text and "WARNING" not in caplog.text, words
 
 
 def test_a_run_from_scratch_whose_config_speaks_of_weights_is_warned(caplog):
     run = config(init_head="new", init_image_size=(8, 8))
-    setup.initial_params(run, setup.make_model(run, 10), DIGITS)
+    initial.parameters(run, setup.make_model(run, 10), DIGITS)
     assert "init_from is not set, though init_head, init_image_size: training" in caplog.text
