@@ -1,0 +1,282 @@
+"""Every transformation of JAX and every tool of Flax, on every model, as on plain Flax layers.
+
+A row of TRANSFORMATIONS does something to a function of parameters, and says by other means what
+has to come out: with reverse mode alone, or one example after the other. For the Mixer these other
+means get a Mixer of Flax's own layers, written here.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+from jax import export
+
+from mlp_mixer.models import bit, mixer, vit
+
+
+class PlainMixer(nn.Module):
+    """The Mixer of `small` with nothing but Flax's own layers, and the same names."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        def mlp(y: jax.Array, width: int, name: str) -> jax.Array:
+            return PlainMlp(width, name=name)(y)
+
+        x = nn.Conv(4, (4, 4), strides=(4, 4), padding="VALID", name="stem")(images)
+        x = x.reshape(x.shape[0], -1, 4)
+        for i in range(2):
+            x = PlainBlock(mlp, name=f"MixerBlock_{i}")(x)
+        x = nn.LayerNorm(name="pre_head_layer_norm")(x)
+        return nn.Dense(3, name="head")(x.mean(1))
+
+
+class PlainMlp(nn.Module):
+    width: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = nn.gelu(nn.Dense(self.width)(x))
+        return nn.Dense(x.shape[-1])(y)
+
+
+class PlainBlock(nn.Module):
+    mlp: Callable
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = nn.LayerNorm()(x).swapaxes(1, 2)
+        x = x + self.mlp(y, 5, "token_mixing").swapaxes(1, 2)
+        return x + self.mlp(nn.LayerNorm()(x), 6, "channel_mixing")
+
+
+def small(name: str, **fields: Any) -> nn.Module:
+    sizes: dict[str, Any] = dict(num_classes=3, image_size=8)
+    if name == "Mixer":
+        sizes |= dict(patch_size=4, num_blocks=2, hidden_dim=4)
+        return mixer.create(**sizes, tokens_mlp_dim=5, channels_mlp_dim=6, **fields)
+    if name == "ViT":
+        sizes |= dict(patch_size=4, num_blocks=2, hidden_dim=4)
+        return vit.create(**sizes, mlp_dim=6, num_heads=2, **fields)
+    return bit.create(**sizes, stages=(1, 1), width=4, groups=2, stem="3x3", **fields)
+
+
+class Case(NamedTuple):
+    """A model as a function params -> scalar, the same by Flax's own layers, and its arguments."""
+
+    module: nn.Module
+    loss: Callable  # (params, images) -> scalar
+    plain: Callable
+    params: Any
+    tangent: Any
+    images: jax.Array
+
+
+@pytest.fixture(scope="module", params=["Mixer", "ViT", "BiT"])
+def case(request) -> Case:
+    module = small(request.param)
+    rng = np.random.default_rng(0)
+
+    def like(tree: Any, scale: float) -> Any:
+        return jax.tree.map(lambda x: jnp.float32(rng.normal(0, scale, x.shape)), tree)
+
+    def loss_of(module: nn.Module, params: Any, images: jax.Array) -> jax.Array:
+        return jnp.square(module.apply({"params": params}, images)).sum()
+
+    params = like(jax.eval_shape(partial(mixer.init, module)), 0.5)
+    plain = PlainMixer() if request.param == "Mixer" else module
+    images = jnp.float32(rng.uniform(-1, 1, (2, 8, 8, 3)))
+    losses = (partial(loss_of, module), partial(loss_of, plain))
+    return Case(module, *losses, params, like(params, 1.0), images)
+
+
+def dot(a: Any, b: Any) -> jax.Array:
+    return sum(jnp.vdot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def of_head_bias(loss: Callable, params: Any) -> Callable:
+    return lambda bias: loss(params | {"head": params["head"] | {"bias": bias}})
+
+
+def of_one(loss: Callable, params: Any) -> tuple[Callable, jax.Array]:
+    """The loss as a function of one array near the input, and that array."""
+    flat = traverse_util.flatten_dict(params)
+    name = next(name for name in flat if "bias" in name and "head" not in name)
+    return lambda x: loss(traverse_util.unflatten_dict(flat | {name: x})), flat[name]
+
+
+def hvp(loss: Callable, params: Any, tangent: Any) -> Any:
+    return jax.grad(lambda p: dot(jax.grad(loss)(p), tangent))(params)
+
+
+def stacked(*trees: Any) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+# (loss, params, tangent) -> result, and what it has to be.
+TRANSFORMATIONS: dict[str, tuple[Callable, Callable]] = {
+    "value": (lambda f, p, v: f(p), lambda f, p, v: f(p)),
+    "grad": (lambda f, p, v: jax.grad(f)(p), lambda f, p, v: jax.grad(f)(p)),
+    "vjp": (
+        lambda f, p, v: jax.vjp(f, p)[1](2.0)[0],
+        lambda f, p, v: jax.grad(lambda p: 2 * f(p))(p),
+    ),
+    "jvp": (lambda f, p, v: jax.jvp(f, (p,), (v,))[1], lambda f, p, v: dot(jax.grad(f)(p), v)),
+    "linearize": (
+        lambda f, p, v: jax.linearize(f, p)[1](v),
+        lambda f, p, v: dot(jax.grad(f)(p), v),
+    ),
+    "jacfwd": (
+        lambda f, p, v: jax.jacfwd(of_head_bias(f, p))(p["head"]["bias"]),
+        lambda f, p, v: jax.jacrev(of_head_bias(f, p))(p["head"]["bias"]),
+    ),
+    "hessian": (
+        lambda f, p, v: jax.hessian(of_one(f, p)[0])(of_one(f, p)[1]),
+        lambda f, p, v: jax.jacrev(jax.jacrev(of_one(f, p)[0]))(of_one(f, p)[1]),
+    ),
+    "hvp": (lambda f, p, v: jax.jvp(jax.grad(f), (p,), (v,))[1], hvp),
+    "checkpoint": (
+        lambda f, p, v: jax.grad(jax.checkpoint(f))(p),
+        lambda f, p, v: jax.grad(f)(p),
+    ),
+    "vmap": (
+        lambda f, p, v: jax.vmap(jax.grad(f))(stacked(p, v)),
+        lambda f, p, v: stacked(jax.grad(f)(p), jax.grad(f)(v)),
+    ),
+    "vmap of jvp": (
+        lambda f, p, v: jax.vmap(lambda v: jax.jvp(f, (p,), (v,))[1])(stacked(p, v)),
+        lambda f, p, v: jnp.stack([dot(jax.grad(f)(p), p), dot(jax.grad(f)(p), v)]),
+    ),
+}
+
+
+def assert_close(found: Any, wanted: Any) -> None:
+    scale = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(wanted))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5 * scale), found, wanted
+    )
+
+
+@pytest.mark.parametrize("name", TRANSFORMATIONS)
+def test_a_transformation_gives_what_it_is_defined_to_be(case, name, highest_precision):
+    found, wanted = (
+        jax.jit(partial(function, partial(loss, images=case.images)))(case.params, case.tangent)
+        for function, loss in zip(TRANSFORMATIONS[name], (case.loss, case.plain), strict=True)
+    )
+    assert_close(found, wanted)
+
+
+def test_gradients_of_each_example_are_those_of_the_example_alone(case, highest_precision):
+    each = jax.jit(jax.vmap(jax.grad(lambda p, x: case.loss(p, x[None])), in_axes=(None, 0)))
+    alone = [jax.jit(jax.grad(case.plain))(case.params, x[None]) for x in case.images]
+    assert_close(each(case.params, case.images), stacked(*alone))
+
+
+def test_shapes_are_known_without_computing(case):
+    found = jax.eval_shape(case.module.apply, {"params": case.params}, case.images)
+    assert (found.shape, found.dtype) == ((2, 3), jnp.float32)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        lambda: jax.numpy_rank_promotion("raise"),
+        lambda: jax.debug_nans(True),
+        jax.disable_jit,
+        lambda: jax.enable_x64(True),
+    ],
+    ids=["rank promotion raises", "debug_nans", "disable_jit", "x64"],
+)
+def test_a_setting_of_jax_changes_no_number_and_no_type(case, setting, highest_precision):
+    wanted = jax.jit(jax.value_and_grad(case.loss))(case.params, case.images)
+    fresh = mixer.init(case.module, 3)
+    with setting():
+        found = jax.jit(jax.value_and_grad(case.loss))(case.params, case.images)
+        again = mixer.init(case.module, 3)
+    assert_close(found, wanted)
+    for new, old in ((found, wanted), (again, fresh)):
+        assert [x.dtype for x in jax.tree.leaves(new)] == [x.dtype for x in jax.tree.leaves(old)]
+    assert_close(again, fresh)
+
+
+def test_it_is_exported_for_any_number_of_images(case):
+    (n,) = export.symbolic_shape("n")
+    images = jax.ShapeDtypeStruct((n, 8, 8, 3), jnp.float32)
+    apply = jax.jit(lambda x: case.module.apply({"params": case.params}, x))
+    exported = export.export(apply, platforms=("cpu", "cuda", "tpu"))(images)
+    for count in (1, 2):
+        found = exported.call(case.images[:count])
+        np.testing.assert_allclose(found, apply(case.images[:count]), atol=1e-5)
+
+
+def test_in_bfloat16_logits_and_gradients_stay_near_and_float32(case):
+    half = case.module.clone(dtype=jnp.bfloat16)
+    logits = half.apply({"params": case.params}, case.images)
+    wanted = case.module.apply({"params": case.params}, case.images)
+    assert logits.dtype == jnp.float32
+    np.testing.assert_allclose(logits, wanted, atol=0.1 * float(jnp.abs(wanted).max()))
+    grads = jax.grad(lambda p: half.apply({"params": p}, case.images).sum())(case.params)
+    assert {x.dtype for x in jax.tree.leaves(grads)} == {jnp.dtype(jnp.float32)}
+
+
+# --- Flax ---
+
+# A part of the second block, and the layer whose output is the part's.
+PARTS = {
+    "MlpMixer": (("MixerBlock_1", "channel_mixing"), "Dense_1"),
+    "VisionTransformer": (("Transformer", "encoderblock_1", "MlpBlock_0"), "Dense_1"),
+    "BiT": (("stage2_unit1", "conv3"), None),
+}
+
+
+def test_an_interceptor_acts_on_what_it_is_for_and_no_longer_than_it_stands(case):
+    path, last = PARTS[type(case.module).__name__]
+    layer = path if last is None else (*path, last)
+    flat = traverse_util.flatten_dict(case.params)
+    without = {k: v * 0 if k[: len(layer)] == layer else v for k, v in flat.items()}
+
+    def ablate(next_function, args, kwargs, context):
+        y = next_function(*args, **kwargs)
+        is_it = context.method_name == "__call__" and context.module.path == path
+        return jnp.zeros_like(y) if is_it else y
+
+    def apply(params: Any = case.params) -> jax.Array:
+        return case.module.apply({"params": params}, case.images)
+
+    before, wanted = apply(), apply(traverse_util.unflatten_dict(without))
+    assert float(jnp.abs(before - wanted).max()) > 1e-3
+    for forget in (lambda: None, jax.clear_caches):  # what was traced before must not matter
+        forget()
+        with nn.intercept_methods(ablate):
+            np.testing.assert_allclose(apply(), wanted, atol=1e-5)
+        np.testing.assert_array_equal(apply(), before)
+
+
+def test_captures_hold_what_their_filter_asks_for_whatever_was_captured_before(case):
+    blocks = (mixer.MixerBlock, vit.EncoderBlock, bit.Unit)
+
+    def captured(wanted) -> set[str]:
+        _, state = case.module.apply(
+            {"params": case.params}, case.images,
+            capture_intermediates=wanted, mutable=["intermediates"],
+        )  # fmt: skip
+        return set(traverse_util.flatten_dict(state["intermediates"], sep="/"))
+
+    def some() -> set[str]:
+        return captured(lambda module, name: isinstance(module, blocks) and name == "__call__")
+
+    jax.clear_caches()
+    few, everything = some(), captured(True)
+    assert len(few) == 2 and len(everything) > 10 and few < everything
+    assert (some(), captured(True)) == (few, everything)
+
+
+def test_a_table_of_the_model_names_its_parts(case):
+    table = nn.tabulate(case.module, jax.random.key(0), console_kwargs={"width": 300})(case.images)
+    for part in case.params:
+        assert part in table
