@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mlp_mixer.models.checks import as_pair, check_fields, check_images
+from mlp_mixer.models.checks import check_images, checked_fields
 
 # Units in each stage, by the number of layers.
 STAGES = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
@@ -174,12 +174,12 @@ def create(
         **fields: any other attribute of BiT; they override the variant's.
 
     Raises:
-        ValueError: unknown variant or stem, a missing or unknown field, or widths that do not
-            divide into groups.
+        ValueError: unknown variant or stem, a missing or unknown field, a value that is none of its
+            field, or widths that do not divide into groups.
     """
     sizes: dict[str, Any] = {}
     if variant is not None:
-        found = re.fullmatch(r"R(\d+)x(\d+)", variant)
+        found = re.fullmatch("R([0-9]+)x([1-9][0-9]*)", str(variant))
         if not found or int(found[1]) not in STAGES:
             layers = ", ".join(f"R{layers}" for layers in STAGES)
             raise ValueError(
@@ -188,9 +188,7 @@ def create(
             )
         sizes = {"stages": STAGES[int(found[1])], "width": 64 * int(found[2])}
     fields = {"num_classes": num_classes, "image_size": image_size} | sizes | fields
-    check_fields(BiT, fields, {"stages"})
-    fields |= {"image_size": as_pair(fields["image_size"]), "stages": tuple(fields["stages"])}
-    module = BiT(**fields)
+    module = BiT(**checked_fields(BiT, fields, {"stages"}))
     if module.stem not in STEMS:
         raise ValueError(f"unknown stem {module.stem!r}; use one of {', '.join(STEMS)}")
     if module.width % module.groups:

@@ -1,15 +1,78 @@
 """What the constructors and the models refuse, each in one clear error."""
 
+import math
+import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
-def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    """One number or (height, width) as (height, width)."""
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+def _is_whole(value: Any, low: int) -> bool:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole and value >= low
+
+
+def _is_number(value: Any) -> bool:
+    real = isinstance(value, int | float | np.integer | np.floating)
+    return real and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_float_type(value: Any) -> bool:
+    try:
+        return value is not None and jnp.issubdtype(jnp.dtype(value), jnp.floating)
+    except TypeError:
+        return False
+
+
+_COUNT = ("a whole number from 1 on", partial(_is_whole, low=1))
+_COUNTS = ("image_channels", "num_blocks", "hidden_dim", "tokens_mlp_dim", "channels_mlp_dim",
+           "mlp_dim", "num_heads", "width", "groups")  # fmt: skip
+# What the fields of the models may be: in words, and whether a value is.
+_MAY_BE: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(_COUNTS, _COUNT),
+    "num_classes": ("a whole number from 0 on", partial(_is_whole, low=0)),
+    "stages": (
+        "a tuple of whole numbers from 1 on",
+        lambda value: isinstance(value, tuple) and bool(value) and all(map(_COUNT[1], value)),
+    ),
+    # With 1 nothing would be left of a layer, and its gradient would be 0 / 0.
+    "dropout_rate": ("a number from 0 to under 1", lambda x: _is_number(x) and 0 <= x < 1),
+    "stoch_depth": ("a number from 0 to 1", lambda x: _is_number(x) and 0 <= x <= 1),
+    "head_bias": ("a finite number", _is_number),
+    "remat": ("True or False", lambda value: isinstance(value, bool | np.bool_)),
+    "dtype": ("a type of floats such as jnp.bfloat16", _is_float_type),
+}
+
+
+def check_value(name: str, value: Any) -> None:
+    """Raises ValueError where a model's field of this name cannot have this value."""
+    words, is_possible = _MAY_BE.get(name, ("", lambda value: True))
+    if not is_possible(value):
+        raise ValueError(f"{name} must be {words}, got {value!r}")
+
+
+def as_pair(size: int | tuple[int, int], name: str = "a size") -> tuple[int, int]:
+    """One number or (height, width) as (height, width).
+
+    Args:
+        size: a whole number of Python or NumPy, or a tuple, list or array of two.
+        name: what it is the size of, for the message.
+
+    Raises:
+        ValueError: it is something else, or not over 0.
+    """
+    pair = size.tolist() if isinstance(size, np.ndarray) else size
+    pair = (pair, pair) if isinstance(pair, int | np.integer) else pair
+    if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(map(_COUNT[1], pair)):
+        raise ValueError(
+            f"{name} must be pixels, such as 224 or (160, 256) for height and width, got {size!r}"
+        )
+    return int(pair[0]), int(pair[1])
 
 
 def named_sizes(
@@ -18,8 +81,8 @@ def named_sizes(
     """The widths and the patch_size of SIZE/PATCH, such as "B/16"; nothing for None."""
     if variant is None:
         return {}
-    size, _, patch = variant.partition("/")
-    if size not in sizes or not patch.isdigit():
+    size, _, patch = str(variant).partition("/")
+    if size not in sizes or not re.fullmatch("[1-9][0-9]*", patch):
         raise ValueError(
             f"unknown {model} variant {variant!r}; use one of {', '.join(variants)}, "
             f"or any SIZE/PATCH with SIZE of {', '.join(sizes)}"
@@ -56,11 +119,27 @@ def check_images(
         raise ValueError(f"images must be float in [-1, 1], got {images.dtype}; x / 127.5 - 1?")
 
 
-def check_fields(module: type[nn.Module], fields: dict[str, Any], required: set[str]) -> None:
-    """Refuses fields that a module does not have, and the lack of those that it needs."""
+def checked_fields(
+    module: type[nn.Module], fields: dict[str, Any], required: set[str]
+) -> dict[str, Any]:
+    """The fields for a module, its sizes as pairs and NumPy's numbers as Python's.
+
+    Raises:
+        ValueError: the module has no such field, needs another, or one cannot have its value.
+    """
     known = {k for k in module.__dataclass_fields__ if k not in ("parent", "name")}
     if wrong := sorted(fields.keys() - known) or sorted(required - fields.keys()):
         what = "unknown field" if set(wrong) - known else "without a variant, create() also needs"
         raise ValueError(
             f"{what} {', '.join(wrong)}; {module.__name__} has {', '.join(sorted(known))}"
         )
+    fields = dict(fields)
+    for name, value in fields.items():
+        if name in ("image_size", "patch_size"):
+            fields[name] = as_pair(value, name)
+        elif name == "stages" and isinstance(value, list):
+            fields[name] = tuple(value)
+        elif isinstance(value, np.generic):
+            fields[name] = value.item()
+        check_value(name, fields[name])
+    return fields

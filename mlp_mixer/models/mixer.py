@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.linen.transforms import fork_rngs
 
-from mlp_mixer.models.checks import as_pair, check_fields, check_images, named_sizes, tile
+from mlp_mixer.models.checks import check_images, checked_fields, named_sizes, tile
 from mlp_mixer.models.drop import Dropout, keep, training_rows
 from mlp_mixer.models.gelu import FORMS as GELUS
 from mlp_mixer.models.gelu import in_float32
@@ -230,16 +230,14 @@ def create(
         **fields: any other attribute of MlpMixer; widths override the variant's.
 
     Raises:
-        ValueError: unknown variant, a missing or unknown field, or patches that do not tile.
+        ValueError: unknown variant, a missing or unknown field, a value that is none of its field,
+            or patches that do not tile.
     """
     sizes = named_sizes(variant, "Mixer", SIZES, VARIANTS)
     if patch_size is not None:
         sizes["patch_size"] = patch_size
     fields = {"num_classes": num_classes, "image_size": image_size} | sizes | fields
-    check_fields(MlpMixer, fields, {"patch_size", *SIZES["S"]})
-    for name in ("image_size", "patch_size"):
-        fields[name] = as_pair(fields[name])
-    module = MlpMixer(**fields)
+    module = MlpMixer(**checked_fields(MlpMixer, fields, {"patch_size", *SIZES["S"]}))
     if module.gelu not in GELUS:
         raise ValueError(f"unknown gelu {module.gelu!r}; use one of {', '.join(GELUS)}")
     module.grid  # noqa: B018 - raises where the patches do not tile the image

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mlp_mixer.models.checks import as_pair, check_fields, check_images, named_sizes, tile
+from mlp_mixer.models.checks import check_images, checked_fields, named_sizes, tile
 from mlp_mixer.models.drop import Dropout, training_rows
 
 # Table 1 of the ViT paper.
@@ -221,9 +221,7 @@ def create(
     if patch_size is not None:
         sizes["patch_size"] = patch_size
     fields = {"num_classes": num_classes, "image_size": image_size} | sizes | fields
-    check_fields(VisionTransformer, fields, {"patch_size", *SIZES["B"]})
-    for name in ("image_size", "patch_size"):
-        fields[name] = as_pair(fields[name])
+    fields = checked_fields(VisionTransformer, fields, {"patch_size", *SIZES["B"]})
     module = VisionTransformer(**fields)
     if module.hidden_dim % module.num_heads:
         raise ValueError(

@@ -13,6 +13,7 @@ from mlp_mixer.data import sources
 from mlp_mixer.data.augment import Augment
 from mlp_mixer.models import mixer
 from mlp_mixer.models.architectures import ARCHITECTURES
+from mlp_mixer.models.checks import as_pair
 from mlp_mixer.models.permuted import Permuted
 from mlp_mixer.training import losses, optimizer, parallel
 from mlp_mixer.training.mixup import Mixup
@@ -154,8 +155,8 @@ def make_model(config: Config, num_classes: int, platform: str | None = None) ->
     if not isinstance(module, mixer.MlpMixer):
         return module
     init = module.clone(
-        image_size=mixer.as_pair(config.init_image_size or module.image_size),
-        patch_size=mixer.as_pair(config.init_patch_size or module.patch_size),
+        image_size=as_pair(config.init_image_size or module.image_size),
+        patch_size=as_pair(config.init_patch_size or module.patch_size),
     )
     return resolution.resize_module(init, module.image_size, module.patch_size, config.init_resize)
 

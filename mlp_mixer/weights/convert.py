@@ -20,6 +20,7 @@ from flax import traverse_util
 
 from mlp_mixer import cli
 from mlp_mixer.models import mixer
+from mlp_mixer.models.checks import as_pair
 from mlp_mixer.models.gelu import FORMS as GELUS
 from mlp_mixer.weights import layouts, load, npz, pixels, runs, safetensors
 from mlp_mixer.weights.finite import not_finite
@@ -114,7 +115,7 @@ def convert(
                 f"{source} is {unusual}, which neither .npz nor .safetensors files of Mixers can "
                 "say; use the run's workdir"
             )
-        before = load.recognise(opened, mixer.as_pair(image_size) if image_size else None)
+        before = load.recognise(opened, as_pair(image_size) if image_size else None)
         in_source = {
             name: (entry.name, opened.arrays[entry.name]) for name, entry in before.entries.items()
         }

@@ -10,6 +10,7 @@ from flax import traverse_util
 
 from mlp_mixer.data import known_classes
 from mlp_mixer.models import mixer
+from mlp_mixer.models.checks import as_pair, check_value
 from mlp_mixer.models.gelu import FORMS as GELUS
 from mlp_mixer.weights import layouts, metadata, pixels, resolution, runs
 from mlp_mixer.weights.finite import not_finite
@@ -101,7 +102,11 @@ def read(
     like: mixer.MlpMixer | None = None,
 ) -> Weights:
     """As `load`, with the settings that say how the weights are used."""
-    wanted = None if image_size is None else mixer.as_pair(image_size)
+    wanted = None if image_size is None else as_pair(image_size, "image_size")
+    if patch_size is not None:
+        patch_size = as_pair(patch_size, "patch_size")
+    if num_classes is not None:
+        check_value("num_classes", num_classes)
     with open_source(source) as opened:
         module, layout, entries, prefix = recognise(opened, otherwise=wanted)
         if prefix not in layouts.PREFIXES:
@@ -152,7 +157,7 @@ def recognise(source: Source, otherwise: tuple[int, int] | None = None) -> layou
         return _other_model(source)
     made_for = source.settings.get("image_size")
     found = layouts.recognise(
-        source.arrays, source.name, mixer.as_pair(tuple(made_for)) if made_for else None, otherwise
+        source.arrays, source.name, as_pair(made_for) if made_for else None, otherwise
     )
     if expected := source.expected:
         have = (mixer.variant_of(found.module), found.module.num_classes)

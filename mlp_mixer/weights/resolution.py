@@ -25,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from mlp_mixer.models.mixer import MlpMixer, as_pair
+from mlp_mixer.models.checks import as_pair
+from mlp_mixer.models.mixer import MlpMixer
 from mlp_mixer.weights import resample
 
 SCHEMES = ("auto", "tile", "resample")
