@@ -8,6 +8,7 @@ from flax import traverse_util
 
 import mlp_mixer
 from mlp_mixer.models import mixer
+from mlp_mixer.models.checks import as_pair
 from mlp_mixer.weights import layouts, resample, resolution
 
 
@@ -257,7 +258,7 @@ def test_load_gives_the_module_that_fits(tmp_path, size, resize, tokens_mlp_dim)
     module = small((8, 8))
     mlp_mixer.save(tmp_path / "weights.npz", module, random_params(module))
     resized, params = mlp_mixer.load(tmp_path / "weights.npz", image_size=size, resize=resize)
-    assert resized.image_size == mixer.as_pair(size)
+    assert resized.image_size == as_pair(size)
     assert resized.tokens_mlp_dim == tokens_mlp_dim
     assert jax.tree.all(jax.tree.map(lambda x: x.dtype == np.float32, params))
     logits = resized.apply({"params": params}, images(resized))
