@@ -9,7 +9,7 @@ from mlp_mixer.models import mixer
 from mlp_mixer.models.permuted import Permuted
 from mlp_mixer.training import fields, setup
 from mlp_mixer.training.setup import Config
-from mlp_mixer.weights import layouts
+from mlp_mixer.weights import layouts, runs
 from mlp_mixer.weights.load import read, recognise, shapes
 from mlp_mixer.weights.sources import open_source
 
@@ -74,6 +74,12 @@ def parameters(
         return params
     sizes = {}
     if isinstance(module, mixer.MlpMixer):
+        with open_source(config.init_from) as opened:
+            if unusual := runs.kind(opened.config):
+                raise ValueError(
+                    f"init_from={config.init_from} is {unusual}; the config's model (architecture, "
+                    "permuted) is a Mixer that sees pixels in their order"
+                )
         sizes = dict(
             image_size=module.image_size, patch_size=module.patch_size, resize=config.init_resize
         )

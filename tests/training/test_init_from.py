@@ -139,8 +139,27 @@ def test_a_run_of_another_architecture_can_be_gone_on_from(architecture, tmp_pat
     with mock.patch.object(initial, "read", lambda *args, **options: weights):
         found = initial.parameters(run, module, DIGITS)
         jax.tree.map(np.testing.assert_array_equal, found, params)
-        with pytest.raises(ValueError, match="architecture, permuted"):
-            initial.parameters(config(init_from="x"), setup.make_model(config(), 10), DIGITS)
+        run.permuted.order, run.permuted.patch_size = "pixels", (4, 4)
+        with pytest.raises(ValueError, match=r"architecture, permuted.*in the same order"):
+            initial.parameters(run, setup.make_model(run, 10), DIGITS)
+
+
+@pytest.mark.parametrize(
+    ("before", "words"),
+    [
+        (dict(architecture="vit"), "is a run of architecture=vit"),
+        (dict(permuted=dict(order="pixels")), "is a model of permuted pixels"),
+    ],
+)
+def test_a_mixer_does_not_start_from_other_models(before, words):
+    opened = mock.MagicMock()
+    opened.__enter__.return_value.config = before
+    run, message = config(init_from="x"), rf"init_from=x {words}.*\(architecture, permuted\)"
+    with (
+        mock.patch.object(initial, "open_source", lambda name: opened),
+        pytest.raises(ValueError, match=message),
+    ):
+        initial.parameters(run, setup.make_model(run, 10), DIGITS)
 
 
 def test_head_of_another_size_cannot_be_kept(trained):
