@@ -47,8 +47,8 @@ def base() -> ml_collections.ConfigDict:
     # --- where parameters come from: random, or weights; see docs/recipes.md ---
     config.init_from = ""  # released name, file or workdir, to go on from; random without
     config.init_head = "auto"  # keep it where the classes are the same; or always: new, keep
-    config.init_image_size = ()  # that these weights were trained at; () for what they say
-    config.init_patch_size = ()  # likewise
+    config.init_image_size = ()  # that weights were trained at, for plans: a run reads it from them
+    config.init_patch_size = ()  # likewise; () is the run's own
     config.init_resize = "auto"  # to image_size: auto, tile or resample; see weights/resolution.py
 
     # --- the recipe. Of each pair of durations exactly one is not 0 (of the warm-up's at most one)
