@@ -110,8 +110,8 @@ def describe(module: MlpMixer, resized: MlpMixer) -> str:
 
 def _with_sizes(module: MlpMixer, image_size: Size | None, patch_size: Size | None) -> MlpMixer:
     resized = module.clone(
-        image_size=module.image_size if image_size is None else as_pair(image_size),
-        patch_size=module.patch_size if patch_size is None else as_pair(patch_size),
+        image_size=module.image_size if image_size is None else as_pair(image_size, "image_size"),
+        patch_size=module.patch_size if patch_size is None else as_pair(patch_size, "patch_size"),
     )
     try:
         resized.grid  # noqa: B018 - raises where the patches do not tile the image
