@@ -61,7 +61,8 @@ def measure(checkout: str) -> dict[str, float]:
     """Runs the worker in a fresh process whose package is a checkout's."""
     # Not -m, for which the working folder's package would come before the checkout's.
     command = [sys.executable, os.path.abspath(__file__), *sys.argv[1:], "--worker"]
-    environment = os.environ | {"PYTHONPATH": checkout}
+    path = os.pathsep.join(filter(None, (checkout, os.environ.get("PYTHONPATH"))))
+    environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run(
         command, cwd=checkout, env=environment, check=True, text=True, stdout=subprocess.PIPE
     )
