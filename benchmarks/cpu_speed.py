@@ -21,7 +21,8 @@ from unittest import mock
 
 import numpy as np
 
-from mlp_mixer import cli
+from mlp_mixer.cli import arguments
+from mlp_mixer.models.init import init
 
 FORMS = ("timm float32", "timm bfloat16", "big_vision float32", "ours float32", "ours bfloat16")
 CLASSES = 1000
@@ -62,7 +63,7 @@ def main() -> None:
     for worker in workers.values():
         worker.stdin.close()
         worker.wait()
-    print(f"{args.variant}, batch {args.batch}, {args.rounds} rounds\n\n{cli.table(rows)}")
+    print(f"{args.variant}, batch {args.batch}, {args.rounds} rounds\n\n{arguments.table(rows)}")
 
 
 def start(args: argparse.Namespace, form: str) -> subprocess.Popen:
@@ -99,7 +100,7 @@ def data(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
 
 
 def our_steps(args: argparse.Namespace, dtype: str) -> dict[str, Callable[[], None]]:
-    from mlp_mixer.training import host_memory
+    from mlp_mixer.runtime import host_memory
 
     host_memory.keep()
     import jax
@@ -107,12 +108,14 @@ def our_steps(args: argparse.Namespace, dtype: str) -> dict[str, Callable[[], No
     import optax
 
     from mlp_mixer.models import mixer
-    from mlp_mixer.training import parallel
-    from mlp_mixer.training.step import TrainState, make_train_step, normalise
+    from mlp_mixer.models.pixels import normalise
+    from mlp_mixer.runs.checkpoints import TrainState
+    from mlp_mixer.training import layouts
+    from mlp_mixer.training.step import make_train_step
 
     module = mixer.create(args.variant, num_classes=CLASSES, dtype=jnp.dtype(dtype))
     images, labels = data(args)
-    layout, tx, params = parallel.make_layout(), optax.adam(1e-3), mixer.init(module)
+    layout, tx, params = layouts.make_layout(), optax.adam(1e-3), init(module)
     state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
     # The step takes its state's memory, and inference keeps the parameters.
     held = [jax.device_put(jax.tree.map(jnp.copy, state), layout.shardings(state))]

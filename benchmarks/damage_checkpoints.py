@@ -26,9 +26,8 @@ from tqdm import tqdm
 
 from mlp_mixer.cli import table
 from mlp_mixer.models import mixer
-from mlp_mixer.training import checkpoint
-from mlp_mixer.training.checkpoint import Checkpoints
-from mlp_mixer.training.step import TrainState
+from mlp_mixer.models.init import init
+from mlp_mixer.runs.checkpoints import Checkpoints, TrainState
 
 OLDER, NEWER = 10, 20
 
@@ -47,8 +46,8 @@ def make_states() -> dict[int, TrainState]:
     )  # fmt: skip
     states = {}
     for step in (OLDER, NEWER):
-        params = mixer.init(module, step)
-        grads = mixer.init(module, step + 1)
+        params = init(module, step)
+        grads = init(module, step + 1)
         _, opt_state = optax.adam(1e-3).update(grads, optax.adam(1e-3).init(params))
         states[step] = TrainState(jax.numpy.asarray(step, jax.numpy.int32), params, opt_state)
     return states
@@ -122,21 +121,21 @@ def main() -> None:
         with Checkpoints(whole, keep=2) as checkpoints:
             for step, state in states.items():
                 checkpoints.save(step, state)
-        undamaged = by_orbax(whole / checkpoint.FOLDER / str(NEWER), like, states[NEWER])
+        undamaged = by_orbax(whole / checkpoints.FOLDER / str(NEWER), like, states[NEWER])
         if undamaged != "right arrays":
             raise ValueError(f"Orbax alone, on the checkpoint before any damage: {undamaged}")
         for name, (harm, times) in tries.items():
             noticed, right, alone = 0, 0, collections.Counter()
             for _ in tqdm(range(times), name):
                 shutil.copytree(whole, copy)
-                folder = copy / checkpoint.FOLDER / str(NEWER)
+                folder = copy / checkpoints.FOLDER / str(NEWER)
                 harm(
                     [p for p in sorted(folder.rglob("*")) if p.is_file() and p.stat().st_size], rng
                 )
                 alone[by_orbax(folder, like, states[NEWER])] += 1
                 with Checkpoints(copy) as checkpoints:
                     state = checkpoints.restore(like, shardings)
-                noticed += checkpoint.all_steps(copy) == [OLDER]
+                noticed += checkpoints.all_steps(copy) == [OLDER]
                 right += same(state, states[OLDER])
                 shutil.rmtree(copy)
             failed |= noticed < times or right < times

@@ -25,8 +25,9 @@ import numpy as np
 from flax import traverse_util
 
 import mlp_mixer
-from mlp_mixer import cli
-from mlp_mixer.weights import layouts, npz, safetensors
+from mlp_mixer.cli import arguments
+from mlp_mixer.models.init import shapes
+from mlp_mixer.weights import naming, npz, safetensors
 from mlp_mixer.weights.save import settings_of
 
 SECONDS, MEGABYTES = 2.0, 100
@@ -57,19 +58,18 @@ def valid_files(folder: Path) -> list[Path]:
     )
     rng = np.random.default_rng(0)
     params = {
-        name: rng.standard_normal(shape, np.float32)
-        for name, shape in layouts.shapes(module).items()
+        name: rng.standard_normal(shape, np.float32) for name, shape in shapes(module).items()
     }
     half = {name: array.astype(np.float16) for name, array in params.items()}
     brain = {name: array.astype(ml_dtypes.bfloat16) for name, array in params.items()}
     names = {"class_names": ["a", "b", "c"]}
     settings = settings_of(module) | names | {"history": [{"source": "x", "sha256": "0"}]}
     npz.write(folder / "linen.npz", params, settings)
-    npz.write(folder / "pre-linen.npz", layouts.to_layout(brain, "pre-linen"), settings)
+    npz.write(folder / "pre-linen.npz", naming.to_layout(brain, "pre-linen"), settings)
     safetensors.write(
-        folder / "timm.safetensors", layouts.to_layout(params, "timm"), settings | {"gelu": "tanh"}
+        folder / "timm.safetensors", naming.to_layout(params, "timm"), settings | {"gelu": "tanh"}
     )
-    safetensors.write(folder / "half.safetensors", layouts.to_layout(half, "timm"), settings)
+    safetensors.write(folder / "half.safetensors", naming.to_layout(half, "timm"), settings)
     # Files of other tools have no settings, so their tokens must form a square.
     square = {name: _square(name, array) for name, array in params.items()}
     np.savez_compressed(folder / "compressed.npz", **square)
@@ -166,7 +166,7 @@ def main() -> None:
     rows = [
         (kind, *(str(counts[kind, c]) for c in columns)) for kind in sorted({k for k, _ in counts})
     ]
-    print(cli.table([("damage", *columns), *rows]))
+    print(arguments.table([("damage", *columns), *rows]))
     print(f"{args.mutations} mutations; the process grew by {grown} MB")
     failed = sum(n for (_, outcome), n in counts.items() if outcome == "FAILED")
     sys.exit(1 if failed or grown > MEGABYTES else 0)

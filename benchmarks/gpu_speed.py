@@ -25,7 +25,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mlp_mixer import cli
+from mlp_mixer.cli import arguments
+from mlp_mixer.models.init import init
 
 FORMS = ("timm default", "timm max-autotune", "ours")
 KINDS = ("training", "inference")
@@ -61,7 +62,7 @@ def main() -> None:
             ratio = statistics.median(a / b for a, b in zip(found, first, strict=True))
             speed = f"{statistics.median(found):.0f}"
             rows.append((kind, form, str(best[form]), speed, f"{ratio:.2f}"))
-    print(f"{args.variant}, {args.rounds} rounds\n\n{cli.table(rows)}")
+    print(f"{args.variant}, {args.rounds} rounds\n\n{arguments.table(rows)}")
 
 
 def measure(args: argparse.Namespace, form: str, kind: str, batches: list[int]) -> dict[int, float]:
@@ -123,12 +124,14 @@ def our_step(
     import optax
 
     from mlp_mixer.models import mixer
-    from mlp_mixer.training import parallel
-    from mlp_mixer.training.step import TrainState, make_train_step, normalise
+    from mlp_mixer.models.pixels import normalise
+    from mlp_mixer.runs.checkpoints import TrainState
+    from mlp_mixer.training import layouts
+    from mlp_mixer.training.step import make_train_step
 
     module = mixer.create(variant, num_classes=CLASSES, dtype=jnp.bfloat16)
     images, labels = data(batch)
-    layout, params = parallel.make_layout(), mixer.init(module)
+    layout, params = layouts.make_layout(), init(module)
     if kind == "training":
         tx = optax.adam(1e-3)
         state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))

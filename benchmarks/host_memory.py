@@ -1,4 +1,4 @@
-"""What it brings on a CPU to keep freed memory (mlp_mixer/training/host_memory.py).
+"""What it brings on a CPU to keep freed memory (mlp_mixer/runtime/host_memory.py).
 
     python -m benchmarks.host_memory
 
@@ -18,18 +18,18 @@ def measure(keep: bool) -> None:
     import resource
 
     if keep:
-        from mlp_mixer.training import host_memory
+        from mlp_mixer.runtime import host_memory
 
         host_memory.keep()
     import jax
     import numpy as np
 
     from configs import cifar10
-    from mlp_mixer.training import setup
+    from mlp_mixer.training.recipe import make_recipe, random_params
 
     config = cifar10.get_config()
-    recipe = setup.make_recipe(config, num_classes=10, num_examples=50_000)
-    state = recipe.new_state(setup.random_params(config, recipe.module))
+    recipe = make_recipe(config, num_classes=10, num_examples=50_000)
+    state = recipe.new_state(random_params(config, recipe.module))
     step = recipe.layout.jit_step(recipe.step, state)
     rng = np.random.default_rng(0)
     batch = {

@@ -19,14 +19,17 @@ import cv2
 import numpy as np
 
 from configs import cifar10
-from mlp_mixer import cli
+from mlp_mixer.cli import arguments
 from mlp_mixer.data import images, sources
 from mlp_mixer.evaluation.classification import Classification
 from mlp_mixer.models import mixer
-from mlp_mixer.training import loop, parallel
-from mlp_mixer.training.workdir import WEIGHTS_FILE
-from mlp_mixer.weights import resample, resolution
+from mlp_mixer.models.init import init
+from mlp_mixer.runs.folder import WEIGHTS_FILE
+from mlp_mixer.runtime.mesh import make_mesh
+from mlp_mixer.training import loop
+from mlp_mixer.weights import resample
 from mlp_mixer.weights.load import load
+from mlp_mixer.weights.resize import resize_module
 from mlp_mixer.weights.save import save
 
 TRAINED = (24, 24)
@@ -42,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source", required=True, help="folder:PATH, with train/ and test/")
     parser.add_argument("--workdir", type=Path, required=True)
-    cli.guard(measure, parser.parse_args())
+    arguments.guard(measure, parser.parse_args())
 
 
 def measure(args: argparse.Namespace) -> None:
@@ -146,7 +149,7 @@ def _before(config) -> float:
 
 def _accuracy(source: str, module: mixer.MlpMixer, params: Any) -> float:
     test = sources.open_source(source, "test")
-    evaluation = Classification(module, test, parallel.make_mesh(), batch_size=500)
+    evaluation = Classification(module, test, make_mesh(), batch_size=500)
     return evaluation.run(params)["accuracy"]
 
 
@@ -171,7 +174,7 @@ def _through(args, size: tuple[int, int]) -> str:
 def _with_random_token_mixing(base: Path, size, seed: int, name: Path) -> Path:
     """All weights of the trained model but those that depend on the input size."""
     module, params = load(base, None, size, resize="resample")
-    fresh = mixer.init(module, seed)
+    fresh = init(module, seed)
     for i in range(module.num_blocks):
         block = f"MixerBlock_{i}"
         params[block] = params[block] | {"token_mixing": fresh[block]["token_mixing"]}
@@ -187,7 +190,7 @@ def _with_random_token_mixing(base: Path, size, seed: int, name: Path) -> Path:
 def _resampled(base: Path, size, way: Callable) -> tuple[mixer.MlpMixer, dict[str, Any]]:
     """The trained model at another size."""
     module, params = load(base)
-    resized = resolution.resize_module(module, size, resize="resample")
+    resized = resize_module(module, size, resize="resample")
     inputs, outputs = way(module.grid, resized.grid)
     for i in range(module.num_blocks):
         d0, d1 = (params[f"MixerBlock_{i}"]["token_mixing"][f"Dense_{j}"] for j in (0, 1))

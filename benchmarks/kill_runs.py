@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from mlp_mixer.cli import table
-from mlp_mixer.training import checkpoint, digests, metrics
+from mlp_mixer.runs import checkpoints, digests, metrics
 
 STEPS = 1000
 SMALL = [
@@ -75,7 +75,7 @@ def training(workdir: Path) -> bool:
 
 def phase(workdir: Path) -> str:
     """What a killed run was doing, by what it has left behind."""
-    folder = workdir / checkpoint.FOLDER
+    folder = workdir / checkpoints.FOLDER
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     if not training(workdir):
         return "starting"
@@ -88,7 +88,7 @@ def phase(workdir: Path) -> str:
 
 def result(workdir: Path) -> tuple:
     """All that a run leaves, in a form that can be compared."""
-    folder = checkpoint.latest(workdir)
+    folder = checkpoints.latest(workdir)
     scalars = [
         {name: value for name, value in line.items() if not name.endswith(("device", "left"))}
         for line in metrics.read(workdir)
@@ -122,7 +122,7 @@ def main() -> None:
                     finish(process, workdir)
                     break
                 hits[phase(workdir)] += 1
-                print(f"kill {sum(hits.values())}: step {checkpoint.latest_step(workdir)} saved",
+                print(f"kill {sum(hits.values())}: step {checkpoints.latest_step(workdir)} saved",
                       file=sys.stderr)  # fmt: skip
             equal += result(workdir) == wanted
         print(table([("killed while", "times"), *((k, str(n)) for k, n in hits.most_common())]))

@@ -20,7 +20,8 @@ from pathlib import Path
 import jax
 
 from mlp_mixer.data import pipeline
-from mlp_mixer.training import metrics, setup
+from mlp_mixer.runs import metrics
+from mlp_mixer.training.recipe import make_augment, make_recipe, open_data, random_params
 
 ROUNDS = 3
 
@@ -62,12 +63,12 @@ def load_config(args: argparse.Namespace):
 def run_step(args: argparse.Namespace) -> float:
     """Median seconds of the compiled step alone."""
     config = load_config(args)
-    train_source = setup.open_data(config)
-    recipe = setup.make_recipe(config, len(train_source.class_names), len(train_source))
-    state = recipe.new_state(setup.random_params(config, recipe.module))
+    train_source = open_data(config)
+    recipe = make_recipe(config, len(train_source.class_names), len(train_source))
+    state = recipe.new_state(random_params(config, recipe.module))
     step = recipe.layout.jit_step(recipe.step, state)
     batches = pipeline.train_batches(
-        train_source, setup.make_augment(config), batch_size=config.batch_size, seed=0,
+        train_source, make_augment(config), batch_size=config.batch_size, seed=0,
         in_memory=config.data.in_memory, threads=1,
     )  # fmt: skip
     batch = recipe.layout.to_devices(next(batches))
@@ -81,7 +82,7 @@ def run_step(args: argparse.Namespace) -> float:
 
 
 def main() -> None:
-    from mlp_mixer.training import host_memory
+    from mlp_mixer.runtime import host_memory
 
     host_memory.keep()
     args = parse()

@@ -13,7 +13,7 @@ import os
 import numpy as np
 
 from benchmarks import photographs
-from mlp_mixer import cli
+from mlp_mixer.cli import arguments
 from mlp_mixer.data import images
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -79,14 +79,14 @@ def measure(args: argparse.Namespace) -> None:
             (name, f"{len(found)}", f"{largest.max():.0f}", f"{mean.mean():.3f}",
              f"{signed.mean():+.3f}")
         )  # fmt: skip
-    print(cli.table(rows))
+    print(arguments.table(rows))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", help="a folder or .tar of JPEG photographs")
     parser.add_argument("--count", type=int, default=200)
-    cli.guard(measure, parser.parse_args())
+    arguments.guard(measure, parser.parse_args())
 
 
 if __name__ == "__main__":

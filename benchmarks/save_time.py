@@ -23,9 +23,9 @@ import orbax.checkpoint as ocp
 
 from mlp_mixer.cli import table
 from mlp_mixer.models import mixer
-from mlp_mixer.training import checkpoint, digests
-from mlp_mixer.training.checkpoint import Checkpoints
-from mlp_mixer.training.step import TrainState
+from mlp_mixer.models.init import init
+from mlp_mixer.runs import checkpoints, digests
+from mlp_mixer.runs.checkpoints import Checkpoints, TrainState
 
 
 def parse() -> argparse.Namespace:
@@ -36,8 +36,8 @@ def parse() -> argparse.Namespace:
 
 
 def make_state(variant: str) -> TrainState:
-    params = mixer.init(mixer.create(variant, num_classes=1000), 0)
-    grads = mixer.init(mixer.create(variant, num_classes=1000), 1)
+    params = init(mixer.create(variant, num_classes=1000), 0)
+    grads = init(mixer.create(variant, num_classes=1000), 1)
     tx = optax.adam(1e-3)
     _, opt_state = tx.update(grads, tx.init(params))  # moments that are not all zero
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
@@ -68,11 +68,11 @@ def with_digests(folder: Path, state: TrainState) -> tuple[np.ndarray, np.ndarra
 
 
 def parts(folder: Path, state: TrainState) -> tuple[np.ndarray, ...]:
-    saved = folder / checkpoint.FOLDER / "1"
-    like = jax.tree.map(checkpoint.on_host, {"params": state.params, "opt_state": state.opt_state})
+    saved = folder / checkpoints.FOLDER / "1"
+    like = jax.tree.map(checkpoints.on_host, {"params": state.params, "opt_state": state.opt_state})
 
     def read_back():
-        return [digests.of_arrays(checkpoint.read_item(saved / name, like[name])) for name in like]
+        return [digests.of_arrays(checkpoints.read_item(saved / name, like[name])) for name in like]
 
     started = []
     in_training_thread = measure(lambda: started.append(digests.start(state)) or ())

@@ -22,7 +22,7 @@ import tempfile
 import time
 from unittest import mock
 
-from mlp_mixer import cli
+from mlp_mixer.cli import arguments
 
 BATCH = 2
 FORMS = ("big_vision", "ours")
@@ -59,7 +59,7 @@ def main() -> None:
             (state, form, f"{middle['wall']:.1f}", f"{middle['cpu']:.1f}",
              ", ".join(f"{r:.2f}" for r in ratio))
         )  # fmt: skip
-    print(cli.table([rows[0], *sorted(rows[1:])]))
+    print(arguments.table([rows[0], *sorted(rows[1:])]))
 
 
 def measure(args: argparse.Namespace, form: str, cache: str) -> dict[str, float]:
@@ -93,7 +93,7 @@ def make_optimizer():
 
 
 def ours(args: argparse.Namespace) -> None:
-    from mlp_mixer.training import compile_cache, host_memory
+    from mlp_mixer.runtime import compile_cache, host_memory
 
     host_memory.keep()
     compile_cache.enable()
@@ -101,20 +101,28 @@ def ours(args: argparse.Namespace) -> None:
     import jax.numpy as jnp
 
     from configs import imagenet
-    from mlp_mixer.training import loop, setup
+    from mlp_mixer.training import initial
+    from mlp_mixer.training.recipe import make_recipe
 
     config = imagenet.get_config(args.variant)
     config.batch_size = BATCH
     config.mixup = config.model.stoch_depth = 0.0  # which big_vision's step does not have here
-    recipe = setup.make_recipe(config, num_classes=1000, num_examples=1_268_355)
-    first = loop.FirstState(config, recipe, tuple(map(str, range(1000))), start=0)
+    recipe = make_recipe(config, num_classes=1000, num_examples=1_268_355)
+    like = recipe.state_shapes()
+    shardings = recipe.layout.shardings(like)
+
+    def new_state():
+        names = tuple(map(str, range(1000)))
+        params = initial.parameters(config, recipe.module, names, shardings.params)
+        return jax.device_put(recipe.new_state(params), shardings)
+
     batch = {
         "image": jax.ShapeDtypeStruct((BATCH, 224, 224, 3), jnp.uint8),
         "label": jax.ShapeDtypeStruct((BATCH,), jnp.int32),
     }
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        state = pool.submit(first.make)
-        recipe.layout.lower_step(recipe.step, first.like, batch).compile()
+        state = pool.submit(new_state)
+        recipe.layout.compile_step(recipe.step, like, batch)
         jax.block_until_ready(state.result())
 
 

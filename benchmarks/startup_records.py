@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import photographs
-from mlp_mixer import cli
+from mlp_mixer.cli import arguments
 from mlp_mixer.data import images, pipeline
 from mlp_mixer.data.augment import Augment
 
@@ -86,14 +86,14 @@ def measure(args: argparse.Namespace) -> None:
                 kind = f"{workers} workers" if workers else "threads"
                 seconds, before, after = map(float, out.stdout.split())
                 rows.append((f"{name}, {kind}", f"{seconds:.2f}", f"{before:.0f}", f"{after:.0f}"))
-    print(cli.table(rows))
+    print(arguments.table(rows))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=14_000_000)
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
-    cli.guard(measure, parser.parse_args())
+    arguments.guard(measure, parser.parse_args())
 
 
 if __name__ == "__main__":

@@ -70,7 +70,8 @@ def measure(checkout: str) -> dict[str, float]:
 
 
 def work(args: argparse.Namespace) -> None:
-    from mlp_mixer.training import host_memory
+    from mlp_mixer.models.init import init
+    from mlp_mixer.runtime import host_memory
 
     host_memory.keep()
     import jax
@@ -79,13 +80,14 @@ def work(args: argparse.Namespace) -> None:
     import optax
 
     from mlp_mixer.models import mixer
-    from mlp_mixer.training import parallel
-    from mlp_mixer.training.step import TrainState, make_train_step
+    from mlp_mixer.runs.checkpoints import TrainState
+    from mlp_mixer.training import layouts
+    from mlp_mixer.training.step import make_train_step
 
     on_cpu = jax.default_backend() == "cpu"
     dtype = jnp.dtype(args.dtype or ("float32" if on_cpu else "bfloat16"))
     module = mixer.create(args.variant, num_classes=1000, dtype=dtype)
-    layout, tx, params = parallel.make_layout(), optax.adam(1e-3), mixer.init(module)
+    layout, tx, params = layouts.make_layout(), optax.adam(1e-3), init(module)
     state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
     state = jax.device_put(state, layout.shardings(state))
     rng = np.random.default_rng(0)

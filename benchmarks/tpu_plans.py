@@ -12,10 +12,10 @@ import re
 from pathlib import Path
 
 from benchmarks.tpu_results import kept
-from mlp_mixer.analysis.tpu import compile, estimate, picture
-from mlp_mixer.analysis.tpu.chips import GIB, parse_topology
-from mlp_mixer.analysis.tpu.estimate import Estimate
-from mlp_mixer.analysis.tpu.plan import data_size
+from mlp_mixer.planning import compiler, estimate, picture
+from mlp_mixer.planning.chips import GIB, parse_topology
+from mlp_mixer.planning.estimate import Estimate
+from mlp_mixer.planning.plan import data_size
 from mlp_mixer.training import optimizer
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -53,7 +53,7 @@ def make(
     get_config = importlib.import_module(f"configs.{name}").get_config
     config = get_config(argument) if argument else get_config()
     sizes = data_size(config, None, None)
-    program = kept(results, label, compile.train_program, config, *sizes, topology)
+    program = kept(results, label, compiler.train_program, config, *sizes, topology)
     steps = optimizer.steps(config, "total", sizes[1] / config.batch_size)
     return Estimate(program, parse_topology(topology), config.batch_size), steps
 

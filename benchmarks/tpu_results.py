@@ -13,10 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mlp_mixer.analysis.tpu import compile, hlo
+from mlp_mixer.planning import compiler, hlo
 
 
-def kept(path: Path, name: str, function: Callable[..., Any], *args: Any) -> compile.Program:
+def kept(path: Path, name: str, function: Callable[..., Any], *args: Any) -> compiler.Program:
     """The program of this name in the file; function(*args) in a process of its own if it is new.
 
     A program that the compiler refuses is not kept.
@@ -24,7 +24,7 @@ def kept(path: Path, name: str, function: Callable[..., Any], *args: Any) -> com
     results = json.loads(path.read_text()) if path.exists() else {}
     if name not in results:
         print(f"compiling {name}", file=sys.stderr, flush=True)
-        made = compile.isolated(function, *args)
+        made = compiler.isolated(function, *args)
         program = made[0] if isinstance(made, tuple) else made
         results[name] = asdict(program) | {"of": _origin()}
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def kept(path: Path, name: str, function: Callable[..., Any], *args: Any) -> com
     fields = dict(results[name])
     print(f"{name} is of {fields.pop('of', 'unknown code')}, kept in {path}", file=sys.stderr)
     fields["collectives"] = tuple(hlo.Collective(**c) for c in fields["collectives"])
-    return compile.Program(**fields)
+    return compiler.Program(**fields)
 
 
 def _origin() -> str:

@@ -20,9 +20,9 @@ from typing import Any
 from unittest import mock
 
 from benchmarks.tpu_results import kept
-from mlp_mixer.analysis.tpu import compile
-from mlp_mixer.analysis.tpu.chips import GIB, Topology, parse_topology
 from mlp_mixer.cli import table
+from mlp_mixer.planning import compiler
+from mlp_mixer.planning.chips import GIB, Topology, parse_topology
 
 # Variant: images for each device; throughput (at least) and memory (at most) that are wanted, in
 # terms of big_vision's.
@@ -53,10 +53,10 @@ def case(variant: str, topology: Topology, checkout: str, results: Path) -> list
     )
     config = our_config(variant, images * topology.devices)
     ours = kept(
-        results, f"ours {where}", compile.train_program, config, CLASSES, EXAMPLES, topology.name
+        results, f"ours {where}", compiler.train_program, config, CLASSES, EXAMPLES, topology.name
     )
 
-    def cells(program: compile.Program) -> tuple[str, str, str]:
+    def cells(program: compiler.Program) -> tuple[str, str, str]:
         if not program.fits:
             return "", "does not fit", f"{memory(program) / GIB:.2f}"
         seconds = program.cycles / (topology.chip.mhz * 1e6) / topology.chip.cores
@@ -71,7 +71,7 @@ def case(variant: str, topology: Topology, checkout: str, results: Path) -> list
     ]  # fmt: skip
 
 
-def memory(program: compile.Program) -> float:
+def memory(program: compiler.Program) -> float:
     """Bytes of a device but for the program itself, which is no part of either model."""
     return sum(size for name, size in program.memory.items() if name != "code")
 
@@ -86,7 +86,7 @@ def our_config(variant: str, batch_size: int) -> Any:
     return config
 
 
-def big_vision_program(checkout: str, variant: str, images: int, topology: str) -> compile.Program:
+def big_vision_program(checkout: str, variant: str, images: int, topology: str) -> compiler.Program:
     """big_vision's Mixer, its loss and its optimizer in one jitted step over all devices."""
     import jax
     import jax.numpy as jnp
@@ -107,7 +107,7 @@ def big_vision_program(checkout: str, variant: str, images: int, topology: str) 
         optax.add_decayed_weights(0.1, mask=kernels),
         optax.scale(-1e-3),
     )
-    mesh = Mesh(np.array(compile.devices_of(parse_topology(topology))), ("data",))
+    mesh = Mesh(np.array(compiler.devices_of(parse_topology(topology))), ("data",))
     everywhere, rows = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
 
     def step(params, opt, images, labels):
@@ -132,11 +132,11 @@ def big_vision_program(checkout: str, variant: str, images: int, topology: str) 
         donate_argnums=(0, 1),
     )
     parts = {
-        "parameters": compile.bytes_of(params),
-        "optimizer": compile.bytes_of(opt),
-        "batch": compile.bytes_of((batch, labels)) / mesh.size,
+        "parameters": compiler.bytes_of(params),
+        "optimizer": compiler.bytes_of(opt),
+        "batch": compiler.bytes_of((batch, labels)) / mesh.size,
     }
-    return compile.compile_program(jitted.lower(params, opt, batch, labels), parts, 0.0)
+    return compiler.compile_program(jitted.lower(params, opt, batch, labels), parts, 0.0)
 
 
 if __name__ == "__main__":

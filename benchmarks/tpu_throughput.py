@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tpu_results import kept
-from mlp_mixer.analysis.tpu import compile
-from mlp_mixer.analysis.tpu.chips import parse_topology
-from mlp_mixer.analysis.tpu.estimate import Estimate
+from mlp_mixer.planning import compiler
+from mlp_mixer.planning.chips import parse_topology
+from mlp_mixer.planning.estimate import Estimate
 
 # Images a second and core of TPU v3 at 224 pixels: Table 3 of the paper; R152x4 is not in it at 224
 # (26 at its resolution of fine-tuning).
@@ -60,9 +60,9 @@ def main() -> None:
             print(f"| {a} : {b} | {PUBLISHED[a] / PUBLISHED[b]:.2f} | {cells} |")
 
 
-def forward(model: str, batch: int, topology: str, options: dict[str, str]) -> compile.Program:
+def forward(model: str, batch: int, topology: str, options: dict[str, str]) -> compiler.Program:
     """The forward pass of a model in bfloat16, with 1,000 classes at 224 pixels."""
-    return compile.forward_program(make(model), batch, topology, options)
+    return compiler.forward_program(make(model), batch, topology, options)
 
 
 def make(model: str) -> Any:

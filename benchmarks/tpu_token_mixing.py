@@ -30,11 +30,11 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from benchmarks.tpu_speed import CLASSES, EXAMPLES, our_config
-from mlp_mixer.analysis.tpu import compile, hlo
-from mlp_mixer.analysis.tpu.chips import parse_topology
 from mlp_mixer.cli import table
 from mlp_mixer.models import layers, mixer
 from mlp_mixer.models.gelu import tanh_form
+from mlp_mixer.planning import compiler, hlo
+from mlp_mixer.planning.chips import parse_topology
 
 TOPOLOGY, MATRIX_UNITS = "v5e:2x4", 4
 IMAGES = 32  # on a device, which is what accumulation leaves of a batch at a time
@@ -51,10 +51,10 @@ def main() -> None:
     parser.add_argument("--variant", default="B/16")
     parser.add_argument("--blocks", type=int, default=2)
     args = parser.parse_args()
-    compile.isolated(check_kernel)
+    compiler.isolated(check_kernel)
     rows = [("Mcycles", "", "estimate", "schedule")]
     for form in ("XLA", "kernel"):
-        found = compile.isolated(compiled, form, args.variant, args.blocks)
+        found = compiler.isolated(compiled, form, args.variant, args.blocks)
         sums: dict[str, np.ndarray] = {}
         for operation in found:
             for name in (part_of(operation.source), "all of the blocks"):
@@ -94,7 +94,7 @@ def compiled(form: str, variant: str, blocks: int) -> list[Cost]:
         config.model.num_blocks = blocks
         texts, parse = [], hlo.parse  # the text of the program is seen nowhere else
         hlo.parse = lambda text: texts.append(text) or parse(text)
-        compile.train_program(config, CLASSES, EXAMPLES, TOPOLOGY)
+        compiler.train_program(config, CLASSES, EXAMPLES, TOPOLOGY)
         operations = [o for o in parse(texts[0]).operations if "/MixerBlock" in o.source]
         # Of an operation that was generated again with smaller windows, the last counts.
         listings = {

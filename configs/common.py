@@ -49,7 +49,7 @@ def base() -> ml_collections.ConfigDict:
     config.init_head = "auto"  # keep it where the classes are the same; or always: new, keep
     config.init_image_size = ()  # that weights were trained at, for plans: a run reads it from them
     config.init_patch_size = ()  # likewise; () is the run's own
-    config.init_resize = "auto"  # to image_size: auto, tile or resample; see weights/resolution.py
+    config.init_resize = "auto"  # to image_size: auto, tile or resample; see weights/resize.py
 
     # --- the recipe. Of each pair of durations exactly one is not 0 (of the warm-up's at most one)
     config.batch_size = 4096  # images in each step, over all devices; 1 or more
@@ -68,7 +68,7 @@ def base() -> ml_collections.ConfigDict:
     config.mixup = 0.0  # p of Beta(p, p); 0 for none
     config.mixup_per_example = False  # a share for each example, not one for the batch
 
-    # --- how it lies on devices; changes no result. See mlp_mixer/training/parallel.py ---
+    # --- how it lies on devices; changes no result. See mlp_mixer/training/layouts.py ---
     config.layout = "replicated"  # or fsdp, pmap
     config.accum_steps = 0  # parts of a device's rows, one after the other; 0 chooses
     config.remat = False  # computes blocks twice to save memory; accum_steps costs less

@@ -31,6 +31,7 @@ import ml_collections
 import configs.digits
 from configs import common
 from mlp_mixer.data import vtab
+from mlp_mixer.data.paper_sets import AVG_5
 
 LEARNING_RATES = (0.003, 0.01, 0.03, 0.06)
 VTAB_LEARNING_RATES = (0.003, 0.01, 0.03)
@@ -46,13 +47,11 @@ class Dataset(NamedTuple):
 
 
 DATASETS = {
-    "imagenet": Dataset(
-        "tfds:imagenet2012", "validation", "train[:99%]", "train[99%:]", 20_000, 500
-    ),
-    "cifar10": Dataset("tfds:cifar10", "test", "train[:98%]", "train[98%:]", 10_000, 500),
-    "cifar100": Dataset("tfds:cifar100", "test", "train[:98%]", "train[98%:]", 10_000, 500),
-    "pets": Dataset("tfds:oxford_iiit_pet", "test", "train[:90%]", "train[90%:]", 500, 100),
-    "flowers": Dataset("tfds:oxford_flowers102", "test", "train[:90%]", "train[90%:]", 500, 100),
+    "imagenet": Dataset(AVG_5["ImageNet"], "validation", "train[:99%]", "train[99%:]", 20_000, 500),
+    "cifar10": Dataset(AVG_5["CIFAR-10"], "test", "train[:98%]", "train[98%:]", 10_000, 500),
+    "cifar100": Dataset(AVG_5["CIFAR-100"], "test", "train[:98%]", "train[98%:]", 10_000, 500),
+    "pets": Dataset(AVG_5["Pets"], "test", "train[:90%]", "train[90%:]", 500, 100),
+    "flowers": Dataset(AVG_5["Flowers"], "test", "train[:90%]", "train[90%:]", 500, 100),
     # Your own: --config.data.source=folder:PATH.
     "folder": Dataset("folder:images", "test", "train[:90%]", "train[90%:]", 500, 100),
     # The demo's: see mlp_mixer/data/digits.py.

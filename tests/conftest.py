@@ -24,7 +24,7 @@ import jax  # noqa: E402 - reads what is set above
 import ml_collections  # noqa: E402
 import pytest  # noqa: E402
 
-from mlp_mixer.training import host_memory  # noqa: E402
+from mlp_mixer.runtime import host_memory  # noqa: E402
 
 from . import published_checkpoint  # noqa: E402
 

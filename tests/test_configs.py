@@ -7,9 +7,10 @@ import optax
 import pytest
 
 from benchmarks import tpu_plans
-from mlp_mixer.analysis.tpu.chips import parse_topology
 from mlp_mixer.data import vtab
-from mlp_mixer.training import losses, optimizer
+from mlp_mixer.models import losses
+from mlp_mixer.planning.chips import parse_topology
+from mlp_mixer.training import optimizer
 
 from .conftest import load_config
 

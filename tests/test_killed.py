@@ -18,9 +18,10 @@ import pytest
 
 from mlp_mixer.data.sources import open_source
 from mlp_mixer.evaluation.classification import Classification
-from mlp_mixer.training import checkpoint, digests, loop, metrics
+from mlp_mixer.runs import checkpoints, digests, metrics
+from mlp_mixer.runs.folder import is_finished, lock
+from mlp_mixer.training import loop
 from mlp_mixer.training.preemption import Preemption
-from mlp_mixer.training.workdir import is_finished, lock
 
 from .conftest import ROOT, load_config, shrink
 from .test_layouts import two_processes
@@ -46,7 +47,7 @@ def straight(tmp_path_factory):
 def tiny(tmp_path_factory):
     """The workdir of an uninterrupted run of `tiny_config`, and what was seen on the way."""
     workdir, seen = tmp_path_factory.mktemp("killed") / "tiny", SimpleNamespace(at_saves={})
-    save, latest = checkpoint.Checkpoints.save, loop.latest_step
+    save, latest = checkpoints.Checkpoints.save, loop.latest_step
 
     def look_and_save(self, step, state):
         seen.at_saves[step] = scalars(workdir, "step"), scalars(workdir, "test/loss")
@@ -59,7 +60,7 @@ def tiny(tmp_path_factory):
 
     open_source("digits", "train", 1)  # imports scikit-learn, which changes much
     with pytest.MonkeyPatch.context() as patch, nothing_set_up() as stderr:
-        patch.setattr(checkpoint.Checkpoints, "save", look_and_save)
+        patch.setattr(checkpoints.Checkpoints, "save", look_and_save)
         patch.setattr(loop, "latest_step", look)
         before = state_of_the_process()
         loop.train(shrink(load_config("digits")), workdir)
@@ -93,7 +94,7 @@ def wait_for(process, condition):
 
 
 def saved(workdir, beyond: int = 0):
-    return lambda: (checkpoint.latest_step(workdir) or 0) > beyond
+    return lambda: (checkpoints.latest_step(workdir) or 0) > beyond
 
 
 def test_a_run_killed_three_times_and_asked_to_end_once_is_bit_equal_to_an_uninterrupted_one(
@@ -113,17 +114,17 @@ def test_a_run_killed_three_times_and_asked_to_end_once_is_bit_equal_to_an_unint
     kill_when(writing)
     kill_when(lambda: saved(tmp_path)() and writing())
     asked = start(tmp_path, *RUN)
-    wait_for(asked, saved(tmp_path, beyond=checkpoint.latest_step(tmp_path)))
+    wait_for(asked, saved(tmp_path, beyond=checkpoints.latest_step(tmp_path)))
     asked.terminate()
     _, text = asked.communicate(timeout=120)
-    step = checkpoint.latest_step(tmp_path)
+    step = checkpoints.latest_step(tmp_path)
     assert f"stopped by SIGTERM; step {step} is saved" in text and "Traceback" not in text
     assert asked.returncode == STOPPED
     kill_when(saved(tmp_path, beyond=step))
     assert not (tmp_path / "model.npz").exists()
     assert "continuing after step" in finish(start(tmp_path, *RUN))
     assert_same_weights(straight / "model.npz", tmp_path / "model.npz")
-    folders = checkpoint.latest(straight), checkpoint.latest(tmp_path)
+    folders = checkpoints.latest(straight), checkpoints.latest(tmp_path)
     assert digests.read_arrays(folders[0]) == digests.read_arrays(folders[1])  # optimizer, too
     for name in ("train/loss", "test/accuracy", "test/loss"):
         assert scalars(straight, name) == scalars(tmp_path, name)
@@ -137,9 +138,9 @@ def test_two_processes_end_at_the_same_step_when_one_is_asked_to(tmp_path):
     processes[1].terminate()
     texts = [process.communicate(timeout=120)[0] for process in processes]
     assert [process.returncode for process in processes] == [STOPPED, STOPPED], texts
-    step = checkpoint.latest_step(tmp_path)
+    step = checkpoints.latest_step(tmp_path)
     assert all(f"stopped by SIGTERM; step {step} is saved" in text for text in texts)
-    assert not checkpoint.damage(checkpoint.latest(tmp_path))
+    assert not checkpoints.damage(checkpoints.latest(tmp_path))
 
 
 def test_a_report_is_written_before_its_step_is_saved_and_a_step_is_saved_before_its_evaluation(
@@ -172,7 +173,7 @@ def test_an_evaluation_is_left_when_asked_to_end_and_made_up_for(tiny_config, ti
         assert stopped.value.code == STOPPED
 
     stop(tmp_path)
-    assert checkpoint.latest_step(tmp_path) == 3
+    assert checkpoints.latest_step(tmp_path) == 3
     assert not scalars(tmp_path, "test/accuracy")
     loop.train(tiny_config, tmp_path)
     for name in ("test/accuracy", "test/loss"):
@@ -200,7 +201,7 @@ def test_an_evaluation_that_fails_costs_no_step_and_the_run_can_be_finished(
         with pytest.MonkeyPatch.context() as patch, pytest.raises(ValueError, match=words):
             patch.setattr(Classification, "run", run)
             loop.train(tiny_config, tmp_path)
-        assert checkpoint.latest_step(tmp_path) == step and not is_finished(tmp_path)
+        assert checkpoints.latest_step(tmp_path) == step and not is_finished(tmp_path)
 
     tiny_config.checkpoint_every_steps = 6
     fail(3)
@@ -243,7 +244,7 @@ def test_workers_that_end_with_the_run_are_no_error_even_before_the_first_step(
             patch.setattr(loop.pipeline, "train_batches", end_all)
             loop.train(tiny_config, tmp_path)
         assert stopped.value.code == STOPPED
-        assert checkpoint.latest_step(tmp_path) is None  # there was nothing to save
+        assert checkpoints.latest_step(tmp_path) is None  # there was nothing to save
     loop.train(tiny_config, tmp_path)
     assert_same_weights(tiny[0], tmp_path)
 
@@ -275,8 +276,8 @@ def test_a_workdir_in_use_is_refused_until_its_process_is_gone(tiny_config, tmp_
     holder = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(f"""
             import os, pathlib, time
-            from mlp_mixer.training import workdir
-            with workdir.lock(pathlib.Path({str(tmp_path)!r})):
+            from mlp_mixer.runs.folder import lock
+            with lock(pathlib.Path({str(tmp_path)!r})):
                 child = os.fork()
                 if child:
                     print(child, flush=True)

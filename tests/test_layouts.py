@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import mlp_mixer
-from mlp_mixer.training import metrics
+from mlp_mixer.runs import metrics
 
 from .conftest import ROOT, python_with_devices, with_devices
 

@@ -7,8 +7,8 @@ import sys
 import jax
 import pytest
 
-from mlp_mixer import cli
-from mlp_mixer.training import devices
+from mlp_mixer.cli import arguments
+from mlp_mixer.runtime import devices
 
 from .conftest import ROOT
 
@@ -16,11 +16,11 @@ from .conftest import ROOT
 @pytest.fixture
 def guard(monkeypatch):
     """cli.guard without its settings for the whole process."""
-    monkeypatch.setattr(cli, "log_to_stderr", lambda: None)
-    monkeypatch.setattr(cli.host_memory, "keep", lambda: None)
-    monkeypatch.setattr(cli.compile_cache, "enable", lambda: None)
+    monkeypatch.setattr(arguments, "log_to_stderr", lambda: None)
+    monkeypatch.setattr(arguments.host_memory, "keep", lambda: None)
+    monkeypatch.setattr(arguments.compile_cache, "enable", lambda: None)
     monkeypatch.setattr(devices, "leave_out_libtpu", lambda: None)
-    return cli.guard
+    return arguments.guard
 
 
 def test_without_fcntl_an_import_says_which_systems_there_are():

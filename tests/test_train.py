@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 import mlp_mixer
-from mlp_mixer import cli
-from mlp_mixer.training import loop, metrics
-from mlp_mixer.training.checkpoint import latest, restore_params
+from mlp_mixer.runs import metrics
+from mlp_mixer.runs.checkpoints import latest, restore_params
+from mlp_mixer.training import loop
 
 from .conftest import ROOT, load_config, shrink, with_devices
 
@@ -273,8 +273,8 @@ def test_every_config_runs_end_to_end_and_every_key_of_it_is_read(
 def test_a_mistake_on_the_command_line_is_one_clear_message(arguments, words, tmp_path, capsys):
     """What train.py does, in this process: anything but a message would be an exception here."""
     with pytest.raises(SystemExit) as ended:
-        config = cli.load_config("configs/digits.py", arguments)
-        cli.guard(loop.train, config, tmp_path / "run")
+        config = arguments.load_config("configs/digits.py", arguments)
+        arguments.guard(loop.train, config, tmp_path / "run")
     assert ended.value.code in (1, 2)
     text = capsys.readouterr().err
     assert all(word in text for word in words), text

@@ -22,15 +22,15 @@ MUTATIONS = (
     ),
     Mutation(
         "sigmoid's probabilities are those of softmax",
-        "mlp_mixer/evaluation/classifier.py", 'jax.nn.sigmoid(logits) if loss == "sigmoid" else ',
+        "mlp_mixer/inference/classifier.py", 'jax.nn.sigmoid(logits) if loss == "sigmoid" else ',
         "",
-        "tests/evaluation/test_commands.py tests/test_export.py",
+        "tests/cli/test_evaluate_and_predict.py tests/inference/test_export.py",
     ),
     Mutation(
         "without a word about the crop the whole image is seen",
-        "mlp_mixer/evaluation/classifier.py", 'said.get("crop_fraction", 0.875)',
+        "mlp_mixer/inference/classifier.py", 'said.get("crop_fraction", 0.875)',
         'said.get("crop_fraction", 1.0)',
-        "tests/evaluation/test_commands.py",
+        "tests/cli/test_evaluate_and_predict.py",
     ),
     Mutation(
         "few-shot features are not standardised",
@@ -50,24 +50,24 @@ MUTATIONS = (
     ),
     Mutation(
         "the mean over five tasks is one over four",
-        "mlp_mixer/evaluation/suite.py", 'np.mean([found["ImageNet"], *transfers.values()])',
+        "mlp_mixer/analysis/suite.py", 'np.mean([found["ImageNet"], *transfers.values()])',
         "np.mean([*transfers.values()])",
-        "tests/evaluation/test_paper.py -k suite",
+        "tests/analysis/test_suite.py -k suite",
     ),
     Mutation(
         "a published number is misprinted",
-        "mlp_mixer/evaluation/paper.py", "86.32, 89.14, 95.49", "86.23, 89.14, 95.49",
-        "tests/evaluation/test_paper.py -k table",
+        "mlp_mixer/analysis/table_3.py", "86.32, 89.14, 95.49", "86.23, 89.14, 95.49",
+        "tests/analysis/test_suite.py -k table",
     ),
     Mutation(
         "a broken image ends all predictions",
-        "mlp_mixer/evaluation/predict.py", "except (BrokenImage, OSError)", "except OSError",
-        "tests/evaluation/test_commands.py",
+        "mlp_mixer/cli/predict.py", "except (BrokenImage, OSError)", "except OSError",
+        "tests/cli/test_evaluate_and_predict.py",
     ),
     Mutation(
         "predictions are shown from the least likely on",
-        "mlp_mixer/evaluation/predict.py", 'np.argsort(-row, kind="stable")',
+        "mlp_mixer/cli/predict.py", 'np.argsort(-row, kind="stable")',
         'np.argsort(row, kind="stable")',
-        "tests/evaluation/test_commands.py",
+        "tests/cli/test_evaluate_and_predict.py",
     ),
 )  # fmt: skip

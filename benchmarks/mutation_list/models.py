@@ -5,15 +5,15 @@ from benchmarks.mutation_list.mutation import Mutation
 MUTATIONS = (
     Mutation(
         "dropout does not divide by the share that is kept",
-        "mlp_mixer/models/drop.py", "x / (1 - self.rate)", "x",
-        "tests/models/test_drop.py tests/models/test_mixer.py",
+        "mlp_mixer/models/dropout.py", "x / (1 - self.rate)", "x",
+        "tests/models/test_dropout.py tests/models/test_mixer.py",
     ),
     Mutation(
         "no dropout after an MLP's second Dense",
         "mlp_mixer/models/mixer.py",
         "return dropout(Dense(x.shape[-1], dtype=self.dtype)(y), rows)",
         "return Dense(x.shape[-1], dtype=self.dtype)(y)",
-        "tests/models/test_drop.py tests/models/test_mixer.py",
+        "tests/models/test_dropout.py tests/models/test_mixer.py",
     ),
     Mutation(
         "stochastic depth drops with the same probability in all blocks",
@@ -63,14 +63,14 @@ MUTATIONS = (
     ),
     Mutation(
         "the head starts at random",
-        "mlp_mixer/models/parameters.py", 'if last == "kernel" and name != "head/kernel":',
+        "mlp_mixer/models/init.py", 'if last == "kernel" and name != "head/kernel":',
         'if last == "kernel":',
-        "tests/models/test_parameters.py tests/models/test_mixer.py",
+        "tests/models/test_init.py tests/models/test_mixer.py",
     ),
     Mutation(
         "a row drops what its place among the device's rows says, whatever the batch",
-        "mlp_mixer/models/drop.py", "jax.random.fold_in(key, row)", "key",
-        "tests/models/test_drop.py tests/models/test_mixer.py",
+        "mlp_mixer/models/dropout.py", "jax.random.fold_in(key, row)", "key",
+        "tests/models/test_dropout.py tests/models/test_mixer.py",
     ),
     Mutation(
         "BiT's kernels are standardised over the outputs, too",

@@ -5,37 +5,37 @@ from benchmarks.mutation_list.mutation import Mutation
 MUTATIONS = (
     Mutation(
         "sigmoid is trained as softmax",
-        "mlp_mixer/training/setup.py", "loss=config.loss,", 'loss="softmax",',
+        "mlp_mixer/training/recipe.py", "loss=config.loss,", 'loss="softmax",',
         "tests/training/test_independent_step.py",
     ),
     Mutation(
         "no label smoothing",
-        "mlp_mixer/training/setup.py", "label_smoothing=config.label_smoothing",
+        "mlp_mixer/training/recipe.py", "label_smoothing=config.label_smoothing",
         "label_smoothing=0 * config.label_smoothing", "tests/training/test_independent_step.py",
     ),
     Mutation(
         "no mixup",
-        "mlp_mixer/training/setup.py", "Mixup(config.mixup,", "Mixup(0 * config.mixup,",
+        "mlp_mixer/training/recipe.py", "Mixup(config.mixup,", "Mixup(0 * config.mixup,",
         "tests/training/test_independent_step.py",
     ),
     Mutation(
         "mixup for each example where it is to be for the batch",
-        "mlp_mixer/training/setup.py", "config.mixup_per_example)",
+        "mlp_mixer/training/recipe.py", "config.mixup_per_example)",
         "not config.mixup_per_example)", "tests/training/test_independent_step.py",
     ),
     Mutation(
         "the decay ends at zero",
-        "mlp_mixer/training/setup.py", "warmup, config.decay_end)", "warmup)",
+        "mlp_mixer/training/recipe.py", "warmup, config.decay_end)", "warmup)",
         "tests/training/test_independent_step.py",
     ),
     Mutation(
         "no clipping",
-        "mlp_mixer/training/setup.py", "grad_clip=config.grad_clip,", "grad_clip=0.0,",
+        "mlp_mixer/training/recipe.py", "grad_clip=config.grad_clip,", "grad_clip=0.0,",
         "tests/training/test_independent_step.py",
     ),
     Mutation(
         "randomness is that of seed 0",
-        "mlp_mixer/training/setup.py", "        seed=config.seed,\n    )", "    )",
+        "mlp_mixer/training/recipe.py", "        seed=config.seed,\n    )", "    )",
         "tests/training/test_independent_step.py",
     ),
     Mutation(
@@ -47,39 +47,39 @@ MUTATIONS = (
     ),
     Mutation(
         "dtype is ignored",
-        "mlp_mixer/training/setup.py", "dtype=compute_dtype(config.dtype,",
+        "mlp_mixer/training/recipe.py", "dtype=compute_dtype(config.dtype,",
         'dtype=compute_dtype("float32",',
-        "tests/training/test_setup.py",
+        "tests/training/test_recipe.py",
     ),
     Mutation(
         "remat is ignored",
-        "mlp_mixer/training/setup.py", "module.clone(remat=config.remat)", "module",
-        "tests/training/test_setup.py",
+        "mlp_mixer/training/recipe.py", "module.clone(remat=config.remat)", "module",
+        "tests/training/test_recipe.py",
     ),
     Mutation(
         "remat is accepted where it does nothing",
-        "mlp_mixer/training/setup.py", "    elif config.remat:\n", "    elif False:\n",
-        "tests/training/test_setup.py",
+        "mlp_mixer/training/recipe.py", "    elif config.remat:\n", "    elif False:\n",
+        "tests/training/test_recipe.py",
     ),
     Mutation(
         "sum_dtype is ignored",
-        "mlp_mixer/training/setup.py", "(config.layout, config.sum_dtype, devices)",
+        "mlp_mixer/training/recipe.py", "(config.layout, config.sum_dtype, devices)",
         '(config.layout, "float32", devices)',
-        "tests/training/test_setup.py",
+        "tests/training/test_recipe.py",
     ),
     Mutation(
         "accum_steps is ignored",
-        "mlp_mixer/training/setup.py", "        accum_steps=accum_steps,\n", "",
-        "tests/training/test_setup.py",
+        "mlp_mixer/training/recipe.py", "        accum_steps=accum_steps,\n", "",
+        "tests/training/test_recipe.py",
     ),
     Mutation(
         "the sigmoid loss is a mean over classes",
-        "mlp_mixer/training/losses.py", "(logits, targets).sum(-1)", "(logits, targets).mean(-1)",
+        "mlp_mixer/models/losses.py", "(logits, targets).sum(-1)", "(logits, targets).mean(-1)",
         "tests/training/test_parts.py -k losses",
     ),
     Mutation(
         "label smoothing takes the share away and gives it to nobody",
-        "mlp_mixer/training/losses.py", " + smoothing / num_classes", "",
+        "mlp_mixer/models/losses.py", " + smoothing / num_classes", "",
         "tests/training/test_parts.py -k smoothing",
     ),
     Mutation(
@@ -137,19 +137,19 @@ MUTATIONS = (
     Mutation(
         "every device has the randomness of the first rows",
         "mlp_mixer/training/step.py", "jax.lax.axis_index(axis) * count + numbers", "numbers",
-        "tests/training/test_parallel.py",
+        "tests/training/test_layouts.py",
     ),
     Mutation(
         "FSDP sums gradients within a slice only",
-        "mlp_mixer/training/parallel.py",
+        "mlp_mixer/training/layouts.py",
         'return jax.lax.psum(part, "slice").astype(grad.dtype)', "return part.astype(grad.dtype)",
-        "tests/training/test_parallel.py",
+        "tests/training/test_layouts.py",
     ),
     Mutation(
         "bfloat16 sums are float32",
-        "mlp_mixer/training/parallel.py",
+        "mlp_mixer/training/layouts.py",
         "return jax.lax.psum(grad.astype(self.sum_dtype), AXES).astype(grad.dtype)",
         "return jax.lax.psum(grad, AXES)",
-        "tests/training/test_parallel.py",
+        "tests/training/test_layouts.py",
     ),
 )  # fmt: skip

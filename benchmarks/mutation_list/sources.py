@@ -21,8 +21,8 @@ MUTATIONS = (
     ),
     Mutation(
         "classes in another order are numbered the wrong way round",
-        "mlp_mixer/data/class_names.py", "labels[:, np.argsort(order)]", "labels[:, order]",
-        "tests/data/test_class_names.py",
+        "mlp_mixer/models/class_names.py", "labels[:, np.argsort(order)]", "labels[:, order]",
+        "tests/models/test_class_names.py",
     ),
     Mutation(
         "VTAB counts objects from 0",
@@ -31,7 +31,7 @@ MUTATIONS = (
     ),
     Mutation(
         "damaged TFRecords are read",
-        "mlp_mixer/data/tfrecord.py",
+        "mlp_mixer/data/prepare/from_tfrecord.py",
         'if struct.unpack("<I", tail)[0] != masked_crc32c(record):', "if False:",
         "tests/data/test_prepare.py -k damaged",
     ),
@@ -90,19 +90,19 @@ MUTATIONS = (
     ),
     Mutation(
         "an older converted data set hides a newer one",
-        "mlp_mixer/data/prepared.py", "key=lambda b: (b.version, is_array_record(b))",
+        "mlp_mixer/data/prepared_files.py", "key=lambda b: (b.version, is_array_record(b))",
         "key=lambda b: (is_array_record(b), b.version)",
         "tests/data/test_prepare.py",
     ),
     Mutation(
         "packing goes on with images that were replaced",
-        "mlp_mixer/data/pack.py", "and noted.read_text() == state", "",
+        "mlp_mixer/data/prepare/from_folder.py", "and noted.read_text() == state", "",
         "tests/data/test_prepare.py",
     ),
     Mutation(
         "other classes of the same number are taken for the model's",
-        "mlp_mixer/data/class_names.py",
+        "mlp_mixer/models/class_names.py",
         "if problem := _differences(have, want, have_is, want_is):", "if problem := None:",
-        "tests/data/test_class_names.py",
+        "tests/models/test_class_names.py",
     ),
 )  # fmt: skip

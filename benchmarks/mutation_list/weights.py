@@ -5,35 +5,35 @@ from benchmarks.mutation_list.mutation import Mutation
 MUTATIONS = (
     Mutation(
         "tiled biases of the tokens stay in the order of the parts",
-        "mlp_mixer/weights/resolution.py", 'np.tile(d1["bias"], copies)[raster]',
+        "mlp_mixer/weights/resize.py", 'np.tile(d1["bias"], copies)[raster]',
         'np.tile(d1["bias"], copies)',
-        "tests/weights/test_resolution.py -k tiled",
+        "tests/weights/test_resize.py -k tiled",
     ),
     Mutation(
         "resampled filters are not scaled by the number of patches",
         "mlp_mixer/weights/resample.py", "per_patch = resize.shape[1] / resize.shape[0]",
         "per_patch = 1.0",
-        "tests/weights/test_resolution.py",
+        "tests/weights/test_resize.py",
     ),
     Mutation(
         "cubic resizing does not average where it shrinks",
         "mlp_mixer/weights/resample.py", " / max(old / new, 1)", "",
-        "tests/weights/test_resolution.py -k cubic",
+        "tests/weights/test_resize.py -k cubic",
     ),
     Mutation(
         "children from before Linen are sorted as words",
-        "mlp_mixer/weights/pre_linen.py", "enumerate(sorted(ns))", "enumerate(sorted(ns, key=str))",
-        "tests/weights/test_layouts.py -k renumbered",
+        "mlp_mixer/weights/pre_linen_names.py", "enumerate(sorted(ns))", "enumerate(sorted(ns, key=str))",
+        "tests/weights/test_naming.py -k renumbered",
     ),
     Mutation(
         "the axes of PyTorch's convolutions are turned",
-        "mlp_mixer/weights/timm.py", "array.transpose(2, 3, 1, 0)", "array.transpose(3, 2, 1, 0)",
-        "tests/weights/test_timm.py",
+        "mlp_mixer/weights/timm_names.py", "array.transpose(2, 3, 1, 0)", "array.transpose(3, 2, 1, 0)",
+        "tests/weights/test_timm_names.py",
     ),
     Mutation(
         "timm's weights are computed with the tanh GELU",
         "mlp_mixer/weights/load.py", '"exact" if layout == "timm" else "tanh"', '"tanh"',
-        "tests/weights/test_timm.py -k gelu",
+        "tests/weights/test_timm_names.py -k gelu",
     ),
     Mutation(
         "a converted file does not say what it was made of",
@@ -47,7 +47,7 @@ MUTATIONS = (
     ),
     Mutation(
         "pixels in another range are folded into the kernel only",
-        "mlp_mixer/weights/pixels.py", "(kernel * shift[:, None]).sum((0, 1, 2))", "0",
+        "mlp_mixer/weights/pixel_range.py", "(kernel * shift[:, None]).sum((0, 1, 2))", "0",
         "tests/weights/test_metadata.py -k pixels",
     ),
     Mutation(

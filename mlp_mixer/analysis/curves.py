@@ -1,74 +1,114 @@
-"""Draws the learning curves of one or more runs and prints how they ended.
-
-    python -m mlp_mixer curves WORKDIR... [--scalars loss accuracy] --out=curves.png
+"""Learning curves of one or more runs, and how they ended.
 
 Each scalar is a panel, with the means that training reports (pale) and every evaluation that has
-it: loss, accuracy and top5 of classification, 5shot of few-shot. --numbers writes the points as a
-CSV file: run, scalar, step, value.
+it: loss, accuracy and top5 of classification, 5shot of few-shot.
 """
 
-import argparse
 import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from mlp_mixer import cli
-from mlp_mixer.training import metrics
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from mlp_mixer.analysis import figures
+from mlp_mixer.runs import metrics
 
 SHARES = ("accuracy", "top5", "shot")  # endings of scalars that are shares of images
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("workdirs", nargs="+", metavar="WORKDIR")
-    parser.add_argument("--scalars", nargs="+", default=["loss", "accuracy"], metavar="NAME")
-    parser.add_argument("--out", default="curves.png", help="file to draw to")
-    parser.add_argument("--numbers", metavar="FILE.csv", help="write the numbers behind the figure")
+Lines = list[dict[str, float]]
 
 
-def main(args: argparse.Namespace) -> None:
-    from mlp_mixer.analysis import figures
+def draw(workdirs: Sequence[str | Path], scalars: Sequence[str] = ("loss", "accuracy")) -> Figure:
+    """Draws scalars of runs against the step, a panel for each.
 
-    runs = {workdir: read(workdir) for workdir in args.workdirs}
-    scalars = {scalar: _names(runs, scalar) for scalar in args.scalars}
-    names = short_names(args.workdirs)
-    figure, axes = figures.plt.subplots(
-        1, len(scalars), figsize=(5.5 * len(scalars), 4), squeeze=False, layout="constrained"
-    )
-    # The means of training are pale, each evaluation has its own marker.
-    parts = dict.fromkeys(name.rpartition("/")[0] for full in scalars.values() for name in full)
-    markers = itertools.cycle("os^Dv")
-    styles = {
-        part: dict(alpha=0.45) if part == "train" else dict(marker=next(markers), ms=4)
-        for part in parts
-    }
-    rows = []
-    for ax, (scalar, full_names) in zip(axes[0], scalars.items(), strict=True):
-        for number, (workdir, lines) in enumerate(runs.items()):
-            for full_name in full_names:
-                part = full_name.rpartition("/")[0]
-                if points := series(lines, full_name):
-                    ax.plot(*zip(*points, strict=True), color=f"C{number}", **styles[part])
-                    rows += [
-                        dict(run=names[workdir], scalar=full_name, step=step, value=value)
-                        for step, value in points
-                    ]
-        ax.set(title=scalar, xlabel="step")
-        if scalar.endswith(SHARES):
-            figures.percent(ax)
-        figures.clean(ax)
-    line = figures.plt.Line2D
-    handles = [line([], [], color=f"C{number}", lw=3) for number in range(len(runs))]
-    handles += [line([], [], color="0.3", **style) for style in styles.values()]
-    labels = [*(names[workdir] for workdir in runs), *styles]
-    figure.legend(handles, labels, loc="outside lower center", ncols=8, frameon=False)
-    figures.save(figure, args.out)
-    if args.numbers:
-        figures.save_numbers(args.numbers, rows)
-    print(_table(runs, scalars))
-    print(f"drawn to {args.out}")
+    Raises:
+        FileNotFoundError: one is no workdir.
+        ValueError: one has not been evaluated yet, or none has such a scalar.
+    """
+    return read_curves(workdirs, scalars).figure()
 
 
-def read(workdir: str) -> list[dict[str, float]]:
-    """The metrics of a run that has been evaluated.
+@dataclass(frozen=True)
+class Curves:
+    """Scalars of several runs.
+
+    Attributes:
+        runs: the lines of metrics.jsonl by workdir.
+        scalars: by the short name of each scalar, such as "loss", its full names, such as
+            "train/loss" and "test/loss".
+    """
+
+    runs: dict[str, Lines]
+    scalars: dict[str, list[str]]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns every point: run, scalar, step, value."""
+        names = short_names(list(self.runs))
+        return [
+            dict(run=names[workdir], scalar=name, step=step, value=value)
+            for full_names in self.scalars.values()
+            for workdir, lines in self.runs.items()
+            for name in full_names
+            for step, value in series(lines, name)
+        ]
+
+    def summary(self) -> list[list[str]]:
+        """Returns the last evaluation of each run as a table, with a heading."""
+        full = [name for names in self.scalars.values() for name in names]
+        names = [name for name in full if not name.startswith("train/")]
+        names.sort(key=lambda name: name.endswith("/loss"))  # accuracies first
+        rows = [["run", "step", *(name.replace("/", " ") for name in names)]]
+        for workdir, lines in self.runs.items():
+            last = [line for line in lines if _evaluations(line)][-1]
+            cells = [
+                "" if x not in last else f"{last[x]:{'.2%' if x.endswith(SHARES) else '.4f'}}"
+                for x in names
+            ]
+            rows.append([workdir, str(last["step"]), *cells])
+        return rows
+
+    def figure(self) -> Figure:
+        """Draws a panel for each scalar, a colour for each run."""
+        names = short_names(list(self.runs))
+        figure, axes = figures.new(1, len(self.scalars), figsize=(5.5 * len(self.scalars), 4))
+        # The means of training are pale, each evaluation has its own marker.
+        full = [name for full_names in self.scalars.values() for name in full_names]
+        parts = dict.fromkeys(name.rpartition("/")[0] for name in full)
+        markers = itertools.cycle("os^Dv")
+        styles = {
+            part: dict(alpha=0.45) if part == "train" else dict(marker=next(markers), ms=4)
+            for part in parts
+        }
+        for ax, (scalar, full_names) in zip(axes[0], self.scalars.items(), strict=True):
+            for number, lines in enumerate(self.runs.values()):
+                for name in full_names:
+                    if points := series(lines, name):
+                        style = styles[name.rpartition("/")[0]]
+                        ax.plot(*zip(*points, strict=True), color=f"C{number}", **style)
+            ax.set(title=scalar, xlabel="step")
+            if scalar.endswith(SHARES):
+                figures.percent(ax)
+            figures.clean(ax)
+        handles = [Line2D([], [], color=f"C{number}", lw=3) for number in range(len(self.runs))]
+        handles += [Line2D([], [], color="0.3", **style) for style in styles.values()]
+        labels = [*(names[workdir] for workdir in self.runs), *styles]
+        figure.legend(handles, labels, loc="outside lower center", ncols=8, frameon=False)
+        return figure
+
+
+def read_curves(
+    workdirs: Sequence[str | Path], scalars: Sequence[str] = ("loss", "accuracy")
+) -> Curves:
+    """Reads the scalars of runs; see `draw`."""
+    runs = {str(workdir): read(workdir) for workdir in workdirs}
+    return Curves(runs, {scalar: _names(runs, scalar) for scalar in scalars})
+
+
+def read(workdir: str | Path) -> Lines:
+    """Returns the metrics of a run that has been evaluated.
 
     Raises:
         FileNotFoundError: it is no workdir.
@@ -82,13 +122,13 @@ def read(workdir: str) -> list[dict[str, float]]:
     return lines
 
 
-def series(lines: list[dict[str, float]], name: str) -> list[tuple[float, float]]:
-    """(step, value) of a scalar."""
+def series(lines: Lines, name: str) -> list[tuple[float, float]]:
+    """Returns (step, value) of a scalar."""
     return [(line["step"], line[name]) for line in lines if name in line]
 
 
 def short_names(workdirs: list[str]) -> dict[str, str]:
-    """The last folder of each path, or as many as it takes to tell them apart."""
+    """Returns the last folder of each path, or as many as it takes to tell them apart."""
     for depth in range(1, max(len(Path(workdir).parts) for workdir in workdirs) + 1):
         names = {workdir: "/".join(Path(workdir).parts[-depth:]) for workdir in workdirs}
         if len(set(names.values())) == len(set(workdirs)):
@@ -100,7 +140,7 @@ def _evaluations(line: dict[str, float]) -> list[str]:
     return [name for name in line if "/" in name and not name.startswith("train/")]
 
 
-def _names(runs: dict[str, list[dict[str, float]]], scalar: str) -> list[str]:
+def _names(runs: dict[str, Lines], scalar: str) -> list[str]:
     """The full names of a scalar, such as train/loss and test/loss."""
     every = dict.fromkeys(name for lines in runs.values() for line in lines for name in line)
     found = [name for name in every if name.rpartition("/")[2] == scalar]
@@ -108,18 +148,3 @@ def _names(runs: dict[str, list[dict[str, float]]], scalar: str) -> list[str]:
         have = sorted({name.rpartition("/")[2] for name in every} - {"step", "examples"})
         raise ValueError(f"no run has the scalar {scalar!r}; there are {', '.join(have)}")
     return found
-
-
-def _table(runs: dict[str, list[dict[str, float]]], scalars: dict[str, list[str]]) -> str:
-    """The last evaluation of each run."""
-    names = [name for full in scalars.values() for name in full if not name.startswith("train/")]
-    names.sort(key=lambda name: name.endswith("/loss"))  # accuracies first
-    rows = [["run", "step", *(name.replace("/", " ") for name in names)]]
-    for workdir, lines in runs.items():
-        last = [line for line in lines if _evaluations(line)][-1]
-        cells = [
-            "" if name not in last else f"{last[name]:{'.2%' if name.endswith(SHARES) else '.4f'}}"
-            for name in names
-        ]
-        rows.append([workdir, str(last["step"]), *cells])
-    return cli.table(rows)

@@ -1,16 +1,14 @@
-"""Drawing, and writing of the numbers drawn, shared by the commands that write pictures."""
+"""What drawings share. All are matplotlib Figures, which a notebook shows and savefig writes."""
 
-import csv
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")  # pictures go to files; no screen is needed
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
 WRONG = "#c1121f"
@@ -24,26 +22,30 @@ class Tile(NamedTuple):
     wrong: bool = False
 
 
-def save(figure: plt.Figure, path: str | Path) -> None:
-    """Writes a figure; its format follows from the file's ending."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130, bbox_inches="tight", facecolor="white")
+def new(rows: int, columns: int, **options: Any) -> tuple[Figure, np.ndarray]:
+    """Makes a figure, and its axes as an array [rows, columns].
+
+    pyplot makes it, so that a notebook knows how to show it, and forgets it again: it is shown
+    where it is returned, once, and needs no memory when nobody holds it.
+    """
+    figure, axes = plt.subplots(rows, columns, squeeze=False, layout="constrained", **options)
     plt.close(figure)
+    return figure, axes
 
 
-def clean(ax: plt.Axes) -> None:
+def clean(ax: Axes) -> None:
     """A pale grid, and no frame above and on the right."""
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def percent(ax: plt.Axes) -> None:
+def percent(ax: Axes) -> None:
     """Shares on the vertical axis as round numbers of per cent."""
-    ax.yaxis.set_major_locator(plt.MaxNLocator(6, steps=[1, 2, 5, 10]))
+    ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
 
 
-def label(ax: plt.Axes, points: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
+def label(ax: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
     """Writes a text beside each point, on the first side where it covers no other."""
     ax.figure.canvas.draw()  # settles where the points lie
     renderer = ax.figure.canvas.get_renderer()
@@ -69,29 +71,13 @@ def label(ax: plt.Axes, points: Sequence[tuple[float, float]], texts: Sequence[s
         taken.append(box)
 
 
-def save_numbers(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Writes rows with the same keys as a CSV file with a heading."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with Path(path).open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def draw_sheet(
-    path: str | Path, tiles: list[Tile], columns: int, width: float, title: str = ""
-) -> None:
+def sheet(tiles: Sequence[Tile], columns: int, width: float, title: str = "") -> Figure:
     """Draws images in rows, each with its text. `width` of a tile is in inches."""
     rows = math.ceil(len(tiles) / columns)
     lines = max(tile.text.count("\n") + 1 for tile in tiles)
     aspect = max(tile.image.shape[0] / tile.image.shape[1] for tile in tiles)
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(columns * width, rows * (width * aspect + 0.16 * lines)),
-        squeeze=False,
-        layout="constrained",
-    )
+    size = (columns * width, rows * (width * aspect + 0.16 * lines))
+    figure, axes = new(rows, columns, figsize=size)
     for ax in axes.flat:
         ax.axis("off")
     for ax, tile in zip(axes.flat, tiles, strict=False):
@@ -104,4 +90,4 @@ def draw_sheet(
             side.set(color=WRONG if tile.wrong else "lightgrey", linewidth=3 if tile.wrong else 1)
     if title:
         figure.suptitle(title, fontsize=11)
-    save(figure, path)
+    return figure

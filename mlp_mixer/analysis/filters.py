@@ -1,80 +1,105 @@
-"""Draws filters as images: hidden units of token-mixing MLPs, or the stem (figures 5 to 7).
+"""Filters as images: hidden units of token-mixing MLPs, or the stem (figures 5 to 7 of the paper).
 
-    python -m mlp_mixer filters --checkpoint=FILE_OR_WORKDIR [--blocks 0 1 2] --out=filters.png
-    python -m mlp_mixer filters --checkpoint=FILE_OR_WORKDIR --stem --out=stem.png
-
-Works for all weights that `mlp_mixer.load` reads. In a block, each image is one unit of the
-token-mixing MLP's first layer: the weights with which it looks at the patches, laid out as the
-patches lie in the image. Red is positive, blue negative, white zero. In the stem, each image is the
-patch that a channel of the tokens answers to, in its colours, grey for zero. Every image is scaled
-by its own largest weight.
+In a block, each image is one unit of the token-mixing MLP's first layer: the weights with which it
+looks at the patches, laid out as the patches lie in the image. Red is positive, blue negative,
+white zero. In the stem, each image is the patch that a channel of the tokens answers to, in its
+colours, grey for zero. Every image is scaled by its own largest weight.
 
 Images are sorted from low to high frequency, row by row, and each is followed by the one nearest to
 its inverse. The frequency of a unit is the mean over its cosine spectrum, weighted by power; the
-nearest to the inverse is the unpaired unit with the lowest cosine similarity. See
-mlp_mixer/analysis/ordering.py.
-
---numbers writes a CSV file with a row for each image: layer, place, unit (its number in the
-checkpoint), frequency in cycles per patch (or, in the stem, per pixel), norm, and the similarity to
-the other one of its pair.
+nearest to the inverse is the unpaired unit with the lowest cosine similarity. See `ordering`.
 """
 
-import argparse
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from mlp_mixer.analysis import ordering
+from mlp_mixer.analysis import figures, ordering
 from mlp_mixer.models.mixer import MlpMixer
 from mlp_mixer.weights.load import load
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", required=True, help="weights file, or workdir of a run")
-    parser.add_argument(
-        "--blocks", type=int, nargs="+", metavar="I", help="numbers of Mixer blocks; default: 0"
-    )
-    parser.add_argument("--stem", action="store_true", help="draw the stem")
-    parser.add_argument(
-        "--units", type=int, default=128, metavar="N", help="draw at most N, the strongest pairs"
-    )
-    parser.add_argument("--out", default="filters.png", help="file to draw to")
-    parser.add_argument("--numbers", metavar="FILE.csv", help="write the numbers behind the figure")
+def draw(
+    source: str | Path, blocks: Sequence[int] | None = None, *, stem: bool = False, units: int = 128
+) -> Figure:
+    """Draws the filters of weights, a panel for each layer.
+
+    Args:
+        source: weights of a Mixer; see `mlp_mixer.load`.
+        blocks: numbers of Mixer blocks; the first where neither they nor `stem` are given.
+        stem: whether to draw the stem.
+        units: how many to draw of each layer at most, the strongest pairs.
+
+    Raises:
+        ValueError: the model is no Mixer, or has no such block.
+    """
+    return read_filters(source, blocks, stem=stem, units=units).figure()
 
 
-def main(args: argparse.Namespace) -> None:
-    from mlp_mixer.analysis import figures
+@dataclass(frozen=True)
+class Filters:
+    """The filters of several layers, sorted.
 
-    module, params = load(args.checkpoint)
+    Attributes:
+        units: by layer, all of its filters: [units, h, w], or of the stem [units, h, w, channels].
+        order: by layer, the numbers of those that are drawn, in that order.
+        values: by layer, what each of these is like: unit (its number in the weights), frequency in
+            cycles per patch (in the stem per pixel), norm, and similarity to the other of its pair.
+    """
+
+    units: dict[str, np.ndarray]
+    order: dict[str, np.ndarray]
+    values: dict[str, list[dict[str, float]]]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns `values` as one table, with layer and place in front."""
+        return [
+            {"layer": layer, "place": place, **value}
+            for layer, values in self.values.items()
+            for place, value in enumerate(values)
+        ]
+
+    def figure(self) -> Figure:
+        """Draws a panel for each layer."""
+        figure, axes = figures.new(1, len(self.units), figsize=(4.6 * len(self.units), 4.9))
+        for ax, (layer, units) in zip(axes[0], self.units.items(), strict=True):
+            numbers = self.order[layer]
+            image = mosaic(units[numbers])
+            ax.imshow(image, cmap=None if image.ndim == 3 else "RdBu_r", vmin=-1, vmax=1)
+            ax.axis("off")
+            h, w = units.shape[1:3]
+            what = f"{len(numbers)} of {len(units)}" if len(numbers) < len(units) else len(units)
+            of = "pixels" if layer == "stem" else "patches"
+            ax.set_title(f"{layer.replace('_', ' ')}: {what} units, {h} x {w} {of}", fontsize=10)
+        return figure
+
+
+def read_filters(
+    source: str | Path, blocks: Sequence[int] | None = None, *, stem: bool = False, units: int = 128
+) -> Filters:
+    """Reads and sorts the filters of weights; see `draw`."""
+    module, params = load(source)
     if not isinstance(module, MlpMixer):
         raise ValueError(
-            f"{args.checkpoint} is a {type(module).__name__}; filters are drawn as images lie for "
+            f"{source} is a {type(module).__name__}; filters are drawn as images lie for "
             "Mixers that see pixels in their order only"
         )
-    layers = choose(module, params, args.blocks, args.stem)
-    figure, axes = figures.plt.subplots(
-        1, len(layers), figsize=(4.6 * len(layers), 4.9), squeeze=False, layout="constrained"
+    layers = choose(module, params, blocks, stem)
+    found = {name: sort(layer, units) for name, layer in layers.items()}
+    return Filters(
+        layers,
+        {name: order for name, (order, _) in found.items()},
+        {name: values for name, (_, values) in found.items()},
     )
-    rows = []
-    for ax, (name, units) in zip(axes[0], layers.items(), strict=True):
-        numbers, values = sort(units, args.units)
-        image = mosaic(units[numbers])
-        ax.imshow(image, cmap=None if image.ndim == 3 else "RdBu_r", vmin=-1, vmax=1)
-        ax.axis("off")
-        h, w = units.shape[1:3]
-        what = f"{len(numbers)} of {len(units)}" if len(numbers) < len(units) else len(units)
-        of = "pixels" if name == "stem" else "patches"
-        ax.set_title(f"{name.replace('_', ' ')}: {what} units, {h} x {w} {of}", fontsize=10)
-        rows += [{"layer": name, "place": i, **value} for i, value in enumerate(values)]
-    figures.save(figure, args.out)
-    print(f"drawn to {args.out}")
-    if args.numbers:
-        figures.save_numbers(args.numbers, rows)
-        print(f"numbers in {args.numbers}")
 
 
 def choose(
-    module, params: dict, blocks: list[int] | None = None, stem: bool = False
+    module, params: dict, blocks: Sequence[int] | None = None, stem: bool = False
 ) -> dict[str, np.ndarray]:
     """Filters [units, h, w] of blocks and [units, h, w, c] of the stem, by the layer's name.
 
@@ -84,7 +109,9 @@ def choose(
     layers = {"stem": np.moveaxis(np.asarray(params["stem"]["kernel"]), -1, 0)} if stem else {}
     for i in blocks or ([] if stem else [0]):
         if not 0 <= i < module.num_blocks:
-            raise ValueError(f"--blocks {i}: the model has blocks 0 to {module.num_blocks - 1}")
+            raise ValueError(
+                f"there is no block {i}: the model has blocks 0 to {module.num_blocks - 1}"
+            )
         kernel = np.asarray(params[f"MixerBlock_{i}"]["token_mixing"]["Dense_0"]["kernel"])
         layers[f"block_{i}"] = kernel.T.reshape(-1, *module.grid)
     return layers
@@ -94,7 +121,7 @@ def sort(units: np.ndarray, most: int) -> tuple[np.ndarray, list[dict[str, float
     """The units of the strongest pairs, `most` at the most, in the order of drawing.
 
     Returns:
-        Their numbers, and what each is like: the columns of --numbers.
+        Their numbers, and what each is like: see `Filters.values`.
     """
     norms = np.linalg.norm(units.reshape(len(units), -1), axis=1)
     frequency = ordering.frequencies(units)

@@ -1,24 +1,20 @@
-"""Draws the permutation experiment (figure 4 of the paper) from runs of configs/permutation.py.
-
-    python -m mlp_mixer permutation WORKDIR... [--scalar fewshot/5shot] --out=permutation.png
-
-One panel for each architecture, one line for each order of the pixels. Prints how the runs ended,
-and how much of the original's accuracy each permutation costs. --numbers writes the points as a CSV
-file: architecture, order, step, value.
+"""The permutation experiment (figure 4 of the paper), from runs of configs/permutation.py.
 
 Why a Mixer should not care about shuffled patches: `undo` gives the parameters with which it
 computes the same from permuted images, and they are as likely to be drawn at the start.
 """
 
-import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from mlp_mixer import cli
-from mlp_mixer.analysis import curves
+from mlp_mixer.analysis import curves, figures
 from mlp_mixer.models.mixer import MlpMixer
-from mlp_mixer.training import workdir as run
+from mlp_mixer.runs.folder import read_config
 
 NAMES = {
     "mixer": "Mixer",
@@ -28,66 +24,83 @@ NAMES = {
     "patches": "patches + pixels inside",
     "pixels": "all pixels",
 }
+ORDERS = ("original", "patches", "pixels")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("workdirs", nargs="+", metavar="WORKDIR")
-    parser.add_argument("--scalar", default="fewshot/5shot", help="the accuracy that is drawn")
-    parser.add_argument("--out", default="permutation.png", help="file to draw to")
-    parser.add_argument("--numbers", metavar="FILE.csv", help="write the numbers behind the figure")
+@dataclass(frozen=True)
+class Experiment:
+    """Runs of several architectures on images whose pixels are permuted, or not.
 
+    Attributes:
+        scalar: the accuracy that is looked at.
+        points: (step, value) of each run, by its architecture and order of pixels.
+    """
 
-def main(args: argparse.Namespace) -> None:
-    from mlp_mixer.analysis import figures
+    scalar: str
+    points: dict[tuple[str, str], list[tuple[float, float]]]
 
-    runs = _read(args.workdirs, args.scalar)
-    architectures = sorted({architecture for architecture, _ in runs}, key=list(NAMES).index)
-    figure, axes = figures.plt.subplots(
-        1, len(architectures), figsize=(4.4 * len(architectures), 3.6),
-        squeeze=False, sharex=True, sharey=True, layout="constrained",
-    )  # fmt: skip
-    table = [["model", "order of pixels", "step", args.scalar, "against original"]]
-    for ax, architecture in zip(axes[0], architectures, strict=True):
-        original = runs.get((architecture, "original"), [(0, np.nan)])[-1][1]
-        for number, order in enumerate(("original", "patches", "pixels")):
-            if points := runs.get((architecture, order)):
-                style = dict(color=f"C{number}", marker="osD"[number], ms=4)
-                ax.plot(*zip(*points, strict=True), label=NAMES[order], **style)
-                step, value = points[-1]
-                change = "" if np.isnan(original) else f"{value / original - 1:+.1%}"
-                name = NAMES[architecture]
-                table.append([name, NAMES[order], str(step), f"{value:.2%}", change])
-        ax.set(title=NAMES[architecture], xlabel="step")
-        figures.percent(ax)
-        figures.clean(ax)
-    axes[0, 0].set_ylabel(f"{args.scalar.rpartition('/')[2]} accuracy")
-    axes[0, -1].legend(frameon=False, fontsize=9)
-    figures.save(figure, args.out)
-    if args.numbers:
-        rows = [
+    @property
+    def architectures(self) -> list[str]:
+        """Those that there are runs of, in the order of NAMES."""
+        return sorted({architecture for architecture, _ in self.points}, key=list(NAMES).index)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns every point: architecture, order, step, value."""
+        return [
             dict(architecture=architecture, order=order, step=step, value=value)
-            for (architecture, order), points in runs.items()
+            for (architecture, order), points in self.points.items()
             for step, value in points
         ]
-        figures.save_numbers(args.numbers, rows)
-    print(cli.table(table))
-    print(f"drawn to {args.out}")
+
+    def summary(self) -> list[list[str]]:
+        """Returns how the runs ended, and what each permutation costs, with a heading."""
+        table = [["model", "order of pixels", "step", self.scalar, "against original"]]
+        for architecture in self.architectures:
+            original = self.points.get((architecture, "original"), [(0, np.nan)])[-1][1]
+            for order in ORDERS:
+                if points := self.points.get((architecture, order)):
+                    step, value = points[-1]
+                    change = "" if np.isnan(original) else f"{value / original - 1:+.1%}"
+                    name = NAMES[architecture]
+                    table.append([name, NAMES[order], str(step), f"{value:.2%}", change])
+        return table
+
+    def figure(self) -> Figure:
+        """Draws a panel for each architecture, a line for each order of the pixels."""
+        count = len(self.architectures)
+        figure, axes = figures.new(1, count, figsize=(4.4 * count, 3.6), sharex=True, sharey=True)
+        for ax, architecture in zip(axes[0], self.architectures, strict=True):
+            for number, order in enumerate(ORDERS):
+                if points := self.points.get((architecture, order)):
+                    style = dict(color=f"C{number}", marker="osD"[number], ms=4)
+                    ax.plot(*zip(*points, strict=True), label=NAMES[order], **style)
+            ax.set(title=NAMES[architecture], xlabel="step")
+            figures.percent(ax)
+            figures.clean(ax)
+        axes[0, 0].set_ylabel(f"{self.scalar.rpartition('/')[2]} accuracy")
+        axes[0, -1].legend(frameon=False, fontsize=9)
+        return figure
 
 
-def _read(workdirs: list[str], scalar: str) -> dict[tuple[str, str], list[tuple[float, float]]]:
-    """(step, value) of each run, by its architecture and order of pixels."""
-    runs, places = {}, {}
+def read_experiment(workdirs: Sequence[str | Path], scalar: str = "fewshot/5shot") -> Experiment:
+    """Reads the runs of an experiment.
+
+    Raises:
+        FileNotFoundError: one is no workdir.
+        ValueError: two runs are of the same architecture and order, or one lacks the scalar.
+    """
+    found, places = {}, {}
     for workdir in workdirs:
-        lines, config = curves.read(workdir), run.read_config(workdir)
+        lines, config = curves.read(workdir), read_config(Path(workdir))
         key = config["architecture"], config.get("permuted", {}).get("order", "original")
-        if key in runs:
+        if key in found:
             raise ValueError(
                 f"{places[key]} and {workdir} are both of {key[0]}, {key[1]}; leave one"
             )
         if not (points := curves.series(lines, scalar)):
             raise ValueError(f"{workdir} has no {scalar}; --scalar names another evaluation")
-        runs[key], places[key] = points, workdir
-    return runs
+        found[key], places[key] = points, workdir
+    return Experiment(scalar, found)
 
 
 def undo(

@@ -1,34 +1,31 @@
 """Accuracy against the compute of training and against throughput, as in figures 2 and 3.
 
-    python -m mlp_mixer tradeoff --out=tradeoff.png                     the paper's Table 3
-    python -m mlp_mixer tradeoff WORKDIR... --scalar=test/accuracy      runs
-    python -m mlp_mixer tradeoff WORKDIR... --scalar=test/accuracy --paper   both
-
-The paper's points are ImageNet accuracies after fine-tuning (--paper-accuracy: imagenet, real or
-avg5) against the core-days of pretraining on TPUv3 and the images per second and core of inference.
-A run's point is what its workdir says: the last value of --scalar; device-days, which are the
-images that it has seen divided by the images per second and device of its training (the median of
-what metrics.jsonl reports); and that speed of training itself. Devices differ: compare days only
-where they are the same. --flops draws a run's arithmetic instead of its days: three times the
-operations of a forward pass (the backward pass takes two), as XLA counts them before it optimises,
-times the images seen.
-
---numbers writes a CSV file with a row for each point: name, family, data, accuracy, device_days,
-images_per_second_per_device, training_flops (empty for the paper's).
+The paper's points are accuracies after fine-tuning against the core-days of pretraining on TPUv3
+and the images per second and core of inference. A run's point is what its workdir says: the last
+value of a scalar; device-days, which are the images that it has seen divided by the images per
+second and device of its training (the median of what metrics.jsonl reports); and that speed of
+training itself. Devices differ: compare days only where they are the same. A run's arithmetic is
+three times the operations of a forward pass (the backward pass takes two), as XLA counts them
+before it optimises, times the images seen.
 """
 
-import argparse
 import collections
 import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import ml_collections
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from mlp_mixer import cli
-from mlp_mixer.analysis import curves
-from mlp_mixer.evaluation.paper import TABLE_3, Row
-from mlp_mixer.training import workdir as run
+from mlp_mixer.analysis import curves, figures
+from mlp_mixer.analysis.table_3 import TABLE_3, Row
+from mlp_mixer.runs.folder import read_classes, read_config
+from mlp_mixer.training.recipe import make_model, random_params
 
 FAMILIES = {"Mixer": "C3", "ViT": "C0", "BiT": "C2"}  # with their colours
 PAPER_ACCURACIES = {
@@ -40,7 +37,7 @@ ARCHITECTURES = {"mixer": "Mixer", "vit": "ViT", "bit": "BiT"}
 
 
 class Point(NamedTuple):
-    """One model; the fields are the columns of --numbers, accuracy is a share."""
+    """One model; accuracy is a share."""
 
     name: str
     family: str
@@ -51,50 +48,85 @@ class Point(NamedTuple):
     training_flops: float | None = None
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("workdirs", nargs="*", metavar="WORKDIR")
-    parser.add_argument("--scalar", default="test/accuracy", help="of the runs")
-    parser.add_argument("--paper", action="store_true", help="draw the paper's points, too")
-    parser.add_argument("--paper-accuracy", default="imagenet", choices=list(PAPER_ACCURACIES))
-    parser.add_argument("--flops", action="store_true", help="compute of runs as operations")
-    parser.add_argument("--out", default="tradeoff.png", help="file to draw to")
-    parser.add_argument("--numbers", metavar="FILE.csv", help="write the numbers behind the figure")
+@dataclass(frozen=True)
+class Tradeoff:
+    """Points to be drawn, of runs, of the paper, or of both.
+
+    Attributes:
+        points: see `Point`.
+        accuracy: what the accuracy is of.
+        compute: the field of a point that compute is drawn by, and what to call it.
+        speed: what to call images_per_second_per_device.
+    """
+
+    points: list[Point]
+    accuracy: str
+    compute: tuple[str, str]
+    speed: str
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns the points, with their fields as columns."""
+        return [point._asdict() for point in self.points]
+
+    def summary(self) -> list[list[str]]:
+        """Returns the points as a table of texts, with a heading."""
+        return [["model", "data", "accuracy", "device-days", "images/s/device"]] + [
+            [p.name, p.data, f"{p.accuracy:.2%}", f"{p.device_days:.3g}",
+             f"{p.images_per_second_per_device:.0f}"]
+            for p in self.points
+        ]  # fmt: skip
+
+    def figure(self) -> Figure:
+        """Draws accuracy against compute, and against speed."""
+        figure, axes = figures.new(1, 2, figsize=(11, 4.6), sharey=True)
+        field, label = self.compute
+        draw_points(axes[0, 0], self.points, field, label, more_is_better=False)
+        speed = "images_per_second_per_device"
+        draw_points(axes[0, 1], self.points, speed, self.speed, more_is_better=True)
+        axes[0, 0].set_ylabel(self.accuracy)
+        legend = dict(loc="outside lower center", ncols=8, frameon=False, fontsize=9)
+        figure.legend(*_legend(self.points), **legend)
+        return figure
 
 
-def main(args: argparse.Namespace) -> None:
-    from mlp_mixer.analysis import figures
+def read_tradeoff(
+    workdirs: Sequence[str | Path] = (),
+    scalar: str = "test/accuracy",
+    *,
+    paper: bool = False,
+    paper_accuracy: str = "imagenet",
+    flops: bool = False,
+) -> Tradeoff:
+    """Collects the points of runs, and those of the paper's Table 3.
 
-    if args.flops and (args.paper or not args.workdirs):
-        raise ValueError("--flops is for runs: the paper's tables have core-days only")
-    names = curves.short_names(args.workdirs) if args.workdirs else {}
-    points = [of_run(workdir, args.scalar, names[workdir]) for workdir in args.workdirs]
-    if args.paper or not points:
-        points += of_paper(args.paper_accuracy)
-    compute, label = "device_days", "training (device-days)"
-    if args.flops:
-        compute, label = "training_flops", "training (floating-point operations)"
-    elif not args.workdirs:
-        label = "pretraining (TPUv3 core-days)"
-    speed = "images/s/device in training"
-    if not args.workdirs:
-        speed = "images/s/core of inference"
-    figure, axes = figures.plt.subplots(1, 2, figsize=(11, 4.6), sharey=True, layout="constrained")
-    draw(axes[0], points, compute, label, more_is_better=False)
-    draw(axes[1], points, "images_per_second_per_device", speed, more_is_better=True)
-    axes[0].set_ylabel(args.scalar if args.workdirs else PAPER_ACCURACIES[args.paper_accuracy])
-    legend = dict(loc="outside lower center", ncols=8, frameon=False, fontsize=9)
-    figure.legend(*_legend(figures.plt, points), **legend)
-    figures.save(figure, args.out)
-    rows = [point._asdict() for point in points]
-    if args.numbers:
-        figures.save_numbers(args.numbers, rows)
-    cells = [
-        [p.name, p.data, f"{p.accuracy:.2%}", f"{p.device_days:.3g}",
-         f"{p.images_per_second_per_device:.0f}"]
-        for p in points
-    ]  # fmt: skip
-    print(cli.table([["model", "data", "accuracy", "device-days", "images/s/device"], *cells]))
-    print(f"drawn to {args.out}")
+    Args:
+        workdirs: of runs that have been evaluated.
+        scalar: their accuracy.
+        paper: whether to take the paper's points as well; without workdirs they always are.
+        paper_accuracy: a key of PAPER_ACCURACIES.
+        flops: whether compute is arithmetic operations, which the paper's tables do not have.
+
+    Raises:
+        FileNotFoundError: one is no workdir.
+        ValueError: a run has no such scalar, or flops are asked for with the paper's points.
+    """
+    if flops and (paper or not workdirs):
+        raise ValueError("flops are of runs: the paper's tables have core-days only")
+    names = curves.short_names(list(map(str, workdirs))) if workdirs else {}
+    points = [of_run(workdir, scalar, names[str(workdir)]) for workdir in workdirs]
+    if paper or not points:
+        points += of_paper(paper_accuracy)
+    compute = "device_days", "training (device-days)"
+    if flops:
+        compute = "training_flops", "training (floating-point operations)"
+    elif not workdirs:
+        compute = "device_days", "pretraining (TPUv3 core-days)"
+    return Tradeoff(
+        points,
+        scalar if workdirs else PAPER_ACCURACIES[paper_accuracy],
+        compute,
+        "images/s/device in training" if workdirs else "images/s/core of inference",
+    )
 
 
 def of_paper(accuracy: str = "imagenet") -> list[Point]:
@@ -120,7 +152,7 @@ def of_paper(accuracy: str = "imagenet") -> list[Point]:
     ]
 
 
-def of_run(workdir: str, scalar: str, name: str) -> Point:
+def of_run(workdir: str | Path, scalar: str, name: str) -> Point:
     """The point of a run that has been evaluated.
 
     Raises:
@@ -128,7 +160,7 @@ def of_run(workdir: str, scalar: str, name: str) -> Point:
         ValueError: it was not evaluated with this scalar, or reports no speed.
     """
     lines = curves.read(workdir)
-    config = ml_collections.ConfigDict(run.read_config(workdir))
+    config = ml_collections.ConfigDict(read_config(Path(workdir)))
     values = curves.series(lines, scalar)
     speeds = [value for _, value in curves.series(lines, "train/images_per_second_per_device")]
     if not values or not speeds:
@@ -136,7 +168,7 @@ def of_run(workdir: str, scalar: str, name: str) -> Point:
         raise ValueError(f"{workdir} has no {missing}; --scalar names another evaluation")
     step, accuracy = values[-1]
     images, speed = step * config.batch_size, statistics.median(speeds)
-    forward = forward_flops(config, len(run.read_classes(Path(workdir))))
+    forward = forward_flops(config, len(read_classes(Path(workdir))))
     return Point(
         name=name,
         family=ARCHITECTURES[config.architecture],
@@ -150,24 +182,18 @@ def of_run(workdir: str, scalar: str, name: str) -> Point:
 
 def forward_flops(config: ml_collections.ConfigDict, num_classes: int) -> float:
     """Floating-point operations of a config's model for one image, as XLA counts them."""
-    import jax
-
-    from mlp_mixer.training import setup
-
-    module = setup.make_model(config, num_classes)
+    module = make_model(config, num_classes)
     images = jax.ShapeDtypeStruct((1, *module.image_size, module.image_channels), "float32")
-    params = jax.eval_shape(lambda: setup.random_params(config, module))
+    params = jax.eval_shape(lambda: random_params(config, module))
     lowered = jax.jit(module.apply).lower({"params": params}, images)
     return lowered.cost_analysis()["flops"]
 
 
-def draw(ax: Any, points: list[Point], x: str, label: str, more_is_better: bool) -> None:
+def draw_points(ax: Axes, points: list[Point], x: str, label: str, more_is_better: bool) -> None:
     """Accuracy against one of the other fields, on a logarithmic scale if they differ tenfold.
 
     A line joins the models of a family and a data set that none of the others beats in both.
     """
-    from mlp_mixer.analysis import figures
-
     groups: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for point in points:
         place = getattr(point, x), point.accuracy
@@ -210,12 +236,10 @@ def _markers(points: list[Point]) -> dict[str, str]:
     return {data: "os^Dv<>P*X"[i % 10] for i, data in enumerate(every)}
 
 
-def _legend(plt: Any, points: list[Point]) -> tuple[list[Any], list[str]]:
+def _legend(points: list[Point]) -> tuple[list[Any], list[str]]:
     """One entry for each family, by its colour, and each data set, by its marker."""
     families = [family for family in FAMILIES if family in {point.family for point in points}]
-    handles = [plt.Line2D([], [], lw=4, color=FAMILIES[family]) for family in families]
+    handles = [Line2D([], [], lw=4, color=FAMILIES[family]) for family in families]
     markers = _markers(points)
-    handles += [
-        plt.Line2D([], [], marker=marker, ls="", color="0.3") for marker in markers.values()
-    ]
+    handles += [Line2D([], [], marker=marker, ls="", color="0.3") for marker in markers.values()]
     return handles, [*families, *markers]

@@ -6,6 +6,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -45,6 +46,7 @@ def decode(data: bytes, channels: int = 3, where: str = "image") -> np.ndarray:
 
     Raises:
         BrokenImage: the bytes are not an image, a broken one, or one of more than `max_pixels`.
+        OSError: there is not enough memory.
     """
     if channels not in (1, 3):
         raise ValueError(f"images are decoded to 1 (grey) or 3 (RGB) channels, not {channels}")
@@ -58,6 +60,8 @@ def decode(data: bytes, channels: int = 3, where: str = "image") -> np.ndarray:
         return image
     except BrokenImage:
         raise
+    except MemoryError as error:  # of this machine, not of the image: nothing to skip
+        raise OSError(f"there is not enough memory to decode {where}") from error
     except Exception as error:  # decoders raise many kinds, and not all of them on purpose
         if not data:
             reason = "empty file"
@@ -113,9 +117,22 @@ def _decode_jpeg(
             if jpeg.is_cut(data, header):
                 raise ValueError("it ends early: the rest of the picture is missing")
     if header.has_metadata:
-        with _pillow.ours(), contextlib.suppress(Exception), Image.open(io.BytesIO(data)) as opened:
-            image = _turn(image, opened)
+        image = _turn(image, _orientation(data))
     return image
+
+
+def decode_opened(opened: Image.Image, channels: int, where: str) -> np.ndarray:
+    """Returns a PIL image as `decode` returns the file that it may come from.
+
+    Raises:
+        BrokenImage: its file is broken, or it has more than `max_pixels`.
+    """
+    _check_size(opened.height, opened.width, where, max_pixels())
+    try:
+        with _pillow.ours():
+            return _to_pixels(opened, opened.info.get("transparency"), channels, where)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise BrokenImage(f"broken image: {where} cannot be decoded ({error})") from error
 
 
 def _decode_other(data: bytes, channels: int, where: str, limit: int) -> np.ndarray:
@@ -126,24 +143,39 @@ def _decode_other(data: bytes, channels: int, where: str, limit: int) -> np.ndar
         colour = opened.info.get("transparency")
         if opened.format == "PNG":
             colour = depth.transparent_colour(opened, data[PNG_BITS])
-        image = depth.to_8_bits(opened, where) if opened.mode[0] in "IF" else opened
-        if colour is not None:
-            image.info["transparency"] = colour
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        array = np.asarray(image.convert("RGB" if channels == 3 else "L"))
-        if is_deep:
-            depth.check_dark(array, where)
-        return _turn(array.reshape(*array.shape[:2], channels), opened)
+        return _to_pixels(opened, colour, channels, where, is_deep)
 
 
-def _turn(image: np.ndarray, opened: Image.Image) -> np.ndarray:
-    """The image as its metadata want it to be seen, if they can be read."""
+def _to_pixels(
+    opened: Image.Image, colour: Any, channels: int, where: str, is_deep: bool = False
+) -> np.ndarray:
+    """A PIL image to pixels; `colour` is the transparent one, if there is one."""
+    image = depth.to_8_bits(opened, where) if opened.mode[0] in "IF" else opened.copy()
+    if colour is not None:
+        image.info["transparency"] = colour
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    array = np.asarray(image.convert("RGB" if channels == 3 else "L"))
+    if is_deep:
+        depth.check_dark(array, where)
+    return _turn(array.reshape(*array.shape[:2], channels), _orientation(opened))
+
+
+def _orientation(image: bytes | Image.Image) -> int:
+    """How an image's metadata want it to be seen; 1, which is as it is, where they say nothing."""
     try:
-        orientation = opened.getexif().get(ORIENTATION)
-    except Exception:  # damaged in one of many ways; the pixels are good
-        return image
+        with _pillow.ours():
+            opened = Image.open(io.BytesIO(image)) if isinstance(image, bytes) else image
+            return opened.getexif().get(ORIENTATION, 1)
+    except MemoryError:
+        raise
+    except Exception:  # metadata that are damaged in one of many ways; the pixels are good
+        return 1
+
+
+def _turn(image: np.ndarray, orientation: int) -> np.ndarray:
+    """The image turned and mirrored as one of the eight orientations of EXIF says."""
     if orientation in (5, 6, 7, 8):
         image = image.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

@@ -1,15 +1,21 @@
 """One image on the host, uint8 [h, w, channels]: reading, resizing, cropping."""
 
 import errno
+import http.client
 import os
 import stat
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
-from mlp_mixer.data.decoding import BrokenImage, decode
+from mlp_mixer.data.decoding import BrokenImage, decode, decode_opened
 
+TIMEOUT = 30  # seconds without an answer from a server
+LARGEST = 1 << 28  # bytes of a downloaded file
 RESIZE_METHODS = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR}
 
 
@@ -22,6 +28,50 @@ def decode_file(path: Path, channels: int = 3) -> np.ndarray:
     """
     where = f"{Path(path).name} in folder {Path(path).parent}"
     return decode(read_file(path), channels, where)
+
+
+def read_image(image: Any, channels: int = 3) -> np.ndarray:
+    """Reads one image, uint8 [h, w, channels], from whatever it is given as.
+
+    Args:
+        image: a path; an address that begins with https:// or http://; a PIL image; or an array
+            uint8 [h, w] or [h, w, c] of 1 (grey), 3 (RGB) or 4 (RGB and opacity) channels.
+        channels: 3 for RGB, 1 for grey.
+
+    Raises:
+        BrokenImage: it is not an image, or a broken one; names it.
+        OSError: it cannot be read, or is not there.
+        ValueError: an array of another kind.
+    """
+    if isinstance(image, str) and image.startswith(("https://", "http://")):
+        return decode(_download(image), channels, image)
+    if isinstance(image, str | os.PathLike):
+        return decode_file(Path(image), channels)
+    if not isinstance(image, Image.Image):
+        image = _from_array(np.asarray(image))
+    return decode_opened(image, channels, "image")
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    shape = array.shape[:2] if array.ndim == 3 and array.shape[2] == 1 else array.shape
+    if array.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))):
+        raise ValueError(
+            f"an image as an array is uint8 [h, w] or [h, w, 1, 3 or 4 channels] with numbers from "
+            f"0 to 255, and this one is {array.dtype} {list(array.shape)}"
+        )
+    return Image.fromarray(array.reshape(shape))
+
+
+def _download(address: str) -> bytes:
+    request = urllib.request.Request(address, headers={"User-Agent": "mlp_mixer"})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+            data = answer.read(LARGEST + 1)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise OSError(f"{address} cannot be downloaded ({error})") from error
+    if len(data) > LARGEST:
+        raise BrokenImage(f"{address} has more than {LARGEST >> 20} MiB")
+    return data
 
 
 def read_file(path: Path) -> bytes:

@@ -14,7 +14,7 @@ from mlp_mixer.data import splits, vtab
 from mlp_mixer.data.digits import DigitsSource
 from mlp_mixer.data.fingerprint import fingerprint
 from mlp_mixer.data.folders import FolderSource
-from mlp_mixer.data.tfds import TfdsSource
+from mlp_mixer.data.prepared_source import TfdsSource
 
 
 class Source(Protocol):
@@ -51,7 +51,7 @@ def open_source(spec: str, split: str, channels: int = 3) -> Source:
 
     Args:
         spec: "digits" or "digits:TASK" (see `data.digits`), "folder:PATH" (`data.folders`),
-            "tfds:NAME" (`data.tfds`) or "vtab:TASK" (`data.vtab`).
+            "tfds:NAME" (`data.prepared_source`) or "vtab:TASK" (`data.vtab`).
         split: "train" or "test", or another that the data set has; with a part of it in brackets
             as TFDS writes it, such as "train[:98%]" or "train[1000:2000]"; several with a + between
             them.

@@ -10,11 +10,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mlp_mixer.data import images, pipeline, sources
-from mlp_mixer.data.class_names import match, relabel
 from mlp_mixer.data.sources import Source
-from mlp_mixer.evaluation.classifier import to_probabilities
-from mlp_mixer.training import losses, parallel
-from mlp_mixer.training.step import normalise
+from mlp_mixer.models import losses
+from mlp_mixer.models.class_names import match, relabel
+from mlp_mixer.models.losses import to_probabilities
+from mlp_mixer.models.pixels import normalise
+from mlp_mixer.runtime import mesh as meshes
 
 
 class Classification:
@@ -43,7 +44,7 @@ class Classification:
 
         Args:
             class_names: what the model's outputs are, as far as that is known; see
-                `data.class_names.match`.
+                `models.class_names.match`.
             model_is: what to call the model in messages.
 
         Raises:
@@ -53,8 +54,8 @@ class Classification:
         self._order = match(outputs, source.class_names, model_is, source.name)
         images.check_crop(crop, crop_fraction)
         self._module, self._source = module, source
-        self._layout = parallel.Replicated(mesh)
-        self._batch_size = self._layout.divisible(min(batch_size, len(source)))
+        self._mesh = mesh
+        self._batch_size = meshes.divisible(min(batch_size, len(source)), mesh)
         self._view = dict(crop=crop, crop_fraction=crop_fraction, skip_broken=skip_broken)
         loss_fn = losses.get(loss)
 
@@ -76,9 +77,8 @@ class Classification:
             logits = module.apply({"params": params}, normalise(batch["image"]))
             return to_probabilities(logits, loss)
 
-        everywhere = self._layout.everywhere
-        self._sums = jax.jit(sums, out_shardings=everywhere)
-        self._probabilities = jax.jit(probabilities, out_shardings=everywhere)
+        self._sums = jax.jit(sums, out_shardings=meshes.everywhere(mesh))
+        self._probabilities = jax.jit(probabilities, out_shardings=meshes.everywhere(mesh))
 
     @classmethod
     def from_config(
@@ -126,7 +126,7 @@ class Classification:
         """
         totals = dict.fromkeys(("accuracy", "top5", "loss", "examples"), 0.0)
         for batch in self._batches():
-            sums = jax.device_get(self._sums(params, self._layout.to_devices(batch)))
+            sums = jax.device_get(self._sums(params, meshes.to_devices(batch, self._mesh)))
             totals = {name: totals[name] + float(sums[name]) for name in totals}
         examples = totals.pop("examples")
         if not examples:
@@ -140,7 +140,7 @@ class Classification:
         """
         found = []
         for number, batch in enumerate(self._batches()):
-            on_devices = self._layout.to_devices(batch)
+            on_devices = meshes.to_devices(batch, self._mesh)
             whole = jax.device_get(self._probabilities(params, on_devices))
             good = np.flatnonzero(batch["mask"])
             found.append((whole[good], batch["label"][good], number * self._batch_size + good))

@@ -8,8 +8,8 @@ from jax.sharding import Mesh
 
 from mlp_mixer.data import images, pipeline
 from mlp_mixer.data.sources import Source
-from mlp_mixer.training import parallel
-from mlp_mixer.training.step import normalise
+from mlp_mixer.models.pixels import normalise
+from mlp_mixer.runtime import mesh as meshes
 
 
 class Features:
@@ -28,7 +28,7 @@ class Features:
         """See `data.pipeline.eval_batches` for crop, crop_fraction and skip_broken."""
         images.check_crop(crop, crop_fraction)
         self._module = module.clone(num_classes=0)
-        self._layout = parallel.Replicated(mesh)
+        self._mesh = mesh
         self._batch_size = batch_size
         self._view = dict(crop=crop, crop_fraction=crop_fraction, skip_broken=skip_broken)
 
@@ -37,7 +37,7 @@ class Features:
             return found, batch["label"], batch["mask"]
 
         # Every process gets the rows of all.
-        self._features = jax.jit(features, out_shardings=self._layout.everywhere)
+        self._features = jax.jit(features, out_shardings=meshes.everywhere(mesh))
 
     def __call__(self, params: Any, source: Source) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Features float32 [n, c], labels [n] and indices [n] of examples, in order.
@@ -45,7 +45,7 @@ class Features:
         Without skip_broken the indices are all there are. Every process gets the same.
         """
         params = {name: value for name, value in params.items() if name != "head"}
-        batch_size = self._layout.divisible(min(self._batch_size, len(source)))
+        batch_size = meshes.divisible(min(self._batch_size, len(source)), self._mesh)
         found = []
         batches = pipeline.eval_batches(
             source,
@@ -55,7 +55,7 @@ class Features:
             **self._view,
         )
         for number, batch in enumerate(batches):
-            whole = self._features(params, self._layout.to_devices(batch))
+            whole = self._features(params, meshes.to_devices(batch, self._mesh))
             features, labels, mask = jax.device_get(whole)
             good = np.flatnonzero(mask)
             found.append((features[good], labels[good], number * batch_size + good))

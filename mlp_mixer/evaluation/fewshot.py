@@ -14,9 +14,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mlp_mixer.data import sources
-from mlp_mixer.data.class_names import match, relabel
 from mlp_mixer.data.sources import Source, Subset
 from mlp_mixer.evaluation.features import Features
+from mlp_mixer.models.class_names import match, relabel
 
 BIAS = 100.0
 L2 = 2.0**10

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mlp_mixer.training.step import normalise
+from mlp_mixer.models.pixels import normalise
 
 BATCH_SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
 SECONDS = 2.0  # at least, for each batch size

@@ -16,11 +16,10 @@ import numpy as np
 from flax.linen.transforms import fork_rngs
 
 from mlp_mixer.models.checks import check_images, checked_fields, named_sizes, tile
-from mlp_mixer.models.drop import Dropout, keep, training_rows
+from mlp_mixer.models.dropout import Dropout, keep, training_rows
 from mlp_mixer.models.gelu import FORMS as GELUS
 from mlp_mixer.models.gelu import in_float32
 from mlp_mixer.models.layers import Dense, LayerNorm, Stem
-from mlp_mixer.models.parameters import init  # noqa: F401 - mixer.init is its public name
 
 # Table 1 of the paper. S (the number of tokens) follows from image and patch size.
 SIZES: dict[str, dict[str, int]] = {
@@ -242,6 +241,11 @@ def create(
         raise ValueError(f"unknown gelu {module.gelu!r}; use one of {', '.join(GELUS)}")
     module.grid  # noqa: B018 - raises where the patches do not tile the image
     return module
+
+
+def list_variants() -> list[str]:
+    """Returns the names of the paper's variants, such as "B/16"."""
+    return list(VARIANTS)
 
 
 def variant_of(module: MlpMixer) -> str | None:

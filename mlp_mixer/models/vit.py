@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from mlp_mixer.models.checks import check_images, checked_fields, named_sizes, tile
-from mlp_mixer.models.drop import Dropout, training_rows
+from mlp_mixer.models.dropout import Dropout, training_rows
 
 # Table 1 of the ViT paper.
 SIZES: dict[str, dict[str, int]] = {

@@ -16,18 +16,18 @@ from mlp_mixer.data.images import CROPS
 from mlp_mixer.models.architectures import ARCHITECTURES
 from mlp_mixer.models.bit import STEMS, BiT
 from mlp_mixer.models.gelu import FORMS as GELUS
+from mlp_mixer.models.losses import LOSSES
 from mlp_mixer.models.mixer import MlpMixer
 from mlp_mixer.models.permuted import ORDERS
 from mlp_mixer.models.vit import VisionTransformer
 from mlp_mixer.training import ranges
-from mlp_mixer.training.losses import LOSSES
+from mlp_mixer.training.layouts import LAYOUTS, SUM_DTYPES
 from mlp_mixer.training.optimizer import DECAYS, OPTIMIZERS
-from mlp_mixer.training.parallel import LAYOUTS, SUM_DTYPES
-from mlp_mixer.weights.resolution import SCHEMES
+from mlp_mixer.weights.resize import SCHEMES
 
 FIELDS = {
     "seed": ranges.whole(0, 2**32 - 1),
-    # Where the data lies may change; that it is the same, its digest says (training.same_data).
+    # Where the data lies may change; that it is the same, its digest says (training.resume).
     "data.source": ranges.free(ranges.NAME),
     "data.train_split": ranges.NAME,
     "data.examples_per_class": ranges.COUNT_OR_NONE,
@@ -119,7 +119,7 @@ EVALUATOR = {
     "shots": ranges.several(ranges.COUNT, "numbers"),
 }
 
-# What `training.setup` gives to a model beside config.model.
+# What `training.recipe` gives to a model beside config.model.
 _FROM_ELSEWHERE = {"num_classes", "image_size", "image_channels", "head_bias", "dtype", "remat"}
 _MODULES = {"mixer": MlpMixer, "vit": VisionTransformer, "bit": BiT}
 

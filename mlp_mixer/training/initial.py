@@ -4,14 +4,15 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from mlp_mixer.data.class_names import match
 from mlp_mixer.models import mixer
+from mlp_mixer.models.class_names import match
+from mlp_mixer.models.init import shapes
 from mlp_mixer.models.permuted import Permuted
-from mlp_mixer.training import fields, setup
-from mlp_mixer.training.setup import Config
-from mlp_mixer.weights import layouts, runs
-from mlp_mixer.weights.load import read, recognise, shapes
-from mlp_mixer.weights.sources import open_source
+from mlp_mixer.training import fields
+from mlp_mixer.training.recipe import Config, random_params
+from mlp_mixer.weights import naming, of_runs
+from mlp_mixer.weights.files import open_weights
+from mlp_mixer.weights.load import read, recognise
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def with_trained_sizes(config: Config, before: dict[str, Any] | None = None) -> 
         before = fields.completed(before)
         sizes = {name: before[name] for name in fields.OF_THE_WEIGHTS if name in before}
     else:
-        with open_source(config.init_from) as opened:
+        with open_weights(config.init_from) as opened:
             hint = config.init_image_size or config.image_size
             trained = recognise(opened, otherwise=tuple(hint)).module
         if not isinstance(trained, mixer.MlpMixer):
@@ -62,7 +63,7 @@ def parameters(
         ValueError: the weights are of another model than the config's, or a head that must be kept
             is for other classes; names the differences.
     """
-    params = setup.random_params(config, module, shardings)
+    params = random_params(config, module, shardings)
     if not config.init_from:
         unused = ", ".join(
             name for name, default in fields.ADDED.items()
@@ -74,8 +75,8 @@ def parameters(
         return params
     sizes = {}
     if isinstance(module, mixer.MlpMixer):
-        with open_source(config.init_from) as opened:
-            if unusual := runs.kind(opened.config):
+        with open_weights(config.init_from) as opened:
+            if unusual := of_runs.kind(opened.config):
                 raise ValueError(
                     f"init_from={config.init_from} is {unusual}; the config's model (architecture, "
                     "permuted) is a Mixer that sees pixels in their order"
@@ -116,7 +117,7 @@ def _check_same_model(config: Config, loaded: Any, module: Any) -> None:
             f"a {type(inner[1]).__name__}, and both must see the pixels in the same order"
         )
     have, want = (shapes(x.clone(num_classes=0)) for x in (loaded, module))
-    if differences := layouts.differences(have, want):
+    if differences := naming.differences(have, want):
         size = "x".join(map(str, module.image_size))
         raise ValueError(
             f"{where} (for {size} pixels) does not fit the config's model and init_image_size:\n"

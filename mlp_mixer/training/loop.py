@@ -16,15 +16,18 @@ from mlp_mixer.data import pipeline
 from mlp_mixer.data.sources import Source
 from mlp_mixer.evaluation import evaluators
 from mlp_mixer.models.mixer import MlpMixer
-from mlp_mixer.training import fields, initial, metrics, same_data, setup, visible_log
-from mlp_mixer.training import workdir as run
-from mlp_mixer.training.checkpoint import Checkpoints, latest_step
+from mlp_mixer.runs import folder, metrics
+from mlp_mixer.runs.checkpoints import Checkpoints, TrainState, latest_step
+from mlp_mixer.runtime import visible_log
+from mlp_mixer.runtime.processes import from_process_0
+from mlp_mixer.training import fields, initial, progress, resume
 from mlp_mixer.training.preemption import Interrupted, Preemption
-from mlp_mixer.training.setup import Recipe
-from mlp_mixer.training.step import TrainState
+from mlp_mixer.training.recipe import Recipe, make_augment, make_recipe, open_data
 from mlp_mixer.weights.save import save
 
 log = logging.getLogger(__name__)
+
+Batches = Iterator[dict[str, np.ndarray]]
 
 
 def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, float]:
@@ -41,66 +44,60 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
         SystemExit: the process was asked to end, and the state is saved; see `preemption`.
     """
     config, workdir = fields.check(config), Path(workdir).expanduser()
-    with visible_log.SHOWN, run.lock(workdir):
-        start = run.from_process_0(lambda: latest_step(workdir) or 0)
-        if start:
-            run.check(workdir, config)
-        elif run.from_process_0(lambda: run.is_finished(workdir)):
+    with visible_log.SHOWN, folder.lock(workdir):
+        # First everything is made and checked, and nothing is written.
+        saved = from_process_0(lambda: latest_step(workdir) or 0)
+        finished = bool(from_process_0(lambda: folder.is_finished(workdir)))
+        if saved:
+            resume.check_config(workdir, config)
+        elif finished:
             raise ValueError(
                 f"{workdir} holds a finished run without its checkpoints; choose another workdir "
                 "to train anew, or delete this one"
             )
-        config = initial.with_trained_sizes(config, run.read_config(workdir) if start else None)
-        source = setup.open_data(config)
-        recipe = setup.make_recipe(config, len(source.class_names), len(source))
+        config = initial.with_trained_sizes(config, folder.read_config(workdir) if saved else None)
+        source = open_data(config)
+        recipe = make_recipe(config, len(source.class_names), len(source))
         evaluations = evaluators.make(config, recipe.module, recipe.layout.mesh, source.class_names)
-        same_data.check(workdir, config, source, start)
-        first = FirstState(config, recipe, source.class_names, start)
-        if run.from_process_0(lambda: run.is_finished(workdir)):
+        resume.check_data(workdir, config, source, saved)
+        like = recipe.state_shapes()
+        shardings = recipe.layout.shardings(like)
+
+        # The state that the run begins with is
+        #   1. that of the workdir's newest checkpoint that is not damaged;
+        #   2. or made of the weights of config.init_from, read now because they may be wrong;
+        #   3. or random, from config.seed.
+        def parameters() -> dict:
+            made = initial.parameters(config, recipe.module, source.class_names, shardings.params)
+            return jax.jit(lambda params: params, out_shardings=shardings.params)(made)
+
+        loaded = parameters() if config.init_from and not saved else None
+
+        def new_state() -> TrainState:
+            params = parameters() if loaded is None else loaded
+            # Array by array, as the parameters are: a program that makes all arrays of a deep model
+            # takes longer to compile than they take to make.
+            return jax.device_put(recipe.new_state(params), shardings)
+
+        if finished:
             log.info("the run in %s was finished already; it is evaluated again", workdir)
-        # Only now, with everything checked, is anything written.
         with Preemption() as preemption:
-            run.claim(workdir, config, source.class_names)
-            same_data.record(workdir, source, start)
+            folder.claim(workdir, config, source.class_names)
+            resume.record_data(workdir, source, saved)
             with Checkpoints(workdir, keep=config.keep_checkpoints) as checkpoints:
-                training = _Training(config, recipe, evaluations, workdir, checkpoints, preemption)
-                return training.run(source, first)
-
-
-class FirstState:
-    """The state that a run begins with: the workdir's last checkpoint, init_from, or random."""
-
-    def __init__(
-        self,
-        config: ml_collections.ConfigDict,
-        recipe: Recipe,
-        class_names: tuple[str, ...],
-        start: int,
-    ):
-        self._config, self._recipe, self.is_saved = config, recipe, bool(start)
-        self._class_names = class_names
-        params = jax.eval_shape(lambda: setup.random_params(config, recipe.module))
-        self.like = jax.eval_shape(recipe.new_state, params)
-        self._shardings = recipe.layout.shardings(self.like)
-        self._params = None
-        if config.init_from and not self.is_saved:  # now, because they may be wrong
-            self._params = initial.parameters(config, recipe.module, class_names)
-
-    def restore(self, checkpoints: Checkpoints) -> TrainState:
-        return checkpoints.restore(self.like, self._shardings)
-
-    def make(self) -> TrainState:
-        params, self._params = self._params, None  # two copies may not fit
-        shardings = self._shardings
-        if params is None:
-            params = initial.parameters(
-                self._config, self._recipe.module, self._class_names, shardings.params
-            )
-        else:
-            params = jax.jit(lambda params: params, out_shardings=shardings.params)(params)
-        # Array by array, as the parameters are: a program that makes all arrays of a deep model
-        # takes longer to compile than they take to make.
-        return jax.device_put(self._recipe.new_state(params), shardings)
+                restored = checkpoints.restore(like, shardings) if saved else None
+                # Maybe at an earlier step than `saved`, where that checkpoint is damaged.
+                start = int(restored.step) if restored else 0
+                _log_start(recipe, source, like, start)
+                with _Training(
+                    config, recipe, source, workdir, start, evaluations, checkpoints, preemption
+                ) as training:
+                    state = training.take_steps(restored, new_state, like)
+                    training.save_weights(state)
+                    result = training.evaluate(recipe.total_steps, state)
+                checkpoints.wait()
+                folder.mark_finished(workdir, recipe.total_steps)
+        return result
 
 
 def _log_start(recipe: Recipe, source: Source, like: TrainState, start: int) -> None:
@@ -121,53 +118,56 @@ class _Training:
         self,
         config: ml_collections.ConfigDict,
         recipe: Recipe,
-        evaluations: dict[str, evaluators.Scheduled],
+        source: Source,
         workdir: Path,
+        start: int,
+        evaluations: dict[str, evaluators.Scheduled],
         checkpoints: Checkpoints,
         preemption: Preemption,
     ):
-        self._config, self._recipe, self._workdir = config, recipe, workdir
+        self._config, self._recipe, self._source = config, recipe, source
+        self._workdir, self._start = workdir, start
         self._evaluations, self._checkpoints = evaluations, checkpoints
         self._preemption = preemption
-        self._meter = metrics.Meter(config.batch_size, recipe.total_steps, config.log_every_steps)
+        self._writer = metrics.Writer(workdir, start)
+        self._meter = progress.Meter(config.batch_size, recipe.total_steps, config.log_every_steps)
 
-    def run(self, source: Source, first: FirstState) -> dict[str, float]:
-        """Takes the steps that are left; the scalars of the last evaluation."""
-        total = self._recipe.total_steps
-        # Maybe at an earlier step than the newest checkpoint's, see `restore`.
-        state = first.restore(self._checkpoints) if first.is_saved else None
-        start = int(state.step) if first.is_saved else 0
-        self._writer = metrics.Writer(self._workdir, start)
-        try:
-            _log_start(self._recipe, source, first.like, start)
-            if start < total:
-                state = self._train(source, first, state, start)
-            self._save_weights(source, state)
-            result = self._evaluate(total, state)
-        finally:
-            self._writer.close()
-        self._checkpoints.wait()
-        run.mark_finished(self._workdir, total)
-        return result
+    def __enter__(self) -> "_Training":
+        return self
 
-    def _train(
-        self, source: Source, first: FirstState, state: TrainState | None, start: int
+    def __exit__(self, *error) -> None:
+        self._writer.close()
+
+    def take_steps(
+        self,
+        restored: TrainState | None,
+        new_state: Callable[[], TrainState],
+        like: TrainState,
     ) -> TrainState:
-        """The state after the last step, which is saved, or on its way, but not evaluated."""
-        layout, total = self._recipe.layout, self._recipe.total_steps
-        # A run that was asked to end has left the evaluation that was under way.
-        if start and self._evaluation_is_due(start) and not self._was_evaluated(start):
-            self._evaluate(start, state)
-        batches = self._batches(source, start)
-        if state is None:
-            state, train_step, batches = self._begin(first, batches)
-        else:
-            train_step = layout.jit_step(self._recipe.step, state)
-        profile = metrics.Profile(self._workdir, start, self._config.profile_steps)
-        with metrics.progress(start, total) as bar, profile:
+        """Trains from `restored`, or where that is None from new_state().
+
+        Returns:
+            The state after the last step, which is saved, or on its way, but not evaluated.
+        """
+        layout, start, total = self._recipe.layout, self._start, self._recipe.total_steps
+        if restored is not None:
+            if start == total:
+                return restored
+            # A run that was asked to end has left the evaluation that was under way.
+            if self._evaluation_is_due(start) and not self._was_evaluated(start):
+                self.evaluate(start, restored)
+        batches = self._batches()
+        first = self._next(batches, start + 1, restored)
+        with ThreadPoolExecutor(1) as pool:  # a large state takes as long to make as the compiler
+            making = pool.submit(lambda: new_state() if restored is None else restored)
+            step_fn = layout.compile_step(self._recipe.step, like, layout.to_devices(first))
+            state = making.result()
+        batches = itertools.chain([first], batches)
+        profile = progress.Profile(self._workdir, start, self._config.profile_steps)
+        with progress.bar(start, total) as bar, profile:
             for step in range(start + 1, total + 1):
                 batch = layout.to_devices(self._next(batches, step, state))
-                state, values = train_step(state, batch)
+                state, values = step_fn(state, batch)
                 self._report(step - 1, self._meter.add(step, values))
                 profile.after(step)
                 bar.update()
@@ -181,57 +181,15 @@ class _Training:
                     if save:
                         self._checkpoints.save(step, layout.to_global(state))
                     if evaluate:  # when the step is safe: an evaluation may fail
-                        self._evaluate(step, state)
+                        self.evaluate(step, state)
                     self._meter.pause(time.perf_counter() - paused)
                 self._checkpoints.check()
                 if step < total and self._preemption.reached(step):
                     self._stop(step, state)
         return state
 
-    def _begin(
-        self, first: FirstState, batches: Iterator[dict[str, np.ndarray]]
-    ) -> tuple[TrainState, Callable, Iterator[dict[str, np.ndarray]]]:
-        """A run's first state, the step, and the batches, of which one was needed to compile it."""
-        layout, step = self._recipe.layout, self._recipe.step
-        batch = self._next(batches, 1, None)
-        with ThreadPoolExecutor(1) as pool:
-            state = pool.submit(first.make)  # for a large model it takes as long as to compile
-            lowered = layout.lower_step(step, first.like, layout.to_devices(batch))
-            train_step = lowered.compile() if lowered else layout.jit_step(step, first.like)
-            return state.result(), train_step, itertools.chain([batch], batches)
-
-    def _batches(self, source: Source, start: int) -> Iterator[dict[str, np.ndarray]]:
-        config = self._config
-        return pipeline.train_batches(
-            source,
-            setup.make_augment(config),
-            batch_size=config.batch_size,
-            seed=config.seed,
-            start=start,
-            in_memory=config.data.in_memory,
-            workers=config.data.workers,
-            skip_broken=config.data.skip_broken,
-            process=(jax.process_index(), jax.process_count()),
-        )
-
-    def _next(
-        self, batches: Iterator, step: int, state: TrainState | None
-    ) -> dict[str, np.ndarray]:
-        try:
-            return next(batches)
-        except ChildProcessError:
-            # A SIGTERM to a whole group of processes ends those that load images first.
-            if jax.process_count() == 1 and self._preemption.reached(step - 1):
-                self._stop(step - 1, state)
-            raise
-
-    def _evaluation_is_due(self, step: int) -> bool:
-        return step % self._recipe.eval_every == 0 or step == self._recipe.total_steps
-
-    def _was_evaluated(self, step: int) -> bool:
-        return bool(run.from_process_0(lambda: metrics.evaluated(self._workdir, step)))
-
-    def _evaluate(self, step: int, state: TrainState) -> dict[str, float]:
+    def evaluate(self, step: int, state: TrainState) -> dict[str, float]:
+        """Runs the evaluations that are due, and records their scalars."""
         total = self._recipe.total_steps
         params = self._recipe.layout.to_everywhere(state.params)
         try:
@@ -248,25 +206,55 @@ class _Training:
             self._writer.scalars(step, result)
         return result
 
-    def _report(self, step: int, values: dict[str, float] | None) -> None:
-        if values:
-            values["lr"] = float(self._recipe.schedule(step - 1))
-            log.info("%s", metrics.log_line(step, self._recipe.total_steps, values))
-            self._writer.scalars(step, {f"train/{name}": x for name, x in values.items()})
-
-    def _save_weights(self, source: Source, state: TrainState) -> None:
-        """In the published format, which is for Mixers, and cannot say that pixels are permuted."""
+    def save_weights(self, state: TrainState) -> None:
+        """Writes the published format, which is for Mixers that see pixels in their order."""
         params = self._recipe.layout.to_everywhere(state.params)
         if jax.process_index() == 0 and isinstance(self._recipe.module, MlpMixer):
             save(
-                self._workdir / run.WEIGHTS_FILE,
+                self._workdir / folder.WEIGHTS_FILE,
                 self._recipe.module,
                 params,
-                class_names=source.class_names,
+                class_names=self._source.class_names,
                 crop=self._config.eval_crop,
                 crop_fraction=self._config.eval_crop_fraction,
                 loss=self._config.loss,
             )
+
+    def _batches(self) -> Batches:
+        config = self._config
+        return pipeline.train_batches(
+            self._source,
+            make_augment(config),
+            batch_size=config.batch_size,
+            seed=config.seed,
+            start=self._start,
+            in_memory=config.data.in_memory,
+            workers=config.data.workers,
+            skip_broken=config.data.skip_broken,
+            process=(jax.process_index(), jax.process_count()),
+        )
+
+    def _next(self, batches: Batches, step: int, state: TrainState | None) -> dict[str, np.ndarray]:
+        """The batch of a step; `state` is the one before it, if there is one to be saved."""
+        try:
+            return next(batches)
+        except ChildProcessError:
+            # A SIGTERM to a whole group of processes ends those that load images first.
+            if jax.process_count() == 1 and self._preemption.reached(step - 1):
+                self._stop(step - 1, state)
+            raise
+
+    def _evaluation_is_due(self, step: int) -> bool:
+        return step % self._recipe.eval_every == 0 or step == self._recipe.total_steps
+
+    def _was_evaluated(self, step: int) -> bool:
+        return bool(from_process_0(lambda: metrics.evaluated(self._workdir, step)))
+
+    def _report(self, step: int, values: dict[str, float] | None) -> None:
+        if values:
+            values["lr"] = float(self._recipe.schedule(step - 1))
+            log.info("%s", progress.log_line(step, self._recipe.total_steps, values))
+            self._writer.scalars(step, {f"train/{name}": x for name, x in values.items()})
 
     def _stop(self, step: int, state: TrainState | None) -> NoReturn:
         """Ends the process; without a state, before the first step, there is nothing to save."""

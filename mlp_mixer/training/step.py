@@ -1,6 +1,6 @@
 """The training step: what a device computes for its rows of a batch, and the update after the sum.
 
-`Step.local` and `Step.update` are pure functions; `training.parallel` puts the sum over devices
+`Step.local` and `Step.update` are pure functions; `training.layouts` puts the sum over devices
 between them and compiles the whole.
 """
 
@@ -12,19 +12,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mlp_mixer.training import losses
+from mlp_mixer.models import losses
+from mlp_mixer.models.pixels import normalise
+from mlp_mixer.runs.checkpoints import TrainState
 from mlp_mixer.training.mixup import Mixup
 from mlp_mixer.training.optimizer import mean_gradient
 
 Axis = str | tuple[str, ...]
-
-
-class TrainState(NamedTuple):
-    """All that training changes; a checkpoint holds exactly this."""
-
-    step: jax.Array  # int32 scalar: the number of updates already applied
-    params: Any  # nested dict with the published names
-    opt_state: Any
 
 
 class Step(NamedTuple):
@@ -39,11 +33,6 @@ class Step(NamedTuple):
 
     local: Callable[[Any, dict[str, jax.Array], jax.Array, Axis], tuple[Any, Any]]
     update: Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, jax.Array]]]
-
-
-def normalise(images: jax.Array) -> jax.Array:
-    """Pixels uint8 to float32 in [-1, 1], as the published weights expect them."""
-    return images.astype(jnp.float32) / 127.5 - 1
 
 
 def make_train_step(

@@ -1,8 +1,5 @@
 """Chooses a learning rate on held-out training images, trains on all of them, and tests once.
 
-    python -m mlp_mixer sweep --config=configs/transfer.py:B/16,cifar10 --workdir=sweeps/cifar10 \\
-        --config.init_from=imagenet21k/Mixer-B_16
-
 Each rate of config.sweep.learning_rates is a run in WORKDIR/lr_RATE, trained on
 config.sweep.train_split and judged by its accuracy on config.sweep.dev_split at the end. The best
 (of equals the one of lower loss) is trained again in WORKDIR/full, on config.data.train_split, and
@@ -10,11 +7,9 @@ evaluated as config.evals says when it ends, not before. A rate with which a run
 
 Being stopped loses nothing: the same command goes on. With more rates it trains those that are
 missing, unless another than the first winner is best then: the test images have been used. The
-result is printed, and is in WORKDIR/sweep.json, sweep.md and sweep.png. Several sweeps as one table
-with the paper's means: python -m mlp_mixer transfers.
+result is also in WORKDIR/sweep.json and sweep.md.
 """
 
-import argparse
 import json
 import logging
 from pathlib import Path
@@ -22,30 +17,17 @@ from pathlib import Path
 import jax
 import ml_collections
 
-from mlp_mixer import cli
+from mlp_mixer.runs.folder import CONFIG_FILE, is_finished, read_config
+from mlp_mixer.runtime.processes import from_process_0
+from mlp_mixer.runtime.storage import write_text
 from mlp_mixer.training import fields
-from mlp_mixer.training import workdir as run
+from mlp_mixer.training.resume import check_config
 
 log = logging.getLogger(__name__)
 
-RESULT_FILE, TABLE_FILE, PICTURE_FILE = "sweep.json", "sweep.md", "sweep.png"
+RESULT_FILE, TABLE_FILE = "sweep.json", "sweep.md"
 FULL = "full"  # the folder of the last run
 DIVERGED_FILE = "diverged.txt"  # in the folder of a run whose loss was not finite, with its message
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    cli.add_config_argument(parser)
-    parser.add_argument("--workdir", required=True, type=Path, help="folder for all of its runs")
-
-
-def main(args: argparse.Namespace) -> None:
-    from mlp_mixer.training import distributed
-
-    distributed.initialise()
-    result = sweep(args.config, args.workdir)
-    if jax.process_index() == 0:
-        print(table(result))
-        print(f"\nweights are in {args.workdir / FULL}; {PICTURE_FILE} shows the dev accuracies")
 
 
 def sweep(config: ml_collections.ConfigDict, workdir: Path) -> dict:
@@ -73,9 +55,8 @@ def sweep(config: ml_collections.ConfigDict, workdir: Path) -> dict:
     test = _train(_full_config(config, best), workdir / FULL)
     result = {"source": config.data.source, "dev": dev, "lr": best, "test": test}
     if jax.process_index() == 0:
-        (workdir / TABLE_FILE).write_text(table(result) + "\n")
-        _draw(result, workdir / PICTURE_FILE)
-        (workdir / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n")
+        write_text(workdir / TABLE_FILE, markdown(result) + "\n")
+        write_text(workdir / RESULT_FILE, json.dumps(result, indent=2) + "\n")
     return result
 
 
@@ -96,7 +77,7 @@ def best_rate(found: dict[float, dict[str, float] | None]) -> float:
     return min(finite, key=lambda lr: (-finite[lr]["dev/accuracy"], finite[lr]["dev/loss"], lr))
 
 
-def table(result: dict) -> str:
+def markdown(result: dict) -> str:
     """The sweep's result as a Markdown table."""
     lines = [f"{result['source']}", "", "| learning rate | dev accuracy | |", "|---|---|---|"]
     for lr, accuracy in sorted(result["dev"].items()):
@@ -111,8 +92,8 @@ def table(result: dict) -> str:
 def _on_dev(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, float] | None:
     """What the rate is judged by; None for a run that diverged, which is not tried again."""
     marker = workdir / DIVERGED_FILE
-    if run.from_process_0(marker.exists):
-        run.check(workdir, config)
+    if from_process_0(marker.exists):
+        check_config(workdir, config)
         return None
     try:
         return _train(config, workdir)
@@ -125,11 +106,12 @@ def _on_dev(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, float
 
 def _train(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, float]:
     """The scalars of a run's last evaluation; one that is finished is not trained again."""
-    from mlp_mixer.training import loop, metrics  # seconds to import
+    from mlp_mixer.runs import metrics
+    from mlp_mixer.training import loop
 
-    if not run.from_process_0(lambda: run.is_finished(workdir) and _is_evaluated(config, workdir)):
+    if not from_process_0(lambda: is_finished(workdir) and _is_evaluated(config, workdir)):
         return loop.train(config, workdir)
-    run.check(workdir, config)
+    check_config(workdir, config)
     for line in reversed(metrics.read(workdir)):
         if found := {name: line[name] for name in line if name.split("/")[0] in config.evals}:
             return found
@@ -138,7 +120,7 @@ def _train(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, float]
 
 def _is_evaluated(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     """Whether the evaluations of a run were those that the config has now."""
-    before, now = (fields.completed(x) for x in (run.read_config(workdir), config.to_dict()))
+    before, now = (fields.completed(x) for x in (read_config(workdir), config.to_dict()))
     names = [
         name for name in before.keys() | now.keys() if name.startswith(("evals.", "eval_crop"))
     ]
@@ -170,30 +152,11 @@ def _run_config(
 
 
 def _check_not_tested(workdir: Path, best: float) -> None:
-    if not (workdir / run.CONFIG_FILE).exists():
+    if not (workdir / CONFIG_FILE).exists():
         return
-    if (before := run.read_config(workdir)["lr"]) != best:
+    if (before := read_config(workdir)["lr"]) != best:
         raise ValueError(
             f"{workdir} was trained with the learning rate {before:g}, and now {best:g} is best. "
             "The test images may have been used, which is to happen once: start a sweep with all "
             f"rates in a new workdir, or delete {workdir} to test again"
         )
-
-
-def _draw(result: dict, path: Path) -> None:
-    from mlp_mixer.analysis import figures
-
-    points = sorted((lr, x) for lr, x in result["dev"].items() if x is not None)
-    figure, ax = figures.plt.subplots(figsize=(5, 3.5), layout="constrained")
-    ax.plot(*zip(*points, strict=True), marker="o", label="dev")
-    for name, value in result["test"].items():
-        if name.endswith("/accuracy"):
-            label = f"{name.removesuffix('/accuracy')}, trained on everything"
-            ax.plot(result["lr"], value, "*", ms=12, label=label)
-    ax.set(xscale="log", xlabel="learning rate", ylabel="accuracy", title=result["source"])
-    ax.set_xticks([lr for lr, _ in points], [f"{lr:g}" for lr, _ in points])
-    ax.minorticks_off()
-    ax.yaxis.set_major_formatter("{x:.1%}")
-    figures.clean(ax)
-    ax.legend(frameon=False)
-    figures.save(figure, path)

@@ -1,14 +1,5 @@
-"""Writes weights as another file: layout, image size, dtype, with or without the head.
+"""Writes weights as another file: layout, image size, dtype, with or without the head."""
 
-    python -m mlp_mixer convert imagenet21k/Mixer-B_16 b16-448.npz --image-size 448 --drop-head
-    python -m mlp_mixer convert runs/mine mine.safetensors
-
-SRC is anything that mlp_mixer.load reads. A .npz file gets the published names (or those from
-before Linen), a .safetensors file timm's. The result is read back and compared before it gets its
-name, and carries where it came from.
-"""
-
-import argparse
 import re
 from collections import Counter
 from pathlib import Path
@@ -18,15 +9,14 @@ import ml_dtypes
 import numpy as np
 from flax import traverse_util
 
-from mlp_mixer import cli
 from mlp_mixer.models import mixer
 from mlp_mixer.models.checks import as_pair
-from mlp_mixer.models.gelu import FORMS as GELUS
-from mlp_mixer.weights import layouts, load, npz, pixels, runs, safetensors
+from mlp_mixer.runtime.storage import temporary_beside
+from mlp_mixer.weights import load, naming, npz, of_runs, pixel_range, safetensors
+from mlp_mixer.weights.files import open_weights
 from mlp_mixer.weights.finite import not_finite
 from mlp_mixer.weights.npz import Arrays
 from mlp_mixer.weights.save import settings_of
-from mlp_mixer.weights.sources import open_source
 
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
 FORMATS = {".npz": npz, ".safetensors": safetensors}
@@ -40,39 +30,6 @@ class Converted(NamedTuple):
     rows: list[
         tuple[str, str, str]
     ]  # arrays in words: how many alike, in the source, in the result
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SRC", help="file, address, short name, hf:NAME, workdir")
-    parser.add_argument("destination", metavar="DST", help="file ending in .npz or .safetensors")
-    cli.add_size_arguments(parser)
-    parser.add_argument("--layout", choices=layouts.LAYOUTS, help="names of the arrays")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32")
-    parser.add_argument("--drop-head", action="store_true", help="leave the class head out")
-    parser.add_argument("--gelu", choices=GELUS, help="where the source's is not known")
-
-
-def main(args: argparse.Namespace) -> None:
-    module, changes, rows = convert(
-        args.source,
-        args.destination,
-        image_size=args.image_size,
-        patch_size=args.patch_size,
-        resize=args.resize,
-        layout=args.layout,
-        dtype=args.dtype,
-        drop_head=args.drop_head,
-        gelu=args.gelu,
-    )
-    if rows:
-        print(cli.table([("arrays", "in the source", "in the result"), *rows]) + "\n")
-    print(f"{args.destination} is written, read back and equal: {'; '.join(changes)}")
-    timm = (args.layout or default_layout(Path(args.destination))) == "timm"
-    if timm and module.gelu == "tanh":
-        print("timm computes the exact GELU by default; for these weights give its create_model "
-              "act_layer=functools.partial(torch.nn.GELU, approximate='tanh')")  # fmt: skip
-    elif not timm and module.gelu == "exact":
-        print("other readers of .npz files compute the tanh GELU; these weights use the exact one")
 
 
 def convert(
@@ -92,7 +49,7 @@ def convert(
     Args:
         source, image_size, patch_size, resize, gelu: as for `load`.
         destination: ends in .npz or .safetensors.
-        layout: one of layouts.LAYOUTS; None for "timm" in .safetensors and "linen" in .npz.
+        layout: one of naming.LAYOUTS; None for "timm" in .safetensors and "linen" in .npz.
         dtype: "float32", "bfloat16" or "float16".
         drop_head: whether to leave the head out.
 
@@ -107,10 +64,10 @@ def convert(
             f"layout {layout} does not go into {destination}; timm's is for .safetensors files, "
             "the others for .npz files"
         )
-    with open_source(source) as opened:
+    with open_weights(source) as opened:
         if destination.exists() and opened.where.exists() and destination.samefile(opened.where):
             raise ValueError(f"{destination} would overwrite its source; choose another name")
-        if unusual := runs.kind(opened.config):
+        if unusual := of_runs.kind(opened.config):
             raise ValueError(
                 f"{source} is {unusual}, which neither .npz nor .safetensors files of Mixers can "
                 "say; use the run's workdir"
@@ -120,7 +77,7 @@ def convert(
             name: (entry.name, opened.arrays[entry.name]) for name, entry in before.entries.items()
         }
         digest, history = opened.sha256(), opened.settings.get("history", [])
-        low_high = load.pixel_range(opened)
+        low_high = load.trained_range(opened)
     module, params, lasting = load.read(
         source, 0 if drop_head else None, image_size, patch_size, resize, gelu=gelu
     )
@@ -129,7 +86,7 @@ def convert(
         for name, array in traverse_util.flatten_dict(params, sep="/").items()
     }
     changes = _changes(before, module, layout, in_source, dtype)
-    if low_high != pixels.RANGE:
+    if low_high != pixel_range.RANGE:
         changes.append("stem for pixels in [-1, 1] instead of {} to {}".format(*low_high))
     history = [*history, {"source": str(source), "sha256": digest, "changes": changes}]
     settings = settings_of(module) | lasting | {"history": history}
@@ -158,7 +115,7 @@ def _cast(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def _changes(
-    before: layouts.Recognised,
+    before: naming.Recognised,
     module: mixer.MlpMixer,
     layout: str,
     in_source: dict[str, tuple[str, np.ndarray]],
@@ -190,7 +147,7 @@ def _rows(
         return f"{name} {array.dtype.name} {'x'.join(map(str, array.shape))}"
 
     results = {
-        name: describe(*next(iter(layouts.to_layout({name: array}, layout).items())))
+        name: describe(*next(iter(naming.to_layout({name: array}, layout).items())))
         for name, array in flat.items()
     }
     pairs = [(describe(*old), results.get(name, "-")) for name, old in in_source.items()]
@@ -202,9 +159,9 @@ def _write_checked(
 ) -> None:
     """Writes, reads back, compares, and only then lets the file have its name."""
     path = path.resolve()  # a link stays one
-    unchecked = npz.temporary_beside(path)
+    unchecked = temporary_beside(path)
     try:
-        FORMATS[path.suffix].write(unchecked, layouts.to_layout(flat, layout), settings)
+        FORMATS[path.suffix].write(unchecked, naming.to_layout(flat, layout), settings)
         module_back, params_back, settings_back = load.read(unchecked)
         load.check_fits(module_back, module, str(unchecked))
         back = traverse_util.flatten_dict(params_back, sep="/")

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mlp_mixer.weights import pixels
+from mlp_mixer.weights import pixel_range
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def settings(name: str, path: Path) -> dict[str, Any]:
         found = _settings_of_tag(name, tag)
     try:
         if "mean" in details and "std" in details:
-            found["pixel_range"] = pixels.of_mean_and_std(details["mean"], details["std"])
+            found["pixel_range"] = pixel_range.of_mean_and_std(details["mean"], details["std"])
         if "crop_pct" in details:
             found["crop_fraction"] = float(details["crop_pct"])
         if names := config.get("label_names") or details.get("label_names"):

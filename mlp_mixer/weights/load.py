@@ -4,21 +4,22 @@ import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from flax import traverse_util
 
-from mlp_mixer.data import known_classes
-from mlp_mixer.models import mixer
+from mlp_mixer.models import known_classes, mixer
 from mlp_mixer.models.checks import as_pair, check_value
 from mlp_mixer.models.gelu import FORMS as GELUS
-from mlp_mixer.weights import layouts, metadata, pixels, resolution, runs
+from mlp_mixer.models.init import shapes
+from mlp_mixer.weights import metadata, naming, of_runs
+from mlp_mixer.weights.files import OpenWeights, open_weights
 from mlp_mixer.weights.finite import not_finite
-from mlp_mixer.weights.sources import Source, open_source
+from mlp_mixer.weights.pixel_range import RANGE, fold
+from mlp_mixer.weights.resize import describe, resize_module, resize_params
 
 log = logging.getLogger(__name__)
 
-# What "class_names" of weights that are known by their name may be; see `sources.Source`.
+# What "class_names" of weights that are known by their name may be; see `sources.OpenWeights`.
 KNOWN_CLASSES = {"imagenet1k": known_classes.imagenet, "imagenet21k": known_classes.imagenet21k}
 
 
@@ -107,9 +108,9 @@ def read(
         patch_size = as_pair(patch_size, "patch_size")
     if num_classes is not None:
         check_value("num_classes", num_classes)
-    with open_source(source) as opened:
+    with open_weights(source) as opened:
         module, layout, entries, prefix = recognise(opened, otherwise=wanted)
-        if prefix not in layouts.PREFIXES:
+        if prefix not in naming.PREFIXES:
             log.warning("%s: its names begin with %s, which is left out", source, prefix)
         settings = lasting_settings(opened, module.num_classes)
         full_head = num_classes in (None, module.num_classes)
@@ -123,17 +124,17 @@ def read(
         module = module.clone(gelu=gelu or opened.settings.get("gelu") or default_gelu(layout))
         if module.gelu not in GELUS:
             raise ValueError(f"unknown gelu {module.gelu!r}; use one of {', '.join(GELUS)}")
-        if (low_high := pixel_range(opened)) != pixels.RANGE:
+        if (low_high := trained_range(opened)) != RANGE:
             log.info("%s: trained on pixels from %s to %s; its stem is made one for pixels in "
                      "[-1, 1]", source, *low_high)  # fmt: skip
-        params = params | {"stem": pixels.fold(params["stem"], *low_high)}
-    if unusual := runs.kind(opened.config):
+        params = params | {"stem": fold(params["stem"], *low_high)}
+    if unusual := of_runs.kind(opened.config):
         _check_as_trained(f"{source} is {unusual}", module, wanted, patch_size, gelu, like)
     else:
         trained = module
-        module = resolution.resize_module(trained, wanted, patch_size, resize)
-        params = resolution.resize_params(params, trained, wanted, patch_size, resize)
-        if changes := resolution.describe(trained, module):
+        module = resize_module(trained, wanted, patch_size, resize)
+        params = resize_params(params, trained, wanted, patch_size, resize)
+        if changes := describe(trained, module):
             log.info("%s: %s", source, changes)
     if num_classes and num_classes != module.num_classes:
         log.warning("%s: a new head for %d classes, all zero", source, num_classes)
@@ -142,11 +143,11 @@ def read(
         params["head"] = {name: np.zeros(shape, np.float32) for name, shape in head.items()}
     if like is not None:
         check_fits(module, like, str(source))
-    return Weights(runs.permuted(module, opened.config), params, settings)
+    return Weights(of_runs.permuted(module, opened.config), params, settings)
 
 
-def recognise(source: Source, otherwise: tuple[int, int] | None = None) -> layouts.Recognised:
-    """What the headers of an open source say; `otherwise` as for `layouts.recognise`.
+def recognise(source: OpenWeights, otherwise: tuple[int, int] | None = None) -> naming.Recognised:
+    """What the headers of an open source say; `otherwise` as for `naming.recognise`.
 
     A permutation of the pixels is not part of it.
 
@@ -156,7 +157,7 @@ def recognise(source: Source, otherwise: tuple[int, int] | None = None) -> layou
     if source.config.get("architecture", "mixer") != "mixer":
         return _other_model(source)
     made_for = source.settings.get("image_size")
-    found = layouts.recognise(
+    found = naming.recognise(
         source.arrays, source.name, as_pair(made_for) if made_for else None, otherwise
     )
     if expected := source.expected:
@@ -174,7 +175,7 @@ def default_gelu(layout: str) -> str:
     return "exact" if layout == "timm" else "tanh"
 
 
-def lasting_settings(source: Source, num_classes: int) -> dict[str, Any]:
+def lasting_settings(source: OpenWeights, num_classes: int) -> dict[str, Any]:
     """Those of metadata.LASTING that a source knows.
 
     Raises:
@@ -199,9 +200,9 @@ def lasting_settings(source: Source, num_classes: int) -> dict[str, Any]:
     return found
 
 
-def pixel_range(source: Source) -> tuple[Any, Any]:
-    """What black and white are for the stem of a source; see `pixels.fold`."""
-    low_high = source.settings.get("pixel_range", pixels.RANGE)
+def trained_range(source: OpenWeights) -> tuple[Any, Any]:
+    """What black and white are for the stem of a source; see `pixel_range.fold`."""
+    low_high = source.settings.get("pixel_range", RANGE)
     if not isinstance(low_high, list | tuple) or len(low_high) != 2:
         raise ValueError(f"{source.name}: its pixel_range is {low_high!r}, not two numbers")
     return tuple(low_high)
@@ -213,30 +214,22 @@ def check_fits(module: mixer.MlpMixer, like: mixer.MlpMixer, where: str) -> None
     Raises:
         ValueError: they differ; names the arrays.
     """
-    if differing := layouts.differences(layouts.shapes(module), layouts.shapes(like)):
+    if differing := naming.differences(shapes(module), shapes(like)):
         raise ValueError(f"{where} does not fit the model:\n" + "\n".join(differing))
 
 
-def _other_model(source: Source) -> layouts.Recognised:
+def _other_model(source: OpenWeights) -> naming.Recognised:
     """The model of a run that is no Mixer, for which its config has to be there."""
     head = source.arrays.get("head/bias")
-    module = runs.other_model(source.config, 0 if head is None else len(head))
+    module = of_runs.other_model(source.config, 0 if head is None else len(head))
     have = {name: array.shape for name, array in source.arrays.items()}
-    if differing := layouts.differences(have, shapes(module)):
+    if differing := naming.differences(have, shapes(module)):
         raise ValueError(
             f"{source.name} does not fit the config of its run:\n" + "\n".join(differing)
         )
-    return layouts.Recognised(
-        module, "linen", {name: layouts.Entry(name, lambda array: array) for name in have}, ""
+    return naming.Recognised(
+        module, "linen", {name: naming.Entry(name, lambda array: array) for name in have}, ""
     )
-
-
-def shapes(module: Any) -> dict[str, tuple[int, ...]]:
-    """Every parameter's name and shape, of any model."""
-    if isinstance(module, mixer.MlpMixer):
-        return layouts.shapes(module)
-    params = jax.eval_shape(lambda: mixer.init(module))
-    return {name: x.shape for name, x in traverse_util.flatten_dict(params, sep="/").items()}
 
 
 def _check_as_trained(what: str, module: Any, *asked: Any) -> None:
@@ -251,7 +244,7 @@ def _check_as_trained(what: str, module: Any, *asked: Any) -> None:
     )
 
 
-def _read(source: Source, entries: dict[str, layouts.Entry]) -> dict[str, Any]:
+def _read(source: OpenWeights, entries: dict[str, naming.Entry]) -> dict[str, Any]:
     """The parameter tree, in float32."""
     params, wrong = {}, []
     for name, entry in entries.items():

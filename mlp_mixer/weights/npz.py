@@ -9,7 +9,6 @@ file which is not a Mixer, or claims more than it holds, fails before it can tak
 
 import io
 import math
-import secrets
 import struct
 import zipfile
 import zlib
@@ -21,6 +20,7 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
+from mlp_mixer.runtime.storage import write_whole
 from mlp_mixer.weights import metadata, pickles
 
 Arrays = dict[str, np.ndarray]
@@ -190,27 +190,6 @@ def write(path: Path, arrays: Arrays, settings: dict[str, Any] | None = None) ->
             archive.comment = pieces[0] if pieces else b""  # makes the archive's table anew
 
     write_whole(path, fill)
-
-
-def write_whole(path: Path, fill: Callable[[BinaryIO], None]) -> None:
-    """Calls `fill` with a new file, which then takes the place of `path`, if all went well.
-
-    Where `path` is a symbolic link, what it points to is written, and the link stays.
-    """
-    path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_beside(path)
-    try:
-        with temporary.open("w+b") as file:
-            fill(file)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def temporary_beside(path: Path) -> Path:
-    """A name in the folder of `path` that no other writer has, in this process or another."""
-    return path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
 
 
 def _check_end(file: BinaryIO) -> tuple[int, int]:

@@ -5,6 +5,7 @@ are ImageNet's 1,000 classes or ImageNet-21k's 21,843. sam and gsam are ImageNet
 with those optimizers. No JFT-300M, 448-pixel or fine-tuned weights were released.
 """
 
+import fnmatch
 from typing import NamedTuple
 
 ADDRESS = "https://storage.googleapis.com/mixer_models"
@@ -45,3 +46,8 @@ def classes(name: str) -> str:
 def address(name: str) -> str:
     """Where the file of a short name is."""
     return f"{ADDRESS}/{name}.npz"
+
+
+def list_pretrained(pattern: str = "*") -> list[str]:
+    """Returns the short names of the released weights that a pattern such as "sam/*" fits."""
+    return [name for name in RELEASED if fnmatch.fnmatchcase(name, pattern)]

@@ -15,8 +15,9 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
+from mlp_mixer.runtime.storage import write_whole
 from mlp_mixer.weights import metadata
-from mlp_mixer.weights.npz import Arrays, write_whole
+from mlp_mixer.weights.npz import Arrays
 
 DTYPES = {
     "F64": np.dtype("<f8"),

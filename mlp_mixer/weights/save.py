@@ -9,7 +9,8 @@ import numpy as np
 from flax import traverse_util
 
 from mlp_mixer.models import mixer
-from mlp_mixer.weights import layouts, npz, pixels
+from mlp_mixer.models.init import shapes
+from mlp_mixer.weights import naming, npz, pixel_range
 from mlp_mixer.weights.finite import not_finite
 
 
@@ -50,11 +51,11 @@ def save(
         raise ValueError(f"{path}: save writes .npz files, which convert makes .safetensors of")
     flat = traverse_util.flatten_dict(jax.device_get(params), sep="/")
     have = {name: np.shape(array) for name, array in flat.items()}
-    if differing := layouts.differences(have, layouts.shapes(module)):
+    if differing := naming.differences(have, shapes(module)):
         raise ValueError(
             f"{path}: the parameters are not those of the module:\n" + "\n".join(differing)
         )
-    layouts.check_floats(flat, str(path))
+    naming.check_floats(flat, str(path))
     if bad := [f"  {name}: {n} numbers" for name, a in flat.items() if (n := not_finite(a))]:
         raise ValueError(f"{path}: numbers that are NaN or infinite:\n" + "\n".join(bad))
     given = dict(crop=crop, crop_fraction=crop_fraction, loss=loss)
@@ -73,5 +74,5 @@ def settings_of(module: mixer.MlpMixer) -> dict[str, Any]:
     return {
         "image_size": list(module.image_size),
         "gelu": module.gelu,
-        "pixel_range": list(pixels.RANGE),
+        "pixel_range": list(pixel_range.RANGE),
     }

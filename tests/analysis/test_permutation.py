@@ -8,6 +8,7 @@ import pytest
 
 from mlp_mixer.analysis.permutation import undo
 from mlp_mixer.models import bit, mixer
+from mlp_mixer.models.init import init
 from mlp_mixer.models.permuted import Permuted, make_order, patch_order, permute
 
 IMAGE, PATCH = (8, 12), (4, 2)  # 2 x 6 patches of 8 pixels
@@ -31,7 +32,7 @@ def module():
 @pytest.fixture
 def params(module):
     """Everywhere far from zero: nothing can agree because it is nothing."""
-    return jax.tree.map(lambda x: RNG.normal(0, 0.4, x.shape).astype("f4"), mixer.init(module))
+    return jax.tree.map(lambda x: RNG.normal(0, 0.4, x.shape).astype("f4"), init(module))
 
 
 @pytest.fixture
@@ -113,8 +114,8 @@ def test_a_permuted_model_is_the_model_on_permuted_images(order, architecture, m
     if architecture == "bit":
         model = bit.create(num_classes=5, image_size=IMAGE, stages=(1,), width=8, groups=4)
     permuted = Permuted(model, order, PATCH, seed=3)
-    params = mixer.init(permuted)
-    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, mixer.init(model))
+    params = init(permuted)
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, init(model))
     params = jax.tree.map(lambda x: RNG.normal(0, 0.4, x.shape).astype("f4"), params)
     moved = permute(images, permuted.pixel_order())
     expected = compute(model, params, moved)

@@ -151,8 +151,23 @@ def test_a_broken_file_is_named_with_its_folder(tmp_path, monkeypatch, kind, dam
     assert lenient == ImageFile.LOAD_TRUNCATED_IMAGES
 
 
+def test_no_image_is_broken_for_want_of_memory(monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    for owner, name, kind in (
+        (Image, "open", "PNG"),
+        (np, "asarray", "PNG"),
+        (cv2, "imdecode", "JPEG"),
+    ):
+        with monkeypatch.context() as patched, pytest.raises(OSError, match=r"memory.*tom"):
+            data = encode(picture(), kind)
+            patched.setattr(owner, name, full)
+            images.decode(data, where="tom")
+
+
 @pytest.mark.parametrize(
-    "error", [MemoryError(), struct.error("x"), zlib.error("x"), RuntimeError("x"), KeyError("x")]
+    "error", [struct.error("x"), zlib.error("x"), RuntimeError("x"), KeyError("x")]
 )
 def test_whatever_a_decoder_raises_is_a_broken_image(monkeypatch, error):
     def broken(*_):

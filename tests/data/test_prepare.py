@@ -8,15 +8,16 @@ import os
 import numpy as np
 import pytest
 
-from mlp_mixer.data import pack, prepare, prepared, shards, tfrecord
+from mlp_mixer.data import prepared_files
 from mlp_mixer.data.folders import FolderSource
+from mlp_mixer.data.prepare import from_folder, from_tfds, from_tfrecord, shards
 from mlp_mixer.data.sources import open_source
 from tests.data.conftest import png
 
 
 def run(source: str, **options) -> None:
     defaults = dict(source=source, name=None, data_dir=None, manual_dir=None)
-    prepare.main(argparse.Namespace(**(defaults | options)))
+    from_tfds.main(argparse.Namespace(**(defaults | options)))
 
 
 def contents(folder) -> dict[str, str]:
@@ -43,8 +44,8 @@ def test_a_converted_data_set_has_the_same_records_and_leaves_the_original_alone
     before = contents(tfrecords)
     run("imagenet2012")
     assert contents(tfrecords) == before
-    builder = prepared.find("imagenet2012", tmp_path)
-    assert prepared.is_array_record(builder) and str(tfrecords) not in str(builder.data_dir)
+    builder = prepared_files.find("imagenet2012", tmp_path)
+    assert prepared_files.is_array_record(builder) and str(tfrecords) not in str(builder.data_dir)
     for split, count in (("train", 20), ("validation", 3)):
         source = open_source("tfds:imagenet2012", split)
         assert [(int(source[i][0][0, 0, 0]), source[i][1]) for i in range(count)] == [
@@ -53,7 +54,7 @@ def test_a_converted_data_set_has_the_same_records_and_leaves_the_original_alone
         records = [
             record
             for path in sorted(tfrecords.glob(f"*-{split}.tfrecord*"))
-            for record in tfrecord.read(path)
+            for record in from_tfrecord.read(path)
         ]
         assert list(map(bytes, source._records.__getitems__(range(count)))) == records
     printed = capsys.readouterr().out
@@ -84,7 +85,7 @@ def test_a_damaged_tfrecord_is_named_and_no_data_set_appears(tfrecords, tmp_path
     with pytest.raises(ValueError, match=words) as error:
         run("imagenet2012")
     assert file.name in str(error.value)
-    assert not prepared.is_array_record(prepared.find("imagenet2012", tmp_path))
+    assert not prepared_files.is_array_record(prepared_files.find("imagenet2012", tmp_path))
 
 
 def test_a_record_of_another_data_set_is_refused(tfrecords, write_data_set):
@@ -99,7 +100,7 @@ def test_a_record_of_another_data_set_is_refused(tfrecords, write_data_set):
 def test_a_conversion_that_is_stopped_shows_nothing_and_goes_on_where_it_was(
     tfrecords, tmp_path, monkeypatch
 ):
-    read, files = tfrecord.read, []
+    read, files = from_tfrecord.read, []
 
     def stopped(path):
         for number, record in enumerate(read(path)):
@@ -108,11 +109,11 @@ def test_a_conversion_that_is_stopped_shows_nothing_and_goes_on_where_it_was(
             yield record
         files.append(path)
 
-    monkeypatch.setattr(tfrecord, "read", stopped)
+    monkeypatch.setattr(from_tfrecord, "read", stopped)
     with pytest.raises(KeyboardInterrupt):
         run("imagenet2012")
-    assert not prepared.is_array_record(prepared.find("imagenet2012", tmp_path))
-    monkeypatch.setattr(tfrecord, "read", lambda path: files.append(path) or read(path))
+    assert not prepared_files.is_array_record(prepared_files.find("imagenet2012", tmp_path))
+    monkeypatch.setattr(from_tfrecord, "read", lambda path: files.append(path) or read(path))
     run("imagenet2012")
     assert len(files) == len(set(files)) == 6  # the first file was not read again
     assert len(open_source("tfds:imagenet2012", "train")) == 20
@@ -133,7 +134,7 @@ def images(tmp_path):
 
 def test_a_packed_folder_has_every_image_with_its_class_mixed(images, tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr(pack, "SHARD", 8)
+    monkeypatch.setattr(from_folder, "SHARD", 8)
     run(f"folder:{images}", name="mine")
     for split in ("train", "val"):
         folder, packed = open_source(f"folder:{images}", split), open_source("tfds:mine", split)
@@ -153,7 +154,7 @@ def test_packing_goes_on_after_a_stop_but_not_if_the_folder_has_changed(
     images, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr(pack, "SHARD", 8)
+    monkeypatch.setattr(from_folder, "SHARD", 8)
     write, written = shards.write, []
 
     def stopped(path, records, count):
@@ -167,7 +168,7 @@ def test_packing_goes_on_after_a_stop_but_not_if_the_folder_has_changed(
         monkeypatch.setattr(shards, "write", stopped)
         with pytest.raises(KeyboardInterrupt):
             run(f"folder:{images}", name="mine")
-        assert prepared.find("mine", prepared.data_dir()) is None
+        assert prepared_files.find("mine", prepared_files.data_dir()) is None
         assert len(written) == 2
         (images / "train" / "n01" / "new.png").write_bytes(png(200))
     (images / "train" / "n01" / "new.png").unlink()
@@ -190,7 +191,7 @@ def test_packing_goes_on_after_a_stop_but_not_if_the_folder_has_changed(
 
 def test_a_part_is_packed_anew_when_one_of_its_images_was_replaced(images, tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr(pack, "SHARD", 8)
+    monkeypatch.setattr(from_folder, "SHARD", 8)
     odd = os.fsencode(images / "train" / "n01") + b"/caf\xe9.png"  # its name is kept, too
     with open(odd, "wb") as file:
         file.write(png(30))
@@ -295,5 +296,5 @@ def test_the_checksum_is_that_of_the_standard():
     # RFC 3720, appendix B.4: the CRC-32C of 32 bytes of zeros is 8a9136aa.
     plain = 0x8A9136AA
     masked = (((plain >> 15) | (plain << 17)) + 0xA282EAD8) % 2**32
-    assert tfrecord.masked_crc32c(bytes(32)) == masked
+    assert from_tfrecord.masked_crc32c(bytes(32)) == masked
     assert isinstance(masked, int) and np.uint32(masked) == masked

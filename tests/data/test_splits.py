@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from mlp_mixer.data import known, splits
+from mlp_mixer.data import known_sizes, splits
 from mlp_mixer.data.sources import open_source
 from tests.data.conftest import png
 
@@ -52,6 +52,6 @@ def test_a_part_that_is_not_there_is_refused_by_every_source(split, tmp_path, wr
         assert split in str(error.value) and spec in str(error.value)
     split = split.replace("500", "60000")
     with pytest.raises(ValueError, match=words):
-        known.classes_and_examples("tfds:cifar10", split)
+        known_sizes.classes_and_examples("tfds:cifar10", split)
     with pytest.raises(ValueError, match=words):
         open_source("digits", split)

@@ -10,8 +10,8 @@ import pytest
 import mlp_mixer
 from mlp_mixer.data.sources import open_source
 from mlp_mixer.evaluation.classification import Classification
-from mlp_mixer.models import mixer
-from mlp_mixer.training import parallel
+from mlp_mixer.models.init import init
+from mlp_mixer.runtime.mesh import make_mesh
 
 from ..conftest import SHARED
 
@@ -23,7 +23,7 @@ def trained():
         tokens_mlp_dim=4, channels_mlp_dim=16,
     )  # fmt: skip
     rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda x: rng.normal(0, 0.5, x.shape).astype("f4"), mixer.init(module))
+    params = jax.tree.map(lambda x: rng.normal(0, 0.5, x.shape).astype("f4"), init(module))
     return module, params
 
 
@@ -39,9 +39,7 @@ def test_padding_changes_no_metric(trained, loss):
         one_hot = jax.nn.one_hot(labels, 10)
         expected = optax.sigmoid_binary_cross_entropy(logits, one_hot).sum(-1).mean()
     for batch_size in (1, 5, 64):
-        evaluation = Classification(
-            module, source, parallel.make_mesh(), batch_size=batch_size, loss=loss
-        )
+        evaluation = Classification(module, source, make_mesh(), batch_size=batch_size, loss=loss)
         result = evaluation.run(params)
         assert result["examples"] == 37
         assert result["accuracy"] == pytest.approx((logits.argmax(-1) == labels).mean(), abs=1e-6)
@@ -78,9 +76,7 @@ def test_any_of_several_labels_counts_and_images_without_one_do_not():
         channels_mlp_dim=8,
     )  # fmt: skip
     rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda x: rng.normal(0, 0.5, x.shape).astype(np.float32), mixer.init(module)
-    )
+    params = jax.tree.map(lambda x: rng.normal(0, 0.5, x.shape).astype(np.float32), init(module))
     labels = (rng.random((23, 7)) < 0.25).astype(np.uint8)
     labels[[3, 22]] = 0
     source = Labelled(labels)
@@ -91,7 +87,7 @@ def test_any_of_several_labels_counts_and_images_without_one_do_not():
     top1 = labels[np.arange(23), order[:, 0]][counted].mean()
     top5 = np.take_along_axis(labels, order[:, :5], 1).any(1)[counted].mean()
     for batch_size in (5, 64):
-        evaluation = Classification(module, source, parallel.make_mesh(), batch_size=batch_size)
+        evaluation = Classification(module, source, make_mesh(), batch_size=batch_size)
         result = evaluation.run(params)
         assert result["examples"] == counted.sum() < 23
         assert result["accuracy"] == pytest.approx(top1, abs=1e-6)
@@ -129,7 +125,7 @@ def test_the_same_classes_in_another_order_give_the_same_numbers(trained, multi_
         truth = np.eye(10, dtype=np.uint8)[truth] | np.eye(10, dtype=np.uint8)[(truth + 1) % 10]
 
     def evaluation(source, **fields):
-        return Classification(module, source, parallel.make_mesh(), batch_size=32, **fields)
+        return Classification(module, source, make_mesh(), batch_size=32, **fields)
 
     want = evaluation(Renamed(digits, names, truth), class_names=names)
     have = evaluation(Renamed(digits, [names[i] for i in order], labels), class_names=names)
@@ -143,7 +139,7 @@ def test_the_same_classes_in_another_order_give_the_same_numbers(trained, multi_
 def test_without_names_only_the_count_is_compared_and_the_log_says_so(trained, caplog):
     module, _ = trained
     digits = open_source("digits", "test[:60]", 1)
-    Classification(module, digits, parallel.make_mesh(), batch_size=32)
+    Classification(module, digits, make_mesh(), batch_size=32)
     assert "the model does not say what its 10 classes are" in caplog.text
 
 
@@ -183,9 +179,7 @@ def test_the_50000_labels_of_real_count_as_their_authors_say():
     # Every other image with a label is given one of its labels, the last one; all others class 0.
     predictions = [right[-1] if right and i % 2 else 0 for i, right in enumerate(labels)]
     expected = [p in right for p, right in zip(predictions, labels, strict=True) if right]
-    evaluation = Classification(
-        Reader(), Told(predictions, labels), parallel.make_mesh(), batch_size=1000
-    )
+    evaluation = Classification(Reader(), Told(predictions, labels), make_mesh(), batch_size=1000)
     result = evaluation.run({})
     assert result["examples"] == len(expected) == 46_837
     assert result["accuracy"] == pytest.approx(sum(expected) / 46_837, abs=1e-9)

@@ -10,8 +10,10 @@ import mlp_mixer
 from configs import common
 from mlp_mixer.data import images
 from mlp_mixer.evaluation import evaluators
-from mlp_mixer.models import mixer
-from mlp_mixer.training import loop, metrics, parallel
+from mlp_mixer.models.init import init
+from mlp_mixer.runs import metrics
+from mlp_mixer.runtime.mesh import make_mesh
+from mlp_mixer.training import loop
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +23,7 @@ def model():
         tokens_mlp_dim=4, channels_mlp_dim=8,
     )  # fmt: skip
     rng = np.random.default_rng(0)
-    return module, jax.tree.map(lambda x: rng.normal(0, 0.5, x.shape), mixer.init(module))
+    return module, jax.tree.map(lambda x: rng.normal(0, 0.5, x.shape), init(module))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def config(photographs):
 
 def run(config, model, class_names="abc", **of_run):
     module, params = model
-    made = evaluators.make(config, module, parallel.make_mesh(), class_names)
+    made = evaluators.make(config, module, make_mesh(), class_names)
     return evaluators.run(made, params, 1, **of_run)
 
 

@@ -10,8 +10,8 @@ from mlp_mixer.data.images import BrokenImage
 from mlp_mixer.data.sources import open_source
 from mlp_mixer.evaluation import evaluators, fewshot
 from mlp_mixer.evaluation.features import Features
-from mlp_mixer.models import mixer
-from mlp_mixer.training import parallel
+from mlp_mixer.models.init import init
+from mlp_mixer.runtime.mesh import make_mesh
 
 
 def by_ridge_regression(features, labels, new, num_classes):
@@ -49,7 +49,7 @@ def digits_features():
         num_classes=10, image_size=8, image_channels=1, patch_size=2, num_blocks=1,
         hidden_dim=16, tokens_mlp_dim=8, channels_mlp_dim=16,
     )  # fmt: skip
-    return module, mixer.init(module)
+    return module, init(module)
 
 
 def config(**fields):
@@ -66,7 +66,7 @@ def config(**fields):
 
 def test_random_features_of_digits_learn_from_more_shots(digits_features):
     module, params = digits_features
-    made = evaluators.make(config(), module, parallel.make_mesh(), "0123456789")
+    made = evaluators.make(config(), module, make_mesh(), "0123456789")
     result = evaluators.run(made, params, step=1)
     assert 0.3 < result["few/5shot"] < result["few/10shot"] < 1
 
@@ -119,7 +119,7 @@ def test_only_the_images_that_are_drawn_are_decoded_and_broken_ones_left_out(dig
     def run(skip_broken):
         source = Counting(train, {broken})
         features = Features(
-            module, parallel.make_mesh(), batch_size=16, crop="resize", crop_fraction=1.0,
+            module, make_mesh(), batch_size=16, crop="resize", crop_fraction=1.0,
             skip_broken=skip_broken,
         )  # fmt: skip
         result = fewshot.FewShot(features, source, test, (2,)).run(params)
@@ -147,9 +147,7 @@ def test_test_classes_in_another_order_are_those_of_the_training_images(digits_f
     train, test = open_source("digits", "train[:200]", 1), open_source("digits", "test[:50]", 1)
 
     def result(test):
-        features = Features(
-            module, parallel.make_mesh(), batch_size=64, crop="resize", crop_fraction=1.0
-        )
+        features = Features(module, make_mesh(), batch_size=64, crop="resize", crop_fraction=1.0)
         return fewshot.FewShot(features, train, test, (2,)).run(params)["2shot"]
 
     turned = Turned(test, ())
@@ -166,7 +164,7 @@ def test_a_broken_test_image_is_left_out_and_a_class_of_broken_ones_is_named(dig
 
     def run(broken_train, broken_test):
         features = Features(
-            module, parallel.make_mesh(), batch_size=16, crop="resize", crop_fraction=1.0,
+            module, make_mesh(), batch_size=16, crop="resize", crop_fraction=1.0,
             skip_broken=True,
         )  # fmt: skip
         sources = Counting(train, broken_train), Counting(test, broken_test)
@@ -185,4 +183,4 @@ def test_a_broken_test_image_is_left_out_and_a_class_of_broken_ones_is_named(dig
 def test_more_shots_than_images_are_refused_naming_the_class(digits_features):
     module, _ = digits_features
     with pytest.raises(ValueError, match=r"evals\.few.*has \d+ images to train on, 500 shots"):
-        evaluators.make(config(shots=(500,)), module, parallel.make_mesh(), "0123456789")
+        evaluators.make(config(shots=(500,)), module, make_mesh(), "0123456789")

@@ -6,6 +6,7 @@ import pytest
 import mlp_mixer
 from mlp_mixer.models import bit, mixer, vit
 from mlp_mixer.models.checks import as_pair
+from mlp_mixer.models.init import init
 
 WIDTHS = dict(patch_size=4, num_blocks=2, hidden_dim=4, image_size=8)
 MAKERS = {
@@ -59,6 +60,6 @@ def test_numbers_of_numpy_become_pythons():
 )
 def test_load_refuses_what_create_does(tmp_path, argument, value):
     module = MAKERS["Mixer"](num_classes=2)
-    mlp_mixer.save(tmp_path / "a.npz", module, mixer.init(module))
+    mlp_mixer.save(tmp_path / "a.npz", module, init(module))
     with pytest.raises(ValueError, match=rf"^{argument} must be"):
         mlp_mixer.load(tmp_path / "a.npz", **{argument: value})

@@ -7,6 +7,7 @@ import pytest
 
 import mlp_mixer
 from mlp_mixer.models import mixer
+from mlp_mixer.models.init import init
 
 # Parameters of each variant at 224 px, exact: (without a head, with 1,000 classes).
 COUNTS = {
@@ -29,9 +30,7 @@ def small(**fields) -> mixer.MlpMixer:
 def random_params(module: mixer.MlpMixer, seed: int = 0):
     """Parameters that are nowhere zero, the head included."""
     rng = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), mixer.init(module)
-    )
+    return jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), init(module))
 
 
 def images(module: mixer.MlpMixer, n: int = 3, seed: int = 1) -> np.ndarray:
@@ -77,12 +76,12 @@ def test_every_variant_has_a_row_of_counts():
 def test_parameter_counts_are_those_of_the_paper(variant):
     for num_classes, count in zip((0, 1000), COUNTS[variant], strict=True):
         module = mlp_mixer.create(variant, num_classes=num_classes)
-        params = jax.eval_shape(lambda m=module: mixer.init(m))
+        params = jax.eval_shape(lambda m=module: init(m))
         assert sum(x.size for x in jax.tree.leaves(params)) == count
 
 
 def test_names_and_shapes_are_those_of_the_published_files(published):
-    params = jax.eval_shape(lambda: mixer.init(mlp_mixer.create("B/16", num_classes=21843)))
+    params = jax.eval_shape(lambda: init(mlp_mixer.create("B/16", num_classes=21843)))
     flat = {
         jax.tree_util.keystr(path, simple=True, separator="/"): x.shape
         for path, x in jax.tree_util.tree_leaves_with_path(params)
@@ -117,7 +116,7 @@ def test_an_image_has_no_influence_on_another():
 
 def test_the_head_starts_at_zero_and_its_bias_where_told():
     module = small(head_bias=-6.9)
-    logits = module.apply({"params": mixer.init(module)}, images(module))
+    logits = module.apply({"params": init(module)}, images(module))
     np.testing.assert_array_equal(logits, np.full((3, 5), np.float32(-6.9)))
 
 
@@ -137,7 +136,7 @@ def test_without_classes_the_result_is_the_pooled_features():
 def test_the_compute_dtype_changes_neither_parameters_nor_result_type():
     module = small(dtype=jnp.bfloat16)
     params, x = random_params(module), images(module)
-    assert {leaf.dtype for leaf in jax.tree.leaves(mixer.init(module))} == {np.dtype("float32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves(init(module))} == {np.dtype("float32")}
     logits = module.apply({"params": params}, x)
     assert logits.dtype == jnp.float32
     exact = small().apply({"params": params}, x)
@@ -172,7 +171,7 @@ def test_rematerialisation_changes_no_name_and_no_gradient():
         return jax.grad(energy)(params)
 
     again = module.clone(remat=True)
-    jax.tree.map(np.testing.assert_array_equal, mixer.init(again), mixer.init(module))
+    jax.tree.map(np.testing.assert_array_equal, init(again), init(module))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * abs(a).max()),
         gradient(module),
@@ -223,7 +222,7 @@ def test_an_input_of_another_size_is_refused_naming_both_sizes():
 
 def test_the_layers_of_all_blocks_are_traced_once():
     module = small(num_blocks=5, stoch_depth=0.3, dropout_rate=0.1)
-    params, rngs = mixer.init(module), {"dropout": jax.random.key(0)}
+    params, rngs = init(module), {"dropout": jax.random.key(0)}
 
     def forward(x):
         return module.apply({"params": params}, x, train=True, rngs=rngs)
@@ -239,7 +238,7 @@ def test_a_block_more_costs_the_same_whatever_the_depth():
 
     def traffic(blocks):
         module = small(num_blocks=blocks)
-        params = jax.eval_shape(lambda: mixer.init(module))
+        params = jax.eval_shape(lambda: init(module))
         pixels = jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.float32)
         gradient = jax.jit(jax.grad(lambda p, x: module.apply({"params": p}, x).sum()))
         return gradient.lower(params, pixels).compile().cost_analysis()["bytes accessed"]

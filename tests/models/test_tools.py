@@ -18,6 +18,7 @@ from flax import traverse_util
 from jax import export
 
 from mlp_mixer.models import bit, mixer, vit
+from mlp_mixer.models.init import init
 
 
 class PlainMixer(nn.Module):
@@ -194,10 +195,10 @@ def test_shapes_are_known_without_computing(case):
 )
 def test_a_setting_of_jax_changes_no_number_and_no_type(case, setting, highest_precision):
     wanted = jax.jit(jax.value_and_grad(case.loss))(case.params, case.images)
-    fresh = mixer.init(case.module, 3)
+    fresh = init(case.module, 3)
     with setting():
         found = jax.jit(jax.value_and_grad(case.loss))(case.params, case.images)
-        again = mixer.init(case.module, 3)
+        again = init(case.module, 3)
     assert_close(found, wanted)
     for new, old in ((found, wanted), (again, fresh)):
         assert [x.dtype for x in jax.tree.leaves(new)] == [x.dtype for x in jax.tree.leaves(old)]

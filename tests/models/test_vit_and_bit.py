@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlp_mixer.models import bit, parameters, vit
+from mlp_mixer.models import bit, init, vit
 
 # With 1,000 classes at 224 px: ViT as in vision_transformer's models_test.py, BiT as in timm.
 COUNTS = {
@@ -128,7 +128,7 @@ def test_an_image_has_no_influence_on_another(small):
 def test_the_interface_is_that_of_the_mixer(small):
     module = small(head_bias=-2.0, dtype=jnp.bfloat16)
     params, images = seeded(module)
-    fresh = parameters.init(module)
+    fresh = init.init(module)
     assert {leaf.dtype for leaf in jax.tree.leaves(fresh)} == {np.dtype("float32")}
     np.testing.assert_array_equal(apply(module, fresh, images), np.full((2, 5), np.float32(-2)))
     params = nested(params)

@@ -11,9 +11,10 @@ import pytest
 
 from benchmarks import tpu_plans
 from configs import common
-from mlp_mixer import cli
+from mlp_mixer.cli import arguments
+from mlp_mixer.runs.folder import CONFIG_FILE, claim, read_config
 from mlp_mixer.training import fields, initial
-from mlp_mixer.training import workdir as run
+from mlp_mixer.training.resume import check_config
 
 from ..conftest import ROOT, load_config
 
@@ -140,14 +141,14 @@ def test_a_config_without_a_field_is_refused():
 @pytest.mark.parametrize("name", ["image_size", "init_image_size", "model.patch_size"])
 @pytest.mark.parametrize("text", ["4", "(4,4)", "4x4", "(4,)"])
 def test_one_number_is_a_square_on_the_command_line(name, text):
-    config = cli.load_config("configs/digits.py", [f"--config.{name}={text}"])
+    config = arguments.load_config("configs/digits.py", [f"--config.{name}={text}"])
     assert fields.flatten(fields.check(config).to_dict())[name] == (4, 4)
 
 
 def test_one_number_is_a_square_in_python_and_a_pair_is_height_and_width():
     for value, pair in ((16, (16, 16)), (np.int32(16), (16, 16)), ([16, 24], (16, 24))):
         assert fields.check(changed("image_size", value)).image_size == pair
-    config = cli.load_config("configs/digits.py", ["--config.image_size=16x24"])
+    config = arguments.load_config("configs/digits.py", ["--config.image_size=16x24"])
     assert fields.check(config).image_size == (16, 24)
 
 
@@ -223,7 +224,7 @@ def test_the_table_has_every_field_of_models_and_augmentation():
 @pytest.fixture
 def begun(tmp_path):
     """The workdir of a run of configs/digits.py."""
-    run.claim(tmp_path, fields.check(load_config("digits")), tuple("0123456789"))
+    claim(tmp_path, fields.check(load_config("digits")), tuple("0123456789"))
     return tmp_path
 
 
@@ -239,7 +240,7 @@ def begun(tmp_path):
     ],
 )  # fmt: skip
 def test_what_no_trained_number_depends_on_may_change(begun, name, value):
-    run.check(begun, fields.check(changed(name, value)))
+    check_config(begun, fields.check(changed(name, value)))
 
 
 @pytest.mark.parametrize(
@@ -255,15 +256,15 @@ def test_what_no_trained_number_depends_on_may_change(begun, name, value):
 )  # fmt: skip
 def test_what_trains_otherwise_is_refused_with_both_values_and_what_to_do(begun, name, value):
     with pytest.raises(ValueError, match=r"(?s)another config") as error:
-        run.check(begun, fields.check(changed(name, value)))
+        check_config(begun, fields.check(changed(name, value)))
     lines = str(error.value).splitlines()
     assert lines[1].startswith(f"  {name}: ") and lines[1].endswith(f"there, {value} now")
     assert len(lines) == 3 and f"--config.init_from={begun}" in lines[2]
 
 
 def test_the_config_that_is_kept_is_the_newest(begun):
-    run.claim(begun, fields.check(changed("log_every_steps", 3)), tuple("0123456789"))
-    assert run.read_config(begun)["log_every_steps"] == 3
+    claim(begun, fields.check(changed("log_every_steps", 3)), tuple("0123456789"))
+    assert read_config(begun)["log_every_steps"] == 3
 
 
 def first_version(config: ml_collections.ConfigDict) -> dict:
@@ -279,23 +280,23 @@ def first_version(config: ml_collections.ConfigDict) -> dict:
 
 def test_a_run_of_the_first_version_goes_on_with_the_new_fields_at_their_default(tmp_path):
     config = load_config("digits")
-    (tmp_path / run.CONFIG_FILE).write_text(json.dumps(first_version(config)))
-    run.check(tmp_path, fields.check(config))
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(first_version(config)))
+    check_config(tmp_path, fields.check(config))
     with pytest.raises(ValueError, match=r"init_from:  there, X now"):
-        run.check(tmp_path, fields.check(changed("init_from", "X")))
+        check_config(tmp_path, fields.check(changed("init_from", "X")))
     with pytest.raises(ValueError, match=r"augment\.flip: False there, True now"):
-        run.check(tmp_path, fields.check(changed("augment.flip", True)))
+        check_config(tmp_path, fields.check(changed("augment.flip", True)))
 
 
 def test_a_run_that_began_with_weights_goes_on_whatever_is_said_of_their_size(tmp_path):
     config = changed("init_from", "gone.npz")
     before = config.copy_and_resolve_references()
     before.init_image_size, before.init_patch_size = (8, 8), (2, 2)
-    run.claim(tmp_path, fields.check(before), tuple("0123456789"))
+    claim(tmp_path, fields.check(before), tuple("0123456789"))
     for said in ((), (4, 4)):
         config = fields.check(changed("init_image_size", said, config))
-        run.check(tmp_path, config)
-        assert initial.with_trained_sizes(config, run.read_config(tmp_path)).init_image_size == (
+        check_config(tmp_path, config)
+        assert initial.with_trained_sizes(config, read_config(tmp_path)).init_image_size == (
             8,
             8,
         )
@@ -309,13 +310,13 @@ def test_the_config_of_a_run_is_a_config_again(tmp_path, version):
     config = fields.check(load_config("digits"))
     path = tmp_path / "config.json"
     path.write_text(json.dumps(first_version(config)) if version == "first" else config.to_json())
-    again = fields.check(cli.load_config(path, []))
+    again = fields.check(arguments.load_config(path, []))
     assert fields.flatten(again.to_dict()) == fields.flatten(config.to_dict())
     changes = (
         "image_size=16", "augment.flip=True", "augment.zoom=0.5", "model.gelu=exact",
         "init_from=OLD", "init_patch_size=4", "total_epochs=5",
     )  # fmt: skip
-    again = fields.check(cli.load_config(path, [f"--config.{change}" for change in changes]))
+    again = fields.check(arguments.load_config(path, [f"--config.{change}" for change in changes]))
     assert again.model.gelu == "exact"
     assert (again.image_size, again.augment.flip, again.augment.zoom) == ((16, 16), True, 0.5)
     assert (again.init_from, again.init_patch_size, again.total_epochs) == ("OLD", (4, 4), 5.0)
@@ -325,5 +326,5 @@ def test_the_config_of_a_run_is_a_config_again(tmp_path, version):
 def test_a_file_that_is_no_config_is_refused(tmp_path, text, capsys):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(SystemExit):
-        cli.load_config(tmp_path / "config.json", [])
+        arguments.load_config(tmp_path / "config.json", [])
     assert "is not the config.json of a run" in capsys.readouterr().err

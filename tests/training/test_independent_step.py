@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs import common
-from mlp_mixer.training import setup
+from mlp_mixer.training.recipe import make_model, make_recipe, random_params
 
 from . import reference_trainer as reference
 
@@ -64,7 +64,7 @@ def make_reference(config) -> reference.Recipe:
 def make_params(config, module):
     """Random where fresh parameters are zero or one, which would hide much; but the head's bias."""
     rng = np.random.default_rng(0)
-    params = setup.random_params(config, module)
+    params = random_params(config, module)
     bias = params["head"]["bias"]
     np.testing.assert_allclose(bias, -np.log(CLASSES) if config.loss == "sigmoid" else 0, rtol=1e-6)
     params = jax.tree.map(lambda x: x + rng.normal(0, 0.2, x.shape).astype("f4"), params)
@@ -95,7 +95,7 @@ def make_batches(config):
 @pytest.mark.parametrize("fields", RECIPES.values(), ids=RECIPES)
 def test_twenty_steps_are_those_of_the_independent_trainer(fields):
     config = make_config(**fields)
-    recipe = setup.make_recipe(config, CLASSES, num_examples=10 * BATCH)
+    recipe = make_recipe(config, CLASSES, num_examples=10 * BATCH)
     params = make_params(config, recipe.module)
     batches = list(make_batches(config))
     expected, history = reference.train(
@@ -127,7 +127,7 @@ def rounded(path) -> bool:
 @pytest.mark.parametrize("name", ["momentum_cosine_epochs", "mixup_smoothing_accumulated"])
 def test_three_steps_are_the_same_with_x64(name):
     def three_steps():
-        recipe = setup.make_recipe(config, CLASSES, num_examples=10 * BATCH)
+        recipe = make_recipe(config, CLASSES, num_examples=10 * BATCH)
         state = recipe.new_state(jax.tree.map(jnp.asarray, params))
         step = recipe.layout.jit_step(recipe.step, state)
         for batch, _ in batches[:3]:
@@ -135,7 +135,7 @@ def test_three_steps_are_the_same_with_x64(name):
         return jax.device_get((state, metrics))
 
     config = make_config(**RECIPES[name])
-    params = jax.device_get(make_params(config, setup.make_model(config, CLASSES)))
+    params = jax.device_get(make_params(config, make_model(config, CLASSES)))
     batches = list(make_batches(config))
     wanted = three_steps()
     with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):

@@ -9,10 +9,11 @@ import pytest
 
 import mlp_mixer
 from configs import digits
-from mlp_mixer.models import mixer
-from mlp_mixer.training import fields, initial, setup
+from mlp_mixer.models.init import init
+from mlp_mixer.training import fields, initial
+from mlp_mixer.training.recipe import make_model
 from mlp_mixer.weights import load as load_module
-from mlp_mixer.weights import resolution
+from mlp_mixer.weights.resize import resize_params
 
 DIGITS = tuple("0123456789")
 
@@ -27,9 +28,9 @@ def config(**fields) -> ml_collections.ConfigDict:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Weights for 8x8 pixels in patches of 2x2, as some earlier run has left them."""
-    module = setup.make_model(config(), num_classes=10)
+    module = make_model(config(), num_classes=10)
     rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), mixer.init(module))
+    params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), init(module))
     path = tmp_path_factory.mktemp("trained") / "model.npz"
     mlp_mixer.save(path, module, params)
     return path, module, params
@@ -50,10 +51,10 @@ def test_run_starts_from_the_weights_at_the_size_of_the_config(
     path, trained_module, trained_params = trained
     run = config(init_from=str(path), **fields)
     run.model.patch_size = patch_size
-    module = setup.make_model(run, num_classes=10)
+    module = make_model(run, num_classes=10)
     params = initial.parameters(run, module, DIGITS)
     assert module.tokens_mlp_dim == tokens_mlp_dim
-    want = resolution.resize_params(
+    want = resize_params(
         trained_params,
         trained_module,
         module.image_size,
@@ -106,7 +107,7 @@ def test_the_size_that_weights_were_trained_at_is_read_from_them(trained):
         run.init_image_size = said
         found = initial.with_trained_sizes(run)
         assert (found.init_image_size, found.init_patch_size) == ((8, 8), (2, 2))
-    assert setup.make_model(found, num_classes=10).tokens_mlp_dim == 4 * 6  # tiled
+    assert make_model(found, num_classes=10).tokens_mlp_dim == 4 * 6  # tiled
 
 
 def test_a_tiled_model_is_gone_on_from_with_its_width(trained, tmp_path):
@@ -115,7 +116,7 @@ def test_a_tiled_model_is_gone_on_from_with_its_width(trained, tmp_path):
     mlp_mixer.save(path, module, params)
     run = config(init_from=str(path), image_size=(16, 16))
     found = initial.with_trained_sizes(run)
-    again = setup.make_model(found, num_classes=10)
+    again = make_model(found, num_classes=10)
     assert again.tokens_mlp_dim == found.model.tokens_mlp_dim == 24
     initial.parameters(found, again, DIGITS)
     assert fields.changes_training(found.to_dict(), run.to_dict()) == []
@@ -131,8 +132,8 @@ def test_a_run_of_another_architecture_can_be_gone_on_from(architecture, tmp_pat
     }[architecture]
     run = digits.get_config()
     run.architecture, run.model = architecture, ml_collections.ConfigDict(own)
-    module = setup.make_model(run, num_classes=10)
-    params = jax.tree.map(lambda x: np.full(x.shape, 0.5, np.float32), mixer.init(module))
+    module = make_model(run, num_classes=10)
+    params = jax.tree.map(lambda x: np.full(x.shape, 0.5, np.float32), init(module))
     with run.unlocked():
         run.init_from = str(tmp_path)
     weights = load_module.Weights(module, params, {"class_names": list(DIGITS)})
@@ -141,7 +142,7 @@ def test_a_run_of_another_architecture_can_be_gone_on_from(architecture, tmp_pat
         jax.tree.map(np.testing.assert_array_equal, found, params)
         run.permuted.order, run.permuted.patch_size = "pixels", (4, 4)
         with pytest.raises(ValueError, match=r"architecture, permuted.*in the same order"):
-            initial.parameters(run, setup.make_model(run, 10), DIGITS)
+            initial.parameters(run, make_model(run, 10), DIGITS)
 
 
 @pytest.mark.parametrize(
@@ -159,20 +160,20 @@ def test_a_mixer_does_not_start_from_other_models(before, words):
         mock.patch.object(initial, "open_source", lambda name: opened),
         pytest.raises(ValueError, match=message),
     ):
-        initial.parameters(run, setup.make_model(run, 10), DIGITS)
+        initial.parameters(run, make_model(run, 10), DIGITS)
 
 
 def test_head_of_another_size_cannot_be_kept(trained):
     run = config(init_from=str(trained[0]), init_head="keep")
     with pytest.raises(ValueError, match=r"tells 10 classes apart, digits has 3"):
-        initial.parameters(run, setup.make_model(run, num_classes=3), "abc")
+        initial.parameters(run, make_model(run, num_classes=3), "abc")
 
 
 def test_weights_that_do_not_fit_the_config_are_refused_by_name(trained):
     # Without init_image_size the config's model is as wide as the trained one; the tiled is wider.
     run = config(init_from=str(trained[0]), image_size=(16, 16))
     with pytest.raises(ValueError, match="init_image_size"):
-        initial.parameters(run, setup.make_model(run, num_classes=10), DIGITS)
+        initial.parameters(run, make_model(run, num_classes=10), DIGITS)
 
 
 def test_weights_of_the_other_gelu_are_refused_with_the_field_to_set(trained, tmp_path):
@@ -183,7 +184,7 @@ def test_weights_of_the_other_gelu_are_refused_with_the_field_to_set(trained, tm
     with pytest.raises(ValueError, match=r"--config\.model\.gelu=exact"):
         initial.parameters(run, module, DIGITS)
     run.model.gelu = "exact"
-    initial.parameters(run, setup.make_model(run, num_classes=10), DIGITS)
+    initial.parameters(run, make_model(run, num_classes=10), DIGITS)
 
 
 def test_the_log_says_where_parameters_come_from(trained, tmp_path, caplog):
@@ -209,5 +210,5 @@ def test_the_log_says_where_parameters_come_from(trained, tmp_path, caplog):
 
 def test_a_run_from_scratch_whose_config_speaks_of_weights_is_warned(caplog):
     run = config(init_head="new", init_image_size=(8, 8))
-    initial.parameters(run, setup.make_model(run, 10), DIGITS)
+    initial.parameters(run, make_model(run, 10), DIGITS)
     assert "init_from is not set, though init_head, init_image_size: training" in caplog.text

@@ -8,9 +8,12 @@ import optax
 import pytest
 
 import mlp_mixer
-from mlp_mixer.models import mixer
-from mlp_mixer.training import losses, optimizer, parallel, setup
-from mlp_mixer.training.step import TrainState, make_train_step
+from mlp_mixer.models import losses
+from mlp_mixer.models.init import init
+from mlp_mixer.runs.checkpoints import TrainState
+from mlp_mixer.training import layouts, optimizer
+from mlp_mixer.training.recipe import make_recipe
+from mlp_mixer.training.step import make_train_step
 
 
 def config(**fields):
@@ -129,8 +132,8 @@ def test_no_gradient_stays_none_when_it_is_clipped():
 def test_a_config_clips_the_gradient_of_its_step(tiny_config):
     tiny_config.optimizer, tiny_config.grad_clip, tiny_config.weight_decay = "momentum", 0.5, 0.0
     tiny_config.warmup_steps = 0
-    recipe = setup.make_recipe(tiny_config, num_classes=10, num_examples=100)
-    params = mixer.init(recipe.module)
+    recipe = make_recipe(tiny_config, num_classes=10, num_examples=100)
+    params = init(recipe.module)
     sums = {name: jnp.float32(16) for name in ("loss", "accuracy", "examples")}
     grads = jax.tree.map(jnp.ones_like, params)
     state, metrics = recipe.step.update(recipe.new_state(params), sums, grads)
@@ -141,7 +144,7 @@ def test_a_config_clips_the_gradient_of_its_step(tiny_config):
 
 
 def test_decay_touches_kernels_only_and_is_multiplied_by_the_rate():
-    params = mixer.init(small_model())
+    params = init(small_model())
     zeros = jax.tree.map(jnp.zeros_like, params)
     tx = optimizer.make_optimizer(config(weight_decay=0.1), lambda step: 0.01)
     decayed = run(tx, params, [zeros])
@@ -166,14 +169,14 @@ def small_model(**fields):
 def random_params(model, seed=1):
     """Nowhere zero, the head included."""
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), mixer.init(model))
+    return jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), init(model))
 
 
 def first_step(model, batch, **options):
     tx = optax.sgd(1.0)
     params = random_params(model)
     state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
-    layout = parallel.make_layout()
+    layout = layouts.make_layout()
     step = layout.jit_step(make_train_step(model, tx, loss="softmax", **options), state)
     return step(state, layout.to_devices(batch))
 

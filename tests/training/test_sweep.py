@@ -8,7 +8,8 @@ import ml_collections
 import pytest
 
 from mlp_mixer.data import sources
-from mlp_mixer.training import loop, metrics, sweep
+from mlp_mixer.runs import metrics
+from mlp_mixer.training import loop, sweep
 
 from ..conftest import load_config, shrink
 

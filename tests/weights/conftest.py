@@ -5,7 +5,7 @@ import pytest
 from flax import traverse_util
 
 import mlp_mixer
-from mlp_mixer.weights import layouts
+from mlp_mixer.models.init import shapes
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def module():
 def flat(module):
     """Parameters by their published names; none is zero."""
     rng = np.random.default_rng(0)
-    return {n: rng.standard_normal(s, np.float32) for n, s in layouts.shapes(module).items()}
+    return {n: rng.standard_normal(s, np.float32) for n, s in shapes(module).items()}
 
 
 @pytest.fixture

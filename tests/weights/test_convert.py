@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import mlp_mixer
-from mlp_mixer.weights import convert, inspect, layouts, load, sources
-from mlp_mixer.weights.sources import open_source
+from mlp_mixer.weights import convert, describe, files, load, naming
+from mlp_mixer.weights.files import open_weights
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -23,7 +23,7 @@ def test_every_layout_and_dtype_holds_the_same_numbers(
     convert.convert(file, target, layout=layout, dtype=dtype)
     stored = {n: a.astype(convert.DTYPES[dtype]) for n, a in flat.items()}
     equal(mlp_mixer.load(target)[1], {n: a.astype(np.float32) for n, a in stored.items()})
-    with open_source(target) as opened:
+    with open_weights(target) as opened:
         assert {a.dtype.name for a in opened.arrays.values()} == {dtype}
         assert load.recognise(opened).layout == layout
 
@@ -58,7 +58,7 @@ def test_bfloat16_is_written_as_big_vision_reads_it(file, tmp_path, flat):
 def test_provenance_is_carried_from_file_to_file(file, tmp_path):
     convert.convert(file, tmp_path / "a.npz", dtype="float16", drop_head=True)
     convert.convert(tmp_path / "a.npz", tmp_path / "b.safetensors", image_size=8)
-    with open_source(tmp_path / "b.safetensors") as opened:
+    with open_weights(tmp_path / "b.safetensors") as opened:
         first, second = opened.settings["history"]
     assert first["source"] == str(file)
     assert first["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
@@ -102,12 +102,12 @@ def test_unwritable_results_are_refused_and_leave_nothing(file, flat, tmp_path):
 
 
 def test_a_write_that_does_not_read_back_equal_is_an_error(file, tmp_path, monkeypatch):
-    original = layouts.to_layout
+    original = naming.to_layout
 
     def wrong(params, layout):
         return original(params | {"head/bias": params["head/bias"] + 1}, layout)
 
-    monkeypatch.setattr(layouts, "to_layout", wrong)
+    monkeypatch.setattr(naming, "to_layout", wrong)
     with pytest.raises(ValueError, match="differs from what was written, in head/bias"):
         convert.convert(file, tmp_path / "x.npz")
     assert [p.name for p in tmp_path.iterdir()] == [file.name]
@@ -116,7 +116,7 @@ def test_a_write_that_does_not_read_back_equal_is_an_error(file, tmp_path, monke
 def test_inspect_says_what_the_file_is_and_flags_what_is_not_finite(file, flat, tmp_path):
     flat["head/bias"][0] = np.nan
     np.savez(tmp_path / "x.npz", **flat)
-    text = "\n".join(inspect.describe(tmp_path / "x.npz"))
+    text = "\n".join(describe.describe(tmp_path / "x.npz"))
     for expected in (
         "none of the published ones",
         "4x4 pixels, 3 channels (taken to be square)",
@@ -136,7 +136,7 @@ def test_inspect_says_what_the_file_is_and_flags_what_is_not_finite(file, flat, 
 def test_inspect_names_the_variant_and_the_origin(published, tmp_path):
     published.write(tmp_path / "s32.npz", "S/32")
     convert.convert(tmp_path / "s32.npz", tmp_path / "x.npz", dtype="bfloat16")
-    text = "\n".join(inspect.describe(tmp_path / "x.npz"))
+    text = "\n".join(describe.describe(tmp_path / "x.npz"))
     for expected in ("Mixer-S/32", "19,104,624", "bfloat16", "s32.npz (sha256", "-> bfloat16"):
         assert expected in text
 
@@ -150,6 +150,6 @@ def test_comment_of_the_archive_is_json(file, tmp_path):
 def test_pickles_and_pipes_are_no_sources(tmp_path):
     (tmp_path / "x.pth").write_bytes(b"anything")
     with pytest.raises(ValueError, match="weights_only=True"):
-        sources.open_file(tmp_path / "x.pth")
+        files.open_file(tmp_path / "x.pth")
     with pytest.raises(ValueError, match="neither a file nor a folder"):
         mlp_mixer.load("/dev/zero")

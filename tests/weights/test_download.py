@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import mlp_mixer
-from mlp_mixer.weights import download, hub, layouts, released, safetensors
+from mlp_mixer.weights import download, hub, naming, released, safetensors
 
 
 class Server:
@@ -273,7 +273,7 @@ def test_hub_without_its_package_says_what_to_install(monkeypatch):
 @pytest.mark.parametrize(("tag", "gelu"), [("goog_in21k", "tanh"), ("miil_in21k", "exact")])
 def test_hub_models_get_the_gelu_they_were_trained_with(tag, gelu, flat, tmp_path, monkeypatch):
     path = tmp_path / "model.safetensors"
-    safetensors.write(path, layouts.to_layout(flat, "timm"))
+    safetensors.write(path, naming.to_layout(flat, "timm"))
     monkeypatch.setattr(hub, "fetch", lambda repository: path)
     assert mlp_mixer.load(f"hf:timm/mixer_b16_224.{tag}")[0].gelu == gelu
 
@@ -281,7 +281,7 @@ def test_hub_models_get_the_gelu_they_were_trained_with(tag, gelu, flat, tmp_pat
 def test_hub_models_are_read_by_name_through_huggingface_hub(server, flat, tmp_path):
     pytest.importorskip("huggingface_hub")
     path = tmp_path / "model.safetensors"
-    safetensors.write(path, layouts.to_layout(flat, "timm"))
+    safetensors.write(path, naming.to_layout(flat, "timm"))
     server.answers = [whole(path.read_bytes(), more={"X-Repo-Commit": "0" * 40})]
     script = "import mlp_mixer; print(mlp_mixer.load('hf:timm/mixer_b16_224.goog_in21k')[0].gelu)"
     environment = os.environ | {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "hub")}

@@ -7,7 +7,7 @@ from flax import traverse_util
 
 import mlp_mixer
 from mlp_mixer.models import mixer
-from mlp_mixer.weights import layouts
+from mlp_mixer.models.init import init, shapes
 
 
 def small(**fields) -> mixer.MlpMixer:
@@ -20,7 +20,7 @@ def saved(tmp_path):
     """A small model's random parameters, and the file that holds them."""
     module = small()
     rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype("f4"), mixer.init(module))
+    params = jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype("f4"), init(module))
     mlp_mixer.save(tmp_path / "small.npz", module, params)
     return module, params, tmp_path / "small.npz"
 
@@ -50,8 +50,8 @@ def test_what_was_saved_is_loaded_bit_by_bit(saved):
 @pytest.mark.parametrize("fields", [{}, {"num_classes": 0}, {"image_size": (8, 12)}])
 def test_shapes_are_those_that_the_module_makes(fields):
     module = small(**fields)
-    params = jax.eval_shape(lambda: mixer.init(module))
-    assert layouts.shapes(module) == {
+    params = jax.eval_shape(lambda: init(module))
+    assert shapes(module) == {
         jax.tree_util.keystr(path, simple=True, separator="/"): x.shape
         for path, x in jax.tree_util.tree_leaves_with_path(params)
     }
@@ -71,7 +71,7 @@ def test_another_number_of_classes_gets_a_new_head_at_zero(saved):
 
 def test_tokens_that_form_no_square_need_the_image_size(tmp_path):
     module = small(image_size=(8, 12))  # which a file that NumPy wrote does not say
-    np.savez(tmp_path / "x.npz", **traverse_util.flatten_dict(mixer.init(module), sep="/"))
+    np.savez(tmp_path / "x.npz", **traverse_util.flatten_dict(init(module), sep="/"))
     with pytest.raises(ValueError, match=r"6 patches of 4x4.*square"):
         mlp_mixer.load(tmp_path / "x.npz")
     assert mlp_mixer.load(tmp_path / "x.npz", image_size=(8, 12))[0] == module

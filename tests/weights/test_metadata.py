@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import mlp_mixer
-from mlp_mixer.data.known_classes import imagenet, imagenet21k
-from mlp_mixer.evaluation.classifier import load_classifier
-from mlp_mixer.weights import convert, hub, inspect, layouts, load, npz, safetensors, sources
+from mlp_mixer.inference.classifier import load_classifier
+from mlp_mixer.models.init import shapes
+from mlp_mixer.models.known_classes import imagenet, imagenet21k
+from mlp_mixer.weights import convert, describe, files, hub, load, naming, npz, safetensors
 
 NAMES = ("grün", "a b", "c,d")
 SAID = dict(class_names=NAMES, crop="resize", crop_fraction=0.75, loss="sigmoid")
@@ -54,7 +55,7 @@ def many(tmp_path_factory):
         tokens_mlp_dim=2, channels_mlp_dim=2,
     )  # fmt: skip
     rng = np.random.default_rng(0)
-    flat = {n: rng.standard_normal(s, np.float32) for n, s in layouts.shapes(module).items()}
+    flat = {n: rng.standard_normal(s, np.float32) for n, s in shapes(module).items()}
     path = tmp_path_factory.mktemp("many") / "x.npz"
     npz.write(path, flat, {"class_names": list(imagenet21k().names), "gelu": "exact"})
     return path, flat
@@ -133,13 +134,13 @@ def test_foreign_metadata_is_no_damage(text, flat, tmp_path, equal):
         archive.comment = text.encode()
     equal(mlp_mixer.load(tmp_path / "x.npz")[1], flat)
     for metadata in ({"note": text}, {text: "x"}):
-        write_safetensors(tmp_path / "x.safetensors", layouts.to_layout(flat, "timm"), metadata)
+        write_safetensors(tmp_path / "x.safetensors", naming.to_layout(flat, "timm"), metadata)
         equal(mlp_mixer.load(tmp_path / "x.safetensors")[1], flat)
 
 
 def test_long_tables_of_others_are_no_damage(flat, tmp_path, equal):
     metadata = {"log": "y" * 2_000_000}
-    write_safetensors(tmp_path / "x.safetensors", layouts.to_layout(flat, "timm"), metadata)
+    write_safetensors(tmp_path / "x.safetensors", naming.to_layout(flat, "timm"), metadata)
     equal(mlp_mixer.load(tmp_path / "x.safetensors")[1], flat)
     np.savez(tmp_path / "x.npz", **flat)
     with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
@@ -152,12 +153,12 @@ def test_long_tables_of_others_are_no_damage(flat, tmp_path, equal):
 @pytest.mark.parametrize("kind", ["I16", "U16", "I8", "U32", "U64", "C64", "F8_E4M3", "F8_E5M2"])
 def test_arrays_that_are_no_weights_are_named_as_what_they_are(kind, flat, tmp_path):
     dtype = safetensors.DTYPES[kind]
-    arrays = layouts.to_layout(flat, "timm")
+    arrays = naming.to_layout(flat, "timm")
     arrays["head.bias"] = np.zeros(3, dtype)
     write_safetensors(tmp_path / "x.safetensors", arrays, {})
     with pytest.raises(ValueError, match=f"head/bias holds {dtype.name}; weights are float64"):
         mlp_mixer.load(tmp_path / "x.safetensors")
-    arrays = layouts.to_layout(flat, "timm") | {"num_batches_tracked": np.zeros((), dtype)}
+    arrays = naming.to_layout(flat, "timm") | {"num_batches_tracked": np.zeros((), dtype)}
     write_safetensors(tmp_path / "x.safetensors", arrays, {})
     with pytest.raises(ValueError, match=r"num_batches_tracked: has \(\), wanted nothing"):
         mlp_mixer.load(tmp_path / "x.safetensors")
@@ -180,7 +181,7 @@ def write_safetensors(path, arrays, metadata):
 
 def plain(tmp_path, flat, name="x.safetensors"):
     tmp_path.mkdir(exist_ok=True)
-    arrays = {n: np.ascontiguousarray(a) for n, a in layouts.to_layout(flat, "timm").items()}
+    arrays = {n: np.ascontiguousarray(a) for n, a in naming.to_layout(flat, "timm").items()}
     write_safetensors(tmp_path / name, arrays, {"format": "pt"})
     return tmp_path / name
 
@@ -213,7 +214,7 @@ def test_weights_for_pixels_from_0_to_1_become_ones_for_all(module, params, flat
         said = json.loads(archive.comment)["mlp_mixer"]
     assert said["pixel_range"] == [-1, 1]
     assert "stem for pixels in [-1, 1] instead of 0.0 to 1.0" in said["history"][0]["changes"]
-    assert any("0.0 to 1.0 (load makes" in line for line in inspect.describe(by_name))
+    assert any("0.0 to 1.0 (load makes" in line for line in describe.describe(by_name))
 
 
 def test_the_hubs_miil_models_are_ones_for_pixels_from_minus_1(
@@ -296,16 +297,16 @@ def test_only_weights_known_as_imagenets_have_its_names(tmp_path, monkeypatch):
         num_classes=1000, image_size=4, patch_size=2, num_blocks=1, hidden_dim=2,
         tokens_mlp_dim=2, channels_mlp_dim=2,
     )  # fmt: skip
-    flat = {n: np.zeros(s, np.float32) for n, s in layouts.shapes(module).items()}
+    flat = {n: np.zeros(s, np.float32) for n, s in shapes(module).items()}
     np.savez(tmp_path / "x.npz", **flat)
     assert "class_names" not in load.read(tmp_path / "x.npz").settings
     npz.write(tmp_path / "y.npz", flat, {"history": [{"source": "sam/Mixer-B_16"}]})  # of e108a84
     assert load.read(tmp_path / "y.npz").settings == {"class_names": imagenet().names}
-    monkeypatch.setattr(sources, "_locate", lambda name: (tmp_path / "x.npz", None))
+    monkeypatch.setattr(files, "_locate", lambda name: (tmp_path / "x.npz", None))
     assert load.read("sam/Mixer-B_16").settings == {"class_names": imagenet().names}
     assert load.read("imagenet21k/Mixer-B_16").settings == {}  # whose head is another
     path = plain(tmp_path, flat)
-    monkeypatch.setattr(sources, "_locate", lambda name: (path, None))
+    monkeypatch.setattr(files, "_locate", lambda name: (path, None))
     for tag, names in (("goog_in21k_ft_in1k", imagenet().names), ("miil_in21k", None)):
         assert load.read(f"hf:timm/mixer_b16_224.{tag}").settings.get("class_names") == names
 

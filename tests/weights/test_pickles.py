@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import mlp_mixer
-from mlp_mixer.weights import layouts
+from mlp_mixer.weights import naming
 
 
 def command(path):
@@ -60,7 +60,7 @@ def test_the_command_finds_the_weights(kind, flat, tmp_path, monkeypatch):
         def clone(self):
             return Tensor(self.array, f"a copy of {self.made}")
 
-    arrays = layouts.to_layout(flat, "timm")
+    arrays = naming.to_layout(flat, "timm")
     saved, allowed = {}, []
     content = checkpoints(lambda by: {n: Tensor(a + by) for n, a in arrays.items()})[kind]
     torch, package = types.ModuleType("torch"), types.ModuleType("safetensors")
@@ -95,7 +95,7 @@ def test_the_command_finds_the_weights(kind, flat, tmp_path, monkeypatch):
 def test_the_command_works_as_it_stands(kind, flat, tmp_path, equal):
     torch = pytest.importorskip("torch")
     pytest.importorskip("safetensors")
-    arrays = layouts.to_layout(flat, "timm")
+    arrays = naming.to_layout(flat, "timm")
 
     def weights(by):
         tensors = {n: torch.tensor(np.ascontiguousarray(a) + by) for n, a in arrays.items()}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import mlp_mixer
-from mlp_mixer.weights import layouts, npz, safetensors
+from mlp_mixer.weights import naming, npz, safetensors
 
 KERNEL = "MixerBlock_0/token_mixing/Dense_0/kernel"
 
@@ -160,7 +160,7 @@ def test_arrays_that_appear_twice_or_under_two_names_are_refused(flat, refused):
         with zipfile.ZipFile(buffer, "a") as file:
             file.writestr("stem/bias.npy", b"")
     refused(buffer.getvalue(), "more than once")
-    old = layouts.to_layout(flat, "pre-linen")
+    old = naming.to_layout(flat, "pre-linen")
     refused(archive(old | {"stem/bias": flat["stem/bias"]}), "are both stem/bias")
 
 
@@ -202,7 +202,7 @@ def test_wrong_variant_or_head_is_refused_where_a_module_is_wanted(file, module)
 
 def test_safetensors_tables_are_checked(flat, refused, tmp_path):
     path = tmp_path / "x.safetensors"
-    safetensors.write(path, layouts.to_layout(flat, "timm"))
+    safetensors.write(path, naming.to_layout(flat, "timm"))
     content, name = path.read_bytes(), "bad.safetensors"
     refused(content[:-1], "was it cut off", name)
     refused(content[: len(content) // 3], "a table of .* bytes in a file of", name)

@@ -1,0 +1,65 @@
+"""An evaluation as pictures: a sheet of images with their predictions, and the confusion matrix."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mlp_mixer.analysis import figures
+from mlp_mixer.analysis.figures import Tile
+from mlp_mixer.inference.measure import Evaluation
+
+TILES = 60
+NAMED = 40  # classes, up to which a confusion matrix has their names on its axes
+
+
+def sheet(evaluation: Evaluation, tiles: int = TILES) -> Figure:
+    """Draws images with their predictions: errors first and in red, of all classes there are.
+
+    At most half of the tiles are errors. Of each class the most confident come first.
+
+    Raises:
+        ValueError: images have several labels.
+    """
+    found = evaluation.predictions
+    errors = found.errors(tiles // 2)
+    shown = [*errors, *found.right(tiles - len(errors))]
+    drawn = []
+    for i in map(int, shown):
+        text = f"{found.class_names[found.guesses[i]]}  {found.confidences[i]:.0%}"
+        wrong = bool(found.guesses[i] != found.labels[i])
+        if wrong:
+            text += f"\nis {found.class_names[found.labels[i]]}"
+        drawn.append(Tile(evaluation.view(i), text, wrong))
+    wrong = int((found.guesses != found.labels).sum())
+    title = (
+        f"{evaluation.source}: {1 - wrong / len(found.labels):.2%} correct, "
+        f"{wrong} of {len(found.labels)} wrong (in red, at most {tiles // 2} shown)"
+    )
+    return figures.sheet(drawn, columns=10, width=1.1, title=title)
+
+
+def confusion(evaluation: Evaluation) -> Figure:
+    """Draws the confusion matrix: of the examples of a class (row) the share taken for each class.
+
+    Raises:
+        ValueError: examples have several labels.
+    """
+    found = evaluation.predictions
+    matrix = found.confusion()
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    k = len(matrix)
+    side = 3 + 0.28 * min(k, NAMED)
+    figure, axes = figures.new(1, 1, figsize=(side + 1, side))
+    ax = axes[0, 0]
+    drawn = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    figure.colorbar(drawn, ax=ax, format="{x:.0%}", label="of the class's examples")
+    ax.set(
+        xlabel="taken for", ylabel="class", title=f"{evaluation.source}: {evaluation.accuracy:.2%}"
+    )
+    if k <= NAMED:
+        ax.set_xticks(range(k), found.class_names, rotation=90, fontsize=8)
+        ax.set_yticks(range(k), found.class_names, fontsize=8)
+        for row, column in zip(*np.nonzero(matrix), strict=True):
+            color = "white" if shares[row, column] > 0.5 else "black"
+            ax.text(column, row, matrix[row, column], ha="center", va="center",
+                    fontsize=7, color=color)  # fmt: skip
+    return figure

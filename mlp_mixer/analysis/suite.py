@@ -1,0 +1,210 @@
+"""A model's row of the paper's Table 3, beside the published one: `evaluate --suite=paper`.
+
+What cannot be measured, for want of a data set or a transfer, is a dash with its reason.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from mlp_mixer.analysis import table_3
+from mlp_mixer.data import sources
+from mlp_mixer.data.paper_sets import AVG_5, name_of
+from mlp_mixer.evaluation import throughput
+from mlp_mixer.evaluation.classification import Classification
+from mlp_mixer.inference.classifier import Classifier, load_classifier
+from mlp_mixer.models import mixer
+from mlp_mixer.models.dtypes import compute_dtype
+from mlp_mixer.runs import metrics
+from mlp_mixer.runs.folder import is_finished, read_config, workdir_of
+from mlp_mixer.runtime.mesh import make_mesh
+from mlp_mixer.training import sweep
+from mlp_mixer.weights.released import RELEASED
+from mlp_mixer.weights.resize import Resize
+
+IMAGENET, REAL = AVG_5["ImageNet"], "tfds:imagenet2012_real"
+TRANSFERS = {name: source for name, source in AVG_5.items() if name != "ImageNet"}
+CROP, CROP_FRACTION = "resmall", 0.875  # of Table 3
+PRETRAINED_ON = {"imagenet1k": "ImageNet", "imagenet21k": "ImageNet-21k"}  # folders of RELEASED
+COLUMNS = ("ImageNet", "ReaL", "Avg 5")
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A model's row of Table 3, beside the published ones.
+
+    Attributes:
+        rows: a table of texts with a heading.
+        remarks: how it was measured.
+        missing: what could not be measured, and why.
+    """
+
+    rows: list[tuple[str, ...]]
+    remarks: list[str]
+    missing: list[str]
+
+
+def measure(
+    checkpoint: str | Path,
+    *,
+    source: str | None = None,
+    transfers: Sequence[str] = (),
+    pretraining: str | None = None,
+    crop: str | None = None,
+    crop_fraction: float | None = None,
+    batch_size: int = 64,
+    image_size: int | tuple[int, int] | None = None,
+    patch_size: int | tuple[int, int] | None = None,
+    resize: Resize = "auto",
+) -> Suite:
+    """Measures what it can of a model's row of Table 3.
+
+    Args:
+        checkpoint, image_size, patch_size, resize: as for `load`.
+        source: of ImageNet's images; tfds:imagenet2012 where not given.
+        transfers: [NAME=]WORKDIR of sweeps or runs on CIFAR-10, CIFAR-100, Pets and Flowers.
+        pretraining: which published rows to show, one of table_3.DATA; None for what the weights
+            were made from, or all.
+        crop, crop_fraction: how images are cut out; those of Table 3 where not given.
+        batch_size: of the evaluation.
+
+    Raises:
+        ValueError: a transfer is of another model, or not on one of the four data sets.
+    """
+    classifier = load_classifier(
+        checkpoint, image_size=image_size, patch_size=patch_size, resize=resize
+    )
+    classifier = replace(
+        classifier, crop=crop or CROP, crop_fraction=crop_fraction or CROP_FRACTION
+    )
+    module = classifier.module
+    if not isinstance(module, mixer.MlpMixer):
+        raise ValueError(
+            f"{checkpoint} is a {type(module).__name__}; the suite is for Mixers that see "
+            "pixels in their order"
+        )
+    name = variant(checkpoint, module)
+    others, notes = _read_transfers(transfers, name, module.image_size, classifier.crop)
+    found = _accuracies(classifier, checkpoint, source or IMAGENET, batch_size, notes)
+    if missing := [task for task in TRANSFERS if task not in others]:
+        notes.append(f"Avg 5: needs --transfers with finished runs on {', '.join(missing)}")
+    elif "ImageNet" in found:
+        found["Avg 5"] = float(np.mean([found["ImageNet"], *others.values()]))
+    dtype = compute_dtype("auto", jax.default_backend())
+    speed = throughput.measure(module.clone(dtype=dtype), classifier.params)
+
+    measured = *map(found.get, COLUMNS), speed.images_per_second
+    rows = [("", *COLUMNS, "images/s"), _cells("this model", *measured)]
+    data = pretraining or pretrained_on(checkpoint)
+    for row in table_3.published(f"Mixer-{name}", module.image_size[0], data):
+        label = f"published: {row.model}, {row.data}, {row.px} px, {row.epochs} epochs"
+        rows.append(_cells(label, row.imagenet, row.real, row.avg5, row.throughput))
+    seen = _by(module.image_size)
+    if len(rows) == 2:
+        notes.append(
+            f"published: Table 3 has no Mixer {name or 'of these widths'} at {seen} pixels"
+            + (f" from {data}" if data else "")
+        )
+    resized = _by(round(side / classifier.crop_fraction) for side in module.image_size)
+    device = jax.local_devices()[0]
+    remarks = [
+        f"crop: {classifier.crop}, to {resized} and the middle {seen} of it. Table 3 has "
+        "resmall, to 256x256 and 224x224 of it; Table 2 has resize.",
+        f"images/s: here on one {device.device_kind} ({device.platform}) in "
+        f"{np.dtype(dtype).name}, at batch size {speed.batch_size}; published on one TPUv3 core.",
+        *(f"{task}: {value:.2f}" for task, value in others.items()),
+    ]
+    return Suite(rows, remarks, notes)
+
+
+def variant(checkpoint: str | Path, module: mixer.MlpMixer) -> str | None:
+    """Such as "L/16", also where the paper's scheme for larger images has widened the model."""
+    if workdir := workdir_of(checkpoint):
+        return read_config(workdir)["model"].get("variant")
+    for times in (1, module.image_size[0] // 224):
+        narrow = module.clone(tokens_mlp_dim=module.tokens_mlp_dim // max(times, 1) ** 2)
+        if name := mixer.variant_of(narrow):
+            return name
+    return None
+
+
+def pretrained_on(checkpoint: str | Path) -> str | None:
+    """The name in Table 3 of the images that released weights come from, or a run's init_from."""
+    workdir = workdir_of(checkpoint)
+    origin = str(read_config(workdir).get("init_from") if workdir else checkpoint)
+    return PRETRAINED_ON.get(origin.partition("/")[0]) if origin in RELEASED else None
+
+
+def _accuracies(
+    classifier: Classifier, checkpoint: str | Path, imagenet: str, batch_size: int, notes: list[str]
+) -> dict[str, float]:
+    """Per cent on ImageNet and ReaL; where one is not possible, a note says why."""
+    real = (imagenet, "real") if imagenet.startswith("folder:") else (REAL, "validation")
+    found = {}
+    for column, where in {"ImageNet": (imagenet, "validation"), "ReaL": real}.items():
+        try:
+            evaluation = Classification(
+                classifier.module,
+                sources.open_source(*where, classifier.module.image_channels),
+                make_mesh(),
+                batch_size=batch_size,
+                crop=classifier.crop,
+                crop_fraction=classifier.crop_fraction,
+                loss=classifier.loss,
+                class_names=classifier.class_names,
+                model_is=str(checkpoint),
+            )
+            found[column] = 100 * evaluation.run(classifier.params)["accuracy"]
+        except (ValueError, OSError) as error:
+            notes.append(f"{column}: {error}")
+    return found
+
+
+def _read_transfers(
+    workdirs: Sequence[str], name: str | None, image_size: tuple[int, int], crop: str
+) -> tuple[dict[str, float], list[str]]:
+    """Test accuracies in per cent by data set, the mean of its runs, and notes on what is odd."""
+    found, notes = {}, []
+    for text in workdirs:
+        workdir = Path(text.rpartition("=")[2])
+        if (workdir / sweep.FULL).is_dir():
+            workdir /= sweep.FULL
+        config = read_config(workdir)
+        task = name_of(text, config["data"]["source"], TRANSFERS)
+        model = config["architecture"], config["model"].get("variant"), tuple(config["image_size"])
+        if model != ("mixer", name, image_size):
+            raise ValueError(
+                f"--transfers {text}: is a {model[0]} {model[1]} at {model[2]} pixels, the "
+                f"checkpoint a mixer {name} at {image_size}"
+            )
+        accuracy = _last_test_accuracy(workdir)
+        if accuracy is None:
+            notes.append(f"{task}: the run in {workdir} is not finished")
+            continue
+        found.setdefault(task, []).append(accuracy)
+        used = config["evals"]["test"].get("crop") or config["eval_crop"]
+        if used != crop:
+            notes.append(f"{task}: {workdir} was evaluated with the crop {used}, not {crop}")
+    return {task: float(np.mean(found[task])) for task in TRANSFERS if task in found}, notes
+
+
+def _last_test_accuracy(workdir: Path) -> float | None:
+    """Per cent; None where the run has not ended."""
+    if not is_finished(workdir):
+        return None
+    lines = [line for line in metrics.read(workdir) if "test/accuracy" in line]
+    return 100 * lines[-1]["test/accuracy"] if lines else None
+
+
+def _cells(label: str, *values: float | None) -> tuple[str, ...]:
+    *accuracies, speed = values
+    cells = [MISSING if value is None else f"{value:.2f}" for value in accuracies]
+    return label, *cells, f"{speed:.0f}" if speed >= 100 else f"{speed:.1f}"
+
+
+def _by(sides: Iterable[int]) -> str:
+    return "x".join(map(str, sides))

@@ -1,0 +1,44 @@
+"""--config=FILE_OR_NAME[:ARGUMENT] --config.FIELD=VALUE: from the command line to a config."""
+
+from collections.abc import Sequence
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from mlp_mixer.training import config_files
+
+
+def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
+    """Reads the config of an experiment; see `config_files.load`.
+
+    Args:
+        spec: what follows --config=.
+        overrides: arguments such as "--config.lr=0.1", which change fields.
+
+    Raises:
+        ValueError: there is no such config or field, or a value is none of its field.
+        OSError: the file cannot be read.
+    """
+    config = config_files.load(spec)
+    values = flags.FlagValues()
+    argv = ["mlp-mixer", *overrides]
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+        values(argv)
+    except (AttributeError, KeyError) as error:
+        raise ValueError(_no_field(overrides, config)) from error
+    except (flags.Error, TypeError) as error:
+        raise ValueError(str(error)) from error
+    return values.config
+
+
+def _no_field(overrides: Sequence[str], config: ml_collections.ConfigDict) -> str:
+    """Words for the first override of a field that there is not."""
+    for override in overrides:
+        name = override.partition("=")[0].removeprefix("--config.")
+        try:
+            config.get_type(name)
+        except (AttributeError, KeyError, TypeError):
+            return config_files.no_field(name, config)
+    return f"the config has not all the fields of {' '.join(overrides)}"

@@ -1,0 +1,143 @@
+"""Accuracy of a checkpoint on a labelled data set, every example counted once.
+
+    mlp-mixer evaluate --checkpoint=WORKDIR [--figure=sheet.png]
+    mlp-mixer evaluate --checkpoint=FILE.npz --source=folder:PATH [--crop=resize]
+    mlp-mixer evaluate --checkpoint=FILE.npz --fewshot=tfds:cifar100
+    mlp-mixer evaluate --checkpoint=WORKDIR --suite=paper --transfers WORKDIR...
+
+With --fewshot it is the accuracy of linear least squares on the features of a few images a class,
+and the checkpoint needs no head. With --suite=paper it is the model's row of the paper's Table 3,
+beside the published one. Protocols are in docs/evaluation.md.
+
+--figure draws a sheet of the data set's images with their predictions, the errors first and in red,
+of all classes there are. --per-class prints the accuracy of each class, --confusion draws the
+confusion matrix, or writes its numbers where the file ends in .csv, and --json prints all as JSON.
+"""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+from mlp_mixer.analysis import sheet, suite, table_3
+from mlp_mixer.cli import output
+from mlp_mixer.cli.arguments import add_size_arguments
+from mlp_mixer.data import images
+from mlp_mixer.evaluation import fewshot
+from mlp_mixer.inference.measure import Evaluation, evaluate, few_shot
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", required=True, help="weights file, or workdir of a run")
+    add_size_arguments(parser)
+    parser.add_argument("--source", help="data source; by default the run's own")
+    parser.add_argument("--split", help="of the data source; by default the run's, or test")
+    parser.add_argument(
+        "--crop", choices=images.CROPS, help="default: the run's, or resmall; for few-shot resize"
+    )
+    parser.add_argument(
+        "--crop-fraction", type=float, metavar="F",
+        help="of the resized image that is seen, along each side; default: the run's, or 0.875",
+    )  # fmt: skip
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--figure", help="draw a sheet of predictions to this file")
+    parser.add_argument("--per-class", action="store_true", help="the accuracy of each class")
+    parser.add_argument(
+        "--confusion", metavar="FILE", help="the confusion matrix, as a picture or as .csv"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    group = parser.add_argument_group("--fewshot")
+    group.add_argument("--fewshot", metavar="SOURCE", help="few-shot accuracy on this data source")
+    group.add_argument("--train-split", default="train", help="to draw the few from")
+    group.add_argument("--shots", type=int, nargs="+", default=fewshot.SHOTS, metavar="N")
+    parser.add_argument("--suite", choices=("paper",), help="what the paper's Table 3 reports")
+    group = parser.add_argument_group("--suite=paper")
+    group.add_argument(
+        "--transfers", nargs="+", default=[], metavar="[NAME=]WORKDIR",
+        help="sweeps or runs on CIFAR-10, CIFAR-100, Pets and Flowers, for Avg 5; of several on "
+        "one data set the mean is taken",
+    )  # fmt: skip
+    group.add_argument(
+        "--pretraining", choices=table_3.DATA,
+        help="which published row to show; by default as the weights' origin tells, or all",
+    )  # fmt: skip
+
+
+def main(args: argparse.Namespace) -> None:
+    if args.suite:
+        _suite(args)
+    elif args.fewshot:
+        _few_shots(args)
+    else:
+        _accuracy(args)
+
+
+def _sizes(args: argparse.Namespace) -> dict:
+    names = ("image_size", "patch_size", "resize", "crop_fraction", "batch_size")
+    return {name: getattr(args, name) for name in names}
+
+
+def _accuracy(args: argparse.Namespace) -> None:
+    result = evaluate(args.checkpoint, args.source, args.split, crop=args.crop, **_sizes(args))
+    if args.json:
+        found = result.scalars()
+        if args.per_class:
+            found["per_class"] = {
+                name: {"accuracy": accuracy, "examples": count}
+                for name, (accuracy, count) in result.predictions.per_class().items()
+            }
+        print(json.dumps(found, indent=2))
+    else:
+        print(
+            f"{result.source}: accuracy {result.accuracy:.2%}, top-5 {result.top5:.2%}, loss "
+            f"{result.loss:.4f} on {result.examples} images (crop {result.crop} "
+            f"{result.crop_fraction:g})"
+        )
+        if args.per_class:
+            rows = result.predictions.per_class().items()
+            cells = [(name, f"{share:.2%}", str(count)) for name, (share, count) in rows]
+            print("\n" + output.table([("class", "accuracy", "images"), *cells]))
+    if args.confusion:
+        _confusion(result, Path(args.confusion))
+    if args.figure:
+        output.save_figure(sheet.sheet(result), args.figure)
+
+
+def _confusion(result: Evaluation, path: Path) -> None:
+    if path.suffix != ".csv":
+        output.save_figure(sheet.confusion(result), path)
+        return
+    names, matrix = result.predictions.class_names, result.predictions.confusion()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["class", *names])
+        writer.writerows([name, *row] for name, row in zip(names, matrix.tolist(), strict=True))
+    output.note(f"numbers in {path}")
+
+
+def _few_shots(args: argparse.Namespace) -> None:
+    result = few_shot(
+        args.checkpoint, args.fewshot, args.split or "test", train_split=args.train_split,
+        shots=args.shots, crop=args.crop or "resize", **_sizes(args),
+    )  # fmt: skip
+    if args.json:
+        print(json.dumps(result.__dict__, indent=2))
+        return
+    for name, accuracy in result.accuracy.items():
+        print(
+            f"{result.source}: {name} {accuracy:.2%} on {result.examples} images, mean of "
+            f"{fewshot.SEEDS} draws (crop {result.crop} {result.crop_fraction:g})"
+        )
+
+
+def _suite(args: argparse.Namespace) -> None:
+    found = suite.measure(
+        args.checkpoint, source=args.source, transfers=args.transfers,
+        pretraining=args.pretraining, crop=args.crop, **_sizes(args),
+    )  # fmt: skip
+    if args.json:
+        print(json.dumps(found.__dict__, indent=2))
+        return
+    missing = (f"{suite.MISSING} {reason}" for reason in found.missing)
+    print("\n".join([output.table(found.rows), "", *found.remarks, *missing]))

@@ -1,0 +1,114 @@
+"""Tells the most likely classes of image files.
+
+    mlp-mixer predict --checkpoint=FILE_OR_WORKDIR IMAGE... [--figure=out.png]
+
+An IMAGE is a file, an address that begins with https://, or a folder, of which all images are taken
+(those in its subfolders as well). --json and --csv=FILE give the classes to programs.
+
+Images may be of any size and common kind (JPEG, PNG, GIF, WebP, TIFF, AVIF, grey, CMYK, with
+transparency or EXIF rotation). One that cannot be read is named, and the others are told all the
+same; the exit status is then 1.
+"""
+
+import argparse
+import csv
+import itertools
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mlp_mixer.analysis import figures
+from mlp_mixer.cli import output
+from mlp_mixer.cli.arguments import add_size_arguments
+from mlp_mixer.data.images import BrokenImage
+from mlp_mixer.data.listing import list_images
+from mlp_mixer.inference.classifier import BATCH, Classifier, Guess, load_classifier
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", required=True, help="weights file, or workdir of a run")
+    add_size_arguments(parser)
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="file, folder or address")
+    parser.add_argument("--top", type=int, default=5, help="number of classes to show")
+    parser.add_argument("--figure", help="draw the images with their predictions to this file")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each image")
+    parser.add_argument("--csv", metavar="FILE", help="write image, rank, class and probability")
+
+
+def main(args: argparse.Namespace) -> None:
+    if args.top < 1:
+        raise ValueError(f"--top={args.top} must be at least 1")
+    classifier = load_classifier(
+        args.checkpoint, image_size=args.image_size, patch_size=args.patch_size, resize=args.resize
+    )
+    paths = list(_files(args.images))
+    told: list[tuple[str, list[Guess]]] = []
+    pictures = []
+    good = _readable(classifier, paths)
+    while some := list(itertools.islice(good, BATCH)):
+        names, views = zip(*some, strict=True)
+        for name, row in zip(names, classifier.of_views(np.stack(views)), strict=True):
+            told.append((name, classifier.guesses(row, args.top)))
+            _tell(*told[-1], args.json)
+        if args.figure:
+            pictures.extend(views)
+    if args.csv:
+        _write_csv(args.csv, told)
+    if pictures:
+        tiles = [
+            figures.Tile(view, "\n".join([Path(name).name, *map(_in_words, guesses)]))
+            for view, (name, guesses) in zip(pictures, told, strict=True)
+        ]
+        output.save_figure(figures.sheet(tiles, min(4, len(tiles)), width=2.4), args.figure)
+    if failed := len(paths) - len(told):
+        raise ValueError(f"{failed} of {len(paths)} images cannot be read, as told above")
+
+
+def _files(given: Sequence[str]) -> Iterator[str]:
+    """Each file and address, and in place of a folder the images below it."""
+    for text in given:
+        if "://" not in text and Path(text).is_dir():
+            names = list_images(Path(text)).names
+            if not len(names):
+                raise ValueError(f"{text} has no images")
+            yield from (str(Path(text, os.fsdecode(name))) for name in names)
+        else:
+            yield text
+
+
+def _readable(classifier: Classifier, paths: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Path and view of each image; of one that cannot be read only a message in the log."""
+    for path in paths:
+        try:
+            yield path, classifier.view(path)
+        except (BrokenImage, OSError) as error:
+            log.error("%s", error)
+
+
+def _in_words(guess: Guess) -> str:
+    return f"{guess.probability:.1%}  {guess.name}"
+
+
+def _tell(name: str, guesses: list[Guess], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"image": name, "classes": [guess._asdict() for guess in guesses]}))
+    else:
+        print("\n  ".join([name, *(f"{g.probability:6.1%}  {g.name}" for g in guesses)]))
+
+
+def _write_csv(path: str, told: list[tuple[str, list[Guess]]]) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with Path(path).open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["image", "rank", "class", "probability"])
+        for name, guesses in told:
+            writer.writerows(
+                (name, rank, guess.name, guess.probability) for rank, guess in enumerate(guesses, 1)
+            )
+    output.note(f"classes in {path}")

@@ -1,0 +1,42 @@
+"""Chooses a learning rate on held-out training images, trains on all of them, and tests once.
+
+    mlp-mixer sweep --config=transfer:B/16,cifar10 --workdir=sweeps/cifar10 \\\\
+        --config.init_from=imagenet21k/Mixer-B_16
+
+Each rate of config.sweep.learning_rates is a run in WORKDIR/lr_RATE, trained on
+config.sweep.train_split and judged by its accuracy on config.sweep.dev_split at the end. The best
+(of equals the one of lower loss) is trained again in WORKDIR/full, on config.data.train_split, and
+evaluated as config.evals says when it ends, not before. A rate with which a run diverges is out.
+
+Being stopped loses nothing: the same command goes on. With more rates it trains those that are
+missing, unless another than the first winner is best then: the test images have been used. The
+result is printed, and is in WORKDIR/sweep.json, sweep.md and sweep.png. Several sweeps as one table
+with the paper's means: mlp-mixer transfers.
+"""
+
+import argparse
+from pathlib import Path
+
+import jax
+
+from mlp_mixer.analysis import sweep_figure
+from mlp_mixer.cli import output
+from mlp_mixer.cli.arguments import add_config_argument
+from mlp_mixer.runtime import processes
+from mlp_mixer.training import sweep
+
+PICTURE_FILE = "sweep.png"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config_argument(parser)
+    parser.add_argument("--workdir", required=True, type=Path, help="folder for all of its runs")
+
+
+def main(args: argparse.Namespace) -> None:
+    processes.initialise()
+    result = sweep.sweep(args.config, args.workdir)
+    if jax.process_index() == 0:
+        print(sweep.markdown(result))
+        output.save_figure(sweep_figure.draw(result), args.workdir / PICTURE_FILE)
+        print(f"weights are in {args.workdir / sweep.FULL}")

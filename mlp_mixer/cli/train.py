@@ -1,0 +1,35 @@
+"""Trains a model.
+
+    mlp-mixer train --config=digits --workdir=runs/digits
+
+Every field of the config can be changed on the command line: --config.lr=3e-4. The same command
+again continues a run that was stopped. On a TPU pod the same command is started on every host.
+"""
+
+import argparse
+
+from mlp_mixer.cli.arguments import add_config_argument
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config_argument(parser)
+    parser.add_argument(
+        "--workdir", required=True, help="folder for checkpoints, metrics and weights"
+    )
+    parser.add_argument(
+        "--distributed", default="auto", choices=("auto", "on", "off"),
+        help="join other processes; auto: on Cloud TPUs",
+    )  # fmt: skip
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
+    parser.add_argument("--num_processes", type=int, metavar="N", help="how many there are")
+    parser.add_argument("--process_id", type=int, metavar="I", help="the number of this one")
+
+
+def main(args: argparse.Namespace) -> None:
+    from mlp_mixer.evaluation import evaluators
+    from mlp_mixer.runtime import processes
+    from mlp_mixer.training import loop
+
+    processes.initialise(args.coordinator, args.num_processes, args.process_id, args.distributed)
+    result = loop.train(args.config, args.workdir)
+    print(f"{evaluators.log_line(result)}; weights and curves are in {args.workdir}")

@@ -1,0 +1,145 @@
+"""A model with all that is needed to use it on images."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from PIL import Image
+
+from mlp_mixer.data import images
+from mlp_mixer.models.losses import to_probabilities
+from mlp_mixer.models.pixels import normalise
+from mlp_mixer.weights.load import read
+from mlp_mixer.weights.resize import Resize
+
+BATCH = 32  # images at a time, so that many of them need little memory
+
+ImageLike = str | Path | Image.Image | np.ndarray
+
+
+class Guess(NamedTuple):
+    """A class that an image may be of, and how likely it is."""
+
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A model, its weights, what its outputs mean and how its inputs are cut out.
+
+    Attributes:
+        module: the model; a Mixer, or that of a run.
+        params: its parameters.
+        class_names: one for each output; None where nobody knows them.
+        crop, crop_fraction: see `data.images.eval_view`.
+        loss: that it was trained with; "sigmoid" makes each class a probability of its own.
+    """
+
+    module: Any
+    params: dict[str, Any]
+    class_names: tuple[str, ...] | None
+    crop: str
+    crop_fraction: float
+    loss: str
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The class names, or "class 0" and so on where they are not known."""
+        numbered = tuple(f"class {i}" for i in range(self.module.num_classes))
+        return numbered if self.class_names is None else self.class_names
+
+    def view(self, image: ImageLike) -> np.ndarray:
+        """Returns one image as the model sees it, uint8 [h, w, channels]; see `images.read_image`.
+
+        It is resized and cut out as in the evaluation of the model.
+        """
+        pixels = images.read_image(image, self.module.image_channels)
+        return images.eval_view(pixels, self.module.image_size, self.crop, self.crop_fraction)
+
+    def probabilities(self, images: ImageLike | Iterable[ImageLike]) -> np.ndarray:
+        """Computes the probability of each class for each image.
+
+        Args:
+            images: one image or several, each a path, an address, a PIL image, or an array uint8
+                [h, w] or [h, w, c] of any size. An array uint8 [n, h, w, c] is n images.
+
+        Returns:
+            float32 [n, classes]; of one image n is 1.
+
+        Raises:
+            BrokenImage: one is not an image; names it.
+            OSError: one cannot be read.
+        """
+        rows = [self.of_views(np.stack(views)) for views in _batches(map(self.view, _each(images)))]
+        return np.concatenate(rows) if rows else np.zeros((0, self.module.num_classes), np.float32)
+
+    def classify(self, images: ImageLike | Iterable[ImageLike], top: int = 5) -> list[list[Guess]]:
+        """Returns for each image its `top` most likely classes; arguments as `probabilities`."""
+        return [self.guesses(row, top) for row in self.probabilities(images)]
+
+    def guesses(self, probabilities: np.ndarray, top: int) -> list[Guess]:
+        """Names the `top` most likely of probabilities [classes]."""
+        if top < 1:
+            raise ValueError(f"top={top} must be at least 1")
+        best = np.argsort(-probabilities, kind="stable")[:top]
+        return [Guess(self.output_names[i], float(probabilities[i])) for i in best]
+
+    def of_views(self, views: np.ndarray) -> np.ndarray:
+        """Computes probabilities [n, classes] of images as the model sees them, uint8 [n, ...]."""
+        return np.asarray(self._apply(self.params, views))
+
+    @cached_property
+    def _apply(self) -> Any:
+        def apply(params: Any, views: jax.Array) -> jax.Array:
+            logits = self.module.apply({"params": params}, normalise(views))
+            return to_probabilities(logits, self.loss)
+
+        return jax.jit(apply)
+
+
+def _each(images: ImageLike | Iterable[ImageLike]) -> Iterable[ImageLike]:
+    one = isinstance(images, str | Path | Image.Image)
+    if isinstance(images, np.ndarray):
+        one = images.ndim < 4
+    return [images] if one else images
+
+
+def _batches(views: Iterator[np.ndarray]) -> Iterator[Sequence[np.ndarray]]:
+    while some := list(itertools.islice(views, BATCH)):
+        yield some
+
+
+def load_classifier(
+    source: str | Path,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    patch_size: int | tuple[int, int] | None = None,
+    resize: Resize = "auto",
+) -> Classifier:
+    """Reads any weights that `load` reads, with what they or their run say of their use.
+
+    Sizes and `resize` mean what they mean to `load`. Where nothing says how images are cut out and
+    which loss it was, these are taken to be as for the released files: the middle 7/8 of the image
+    is seen, and outputs are those of a softmax.
+
+    Raises:
+        FileNotFoundError: no such file or run.
+        ValueError: no weights of a model, or of one without a head.
+    """
+    module, params, said = read(source, image_size=image_size, patch_size=patch_size, resize=resize)
+    if not module.num_classes:
+        raise ValueError(f"{source} has no head, so it cannot tell classes")
+    return Classifier(
+        module,
+        params,
+        said.get("class_names"),
+        said.get("crop", "resmall"),
+        said.get("crop_fraction", 0.875),
+        said.get("loss", "softmax"),
+    )

@@ -1,0 +1,114 @@
+"""A model as one file that runs with jax alone, without this package; see docs/export.md."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import export as jax_export
+
+from mlp_mixer.inference.classifier import load_classifier
+from mlp_mixer.models.losses import to_probabilities
+from mlp_mixer.models.pixels import normalise
+from mlp_mixer.runtime.storage import write_whole
+from mlp_mixer.weights.files import open_weights
+from mlp_mixer.weights.resize import Resize
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+LIMIT = 2**31 - 2**24  # bytes of weights: FlatBuffers end at 2 GiB, and the program takes some
+ACTIVATIONS = ("softmax", "sigmoid")
+
+
+class Exported(NamedTuple):
+    """What `export` wrote: where, and what the file says about itself."""
+
+    path: Path
+    about: dict[str, Any]
+
+
+def export(
+    source: str | Path,
+    destination: str | Path,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    patch_size: int | tuple[int, int] | None = None,
+    resize: Resize = "auto",
+    activation: Literal["softmax", "sigmoid"] | None = None,
+) -> Exported:
+    """Writes weights and their model as one file that runs with jax alone.
+
+    Args:
+        source, image_size, patch_size, resize: as for `load`.
+        destination: the file, a .zip.
+        activation: from logits to probabilities; None for that of the run, else "softmax".
+
+    Raises:
+        FileNotFoundError, ValueError, OSError: as `load` and `serialise`.
+    """
+    classifier = load_classifier(
+        source, image_size=image_size, patch_size=patch_size, resize=resize
+    )
+    module = classifier.module
+    activation = activation or classifier.loss
+    with open_weights(source) as opened:
+        made_from = {"source": str(source), "sha256": opened.sha256()}
+    about = {
+        # How images are to be resized and cut; see data.images.eval_view.
+        "input": {
+            "dtype": "uint8",
+            "shape": ["n", *module.image_size, module.image_channels],
+            "crop": classifier.crop,
+            "crop_fraction": classifier.crop_fraction,
+        },
+        "output": {"activation": activation, "shape": ["n", module.num_classes]},
+        "class_names": classifier.output_names,
+        "made_from": made_from,
+        "made_with": f"jax {jax.__version__}",
+        "platforms": PLATFORMS,
+    }
+    path = Path(destination).expanduser()
+    write(path, serialise(module, classifier.params, activation), about)
+    return Exported(path, about)
+
+
+def serialise(module: Any, params: dict[str, Any], activation: str = "softmax") -> bytes:
+    """The program from pixels to probabilities, with its weights, as jax.export serialises it.
+
+    Args:
+        module: a model with a head.
+        params: its parameters.
+        activation: "softmax", or "sigmoid" for weights that were trained with that loss.
+
+    Raises:
+        ValueError: there is no head, no such activation, or over 2 GB of weights.
+    """
+    if not module.num_classes:
+        raise ValueError("the weights have no head, so there are no probabilities to export")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {activation!r}; use {' or '.join(ACTIVATIONS)}")
+    size = sum(x.nbytes for x in jax.tree.leaves(params))
+    if size > LIMIT:
+        raise ValueError(f"{size / 2**30:.2f} GiB of weights do not fit; the format ends at 2 GiB")
+
+    def probabilities(images: jax.Array) -> jax.Array:
+        return to_probabilities(module.apply({"params": params}, normalise(images)), activation)
+
+    (n,) = jax_export.symbolic_shape("n")
+    shape = (n, *module.image_size, module.image_channels)
+    exported = jax_export.export(jax.jit(probabilities), platforms=PLATFORMS)(
+        jax.ShapeDtypeStruct(shape, jnp.uint8)
+    )
+    return bytes(exported.serialize())
+
+
+def write(path: str | Path, program: bytes, about: dict[str, Any]) -> None:
+    """Writes program and description into one archive, which appears complete or not at all."""
+
+    def fill(file: BinaryIO) -> None:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("about.json", json.dumps(about, indent=2) + "\n")
+            archive.writestr("model.jax", program)
+
+    write_whole(Path(path).expanduser(), fill)

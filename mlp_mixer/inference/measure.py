@@ -1,0 +1,259 @@
+"""A finished model measured on data, by the protocol that its weights or its run name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from mlp_mixer.data import images
+from mlp_mixer.data.sources import Source, open_source
+from mlp_mixer.evaluation import fewshot
+from mlp_mixer.evaluation.classification import Classification
+from mlp_mixer.evaluation.features import Features
+from mlp_mixer.inference.classifier import Classifier, load_classifier
+from mlp_mixer.runs.folder import read_config, workdir_of
+from mlp_mixer.runtime.mesh import make_mesh
+from mlp_mixer.weights.load import read
+from mlp_mixer.weights.resize import Resize
+
+Crop = Literal["resmall", "resize"]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model takes each example of a data set for.
+
+    Attributes:
+        class_names: of the outputs.
+        labels: int [n], as numbers of the outputs.
+        guesses: int [n], the most likely class.
+        confidences: float [n], its probability.
+        indices: int [n], the examples' numbers in the data set.
+    """
+
+    class_names: tuple[str, ...]
+    labels: np.ndarray
+    guesses: np.ndarray
+    confidences: np.ndarray
+    indices: np.ndarray
+
+    def confusion(self) -> np.ndarray:
+        """Counts examples, int [k, k], by their class (row) and what they were taken for."""
+        k = len(self.class_names)
+        pairs = self.labels.astype(np.int64) * k + self.guesses
+        return np.bincount(pairs, minlength=k * k).reshape(k, k)
+
+    def per_class(self) -> dict[str, tuple[float, int]]:
+        """Returns the accuracy and the number of examples of each class that has any."""
+        matrix = self.confusion()
+        counts = matrix.sum(1)
+        return {
+            name: (float(matrix[i, i] / counts[i]), int(counts[i]))
+            for i, name in enumerate(self.class_names)
+            if counts[i]
+        }
+
+    def errors(self, count: int) -> np.ndarray:
+        """Returns the numbers of at most `count` wrong predictions, of as many classes as it can.
+
+        The most confident error of each class comes first, then the second of each, and so on.
+        """
+        wrong = np.flatnonzero(self.guesses != self.labels)
+        return self._by_class(wrong, count)
+
+    def right(self, count: int) -> np.ndarray:
+        """Returns the numbers of at most `count` right predictions, chosen as `errors` are."""
+        return self._by_class(np.flatnonzero(self.guesses == self.labels), count)
+
+    def _by_class(self, chosen: np.ndarray, count: int) -> np.ndarray:
+        order = chosen[np.argsort(-self.confidences[chosen], kind="stable")]
+        rank = np.zeros(len(order), np.int64)  # of each among those of its class
+        for label in np.unique(self.labels[order]):
+            of_class = self.labels[order] == label
+            rank[of_class] = np.arange(of_class.sum())
+        return order[np.argsort(rank, kind="stable")][:count]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of a model on a data set.
+
+    Attributes:
+        source: the data set, as it calls itself.
+        crop, crop_fraction: how images were cut out.
+        accuracy, top5: shares of the examples.
+        loss: the mean of that which the model was trained with.
+        examples: how many were counted.
+    """
+
+    source: str
+    crop: str
+    crop_fraction: float
+    accuracy: float
+    top5: float
+    loss: float
+    examples: int
+    _classifier: Classifier
+    _data: Source
+    _evaluation: Classification
+
+    def scalars(self) -> dict[str, Any]:
+        """Returns the fields that are numbers or names, for a table or for JSON."""
+        names = ("source", "accuracy", "top5", "loss", "examples", "crop", "crop_fraction")
+        return {name: getattr(self, name) for name in names}
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """What each example was taken for; the data set is read again for it, once.
+
+        Raises:
+            ValueError: examples have several labels.
+        """
+        probabilities, labels, indices = self._evaluation.predict(self._classifier.params)
+        if labels.ndim > 1:
+            raise ValueError(
+                f"examples of {self.source} have several labels: there are no errors by class"
+            )
+        guesses = probabilities.argmax(-1)
+        confidences = np.take_along_axis(probabilities, guesses[:, None], 1)[:, 0]
+        names = self._classifier.class_names or self._data.class_names
+        return Predictions(tuple(names), labels, guesses, confidences, indices)
+
+    def view(self, i: int) -> np.ndarray:
+        """Returns the image of prediction i as the model sees it, uint8 [h, w, channels]."""
+        image, _ = self._data[int(self.predictions.indices[i])]
+        size = self._classifier.module.image_size
+        return images.eval_view(image, size, self.crop, self.crop_fraction)
+
+
+def evaluate(
+    checkpoint: str | Path,
+    source: str | None = None,
+    split: str | None = None,
+    *,
+    crop: Crop | None = None,
+    crop_fraction: float | None = None,
+    batch_size: int = 64,
+    image_size: int | tuple[int, int] | None = None,
+    patch_size: int | tuple[int, int] | None = None,
+    resize: Resize = "auto",
+) -> Evaluation:
+    """Measures a model's accuracy on a labelled data set, every example counted once.
+
+    What is not given is as the run says that the weights are of.
+
+    Args:
+        checkpoint, image_size, patch_size, resize: as for `load`.
+        source: a data source such as "folder:PATH".
+        split: of the source; "test" where no run says otherwise.
+        crop, crop_fraction: how images are cut out; see `data.images.eval_view`.
+        batch_size: images at a time.
+
+    Raises:
+        ValueError: no source is given and none is known, or its classes are not the model's.
+        FileNotFoundError: no such weights.
+    """
+    classifier = load_classifier(
+        checkpoint, image_size=image_size, patch_size=patch_size, resize=resize
+    )
+    config = _config(checkpoint)
+    test = config["evals"].get("test") or config["evals"].get("val") or {}
+    spec = source or test.get("source") or config["data"].get("source")
+    if not spec:
+        raise ValueError(
+            "--source is needed: this checkpoint does not say on which data it is used"
+        )
+    crop = crop or test.get("crop") or classifier.crop
+    fraction = crop_fraction or test.get("crop_fraction") or classifier.crop_fraction
+    channels = classifier.module.image_channels
+    data = open_source(spec, split or test.get("split") or "test", channels)
+    evaluation = Classification(
+        classifier.module,
+        data,
+        make_mesh(),
+        batch_size=batch_size,
+        crop=crop,
+        crop_fraction=fraction,
+        loss=classifier.loss,
+        skip_broken=config["data"].get("skip_broken", False),
+        class_names=classifier.class_names,
+        model_is=str(checkpoint),
+    )
+    result = evaluation.run(classifier.params)
+    return Evaluation(
+        data.name, crop, fraction, result["accuracy"], result["top5"], result["loss"],
+        int(result["examples"]), classifier, data, evaluation,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FewShots:
+    """Few-shot accuracies, as means over `fewshot.SEEDS` draws of the training images.
+
+    Attributes:
+        source: the data set, as it calls itself.
+        crop, crop_fraction: how images were cut out.
+        accuracy: by the number of images of each class, such as "5shot".
+        examples: that were classified.
+    """
+
+    source: str
+    crop: str
+    crop_fraction: float
+    accuracy: dict[str, float]
+    examples: int
+
+
+def few_shot(
+    checkpoint: str | Path,
+    source: str,
+    split: str = "test",
+    *,
+    train_split: str = "train",
+    shots: Sequence[int] = fewshot.SHOTS,
+    crop: Crop = "resize",
+    crop_fraction: float | None = None,
+    batch_size: int = 64,
+    image_size: int | tuple[int, int] | None = None,
+    patch_size: int | tuple[int, int] | None = None,
+    resize: Resize = "auto",
+) -> FewShots:
+    """Measures linear least squares on a model's features of a few images of each class.
+
+    Args:
+        checkpoint, image_size, patch_size, resize: as for `load`; a head is not needed.
+        source: a data source.
+        split: the images to classify.
+        train_split: those to draw the few from.
+        shots: how many of each class.
+        crop, crop_fraction: how images are cut out; see `data.images.eval_view`. The fraction is
+            that of the run or the weights where not given.
+        batch_size: images at a time.
+
+    Raises:
+        ValueError: a class has too few images, or images have several labels.
+    """
+    module, params, said = read(checkpoint, 0, image_size, patch_size, resize)
+    train, test = (
+        open_source(source, part, module.image_channels) for part in (train_split, split)
+    )
+    fraction = crop_fraction or said.get("crop_fraction", 0.875)
+    features = Features(
+        module,
+        make_mesh(),
+        batch_size=batch_size,
+        crop=crop,
+        crop_fraction=fraction,
+        skip_broken=_config(checkpoint)["data"].get("skip_broken", False),
+    )
+    accuracy = fewshot.FewShot(features, train, test, shots).run(params)
+    return FewShots(train.name, crop, fraction, accuracy, len(test))
+
+
+def _config(checkpoint: str | Path) -> dict[str, Any]:
+    """The config of the run that weights are of; one without fields where they are of none."""
+    workdir = workdir_of(checkpoint)
+    return read_config(workdir) if workdir else {"data": {}, "evals": {}}

@@ -1,0 +1,214 @@
+"""What a run will need and cost on a TPU, by compiling its real program for that TPU.
+
+No TPU is needed, only libtpu, which has the compiler; neither is the data set, if
+`data.known_sizes` knows it or its size is given.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import ml_collections
+from matplotlib.figure import Figure
+
+from mlp_mixer.data import known_sizes
+from mlp_mixer.planning import compiler, estimate, picture
+from mlp_mixer.planning.chips import GIB, parse_topology
+from mlp_mixer.planning.estimate import Estimate
+from mlp_mixer.training import fields
+
+log = logging.getLogger(__name__)
+NOISE = 0.05  # differences between estimates that mean nothing
+
+
+@dataclass(frozen=True)
+class Plans:
+    """Estimates of one config's program.
+
+    Attributes:
+        estimates: by topology and variant, such as "v5e:4x4 fsdp".
+        steps: of the run; 1 for evaluation.
+    """
+
+    estimates: dict[str, Estimate]
+    steps: int
+
+    def describe(self, label: str) -> str:
+        """Returns one plan in words."""
+        return f"{label}\n{describe(self.estimates[label], self.steps)}"
+
+    def summary(self) -> list[Sequence[str]]:
+        """Returns the plans as a table of texts, with a heading."""
+        return table(self.estimates, self.steps)
+
+    def recommendations(self) -> list[str]:
+        """Returns for each topology which variant to take."""
+        topologies = dict.fromkeys(plan.topology for plan in self.estimates.values())
+        return [
+            recommend({k: p for k, p in self.estimates.items() if p.topology == topology})
+            for topology in topologies
+        ]
+
+    def figure(self) -> Figure:
+        """Draws memory and throughput, a line for each plan."""
+        return picture.draw(self.estimates)
+
+
+def plan(
+    config: ml_collections.ConfigDict,
+    topologies: Sequence[str],
+    *,
+    num_classes: int | None = None,
+    examples: int | None = None,
+    evaluation: bool = False,
+    compare: bool = False,
+) -> Plans:
+    """Compiles a config's program for TPUs that need not be here; half a minute to minutes each.
+
+    Args:
+        config: of the run.
+        topologies: chips and how they are linked, such as "v5e:4x4".
+        num_classes: of the data set, if it is not known.
+        examples: of the data set to train on, likewise.
+        evaluation: whether to compile the forward pass instead of the training step.
+        compare: whether to try the ways to lay out the run.
+
+    Raises:
+        ValueError: no such topology, a data set that is not known, libtpu is missing, or the config
+            is not possible.
+    """
+    config = fields.check(config)
+    if evaluation and compare:
+        raise ValueError("variants are of training: compare, or evaluation, and not both")
+    found = [parse_topology(name) for name in topologies]
+    num_classes, examples = data_size(config, num_classes, examples)
+    programs = {
+        f"{topology.name} {name}".strip(): (topology, variant)
+        for topology in found
+        for name, variant in (variants(config) if compare else [("", config)])
+    }
+    estimates, steps = {}, 1
+    for number, (label, (topology, variant)) in enumerate(programs.items(), 1):
+        log.info("compiling %d of %d, %s: this can take minutes", number, len(programs), label)
+        estimates[label], steps = make(variant, num_classes, examples, topology.name, evaluation)
+    return Plans(estimates, steps)
+
+
+def data_size(
+    config: ml_collections.ConfigDict, num_classes: int | None, examples: int | None
+) -> tuple[int, int]:
+    """Classes and training examples of a config's data set, without the data.
+
+    Raises:
+        ValueError: the data set is not known, and they are not given.
+    """
+    if not (num_classes and examples):
+        try:
+            found = known_sizes.classes_and_examples(config.data.source, config.data.train_split)
+        except ValueError as error:
+            raise ValueError(f"{error}, with --num-classes and --examples") from None
+        num_classes, examples = num_classes or found[0], examples or found[1]
+    if config.data.examples_per_class:
+        examples = min(examples, config.data.examples_per_class * num_classes)
+    return num_classes, examples
+
+
+def make(
+    config: ml_collections.ConfigDict, num_classes: int, examples: int, topology: str, eval_: bool
+) -> tuple[Estimate, int]:
+    """Compiles a config's step, or its forward pass, in a process of its own.
+
+    Returns:
+        The estimate and the number of steps of the run, 1 of an evaluation.
+
+    Raises:
+        ValueError: see `compiler.isolated` and `training.recipe.make_recipe`.
+    """
+    function = compiler.eval_program if eval_ else compiler.train_program
+    program, steps = compiler.isolated(function, config, num_classes, examples, topology)
+    return Estimate(program, parse_topology(topology), config.batch_size), steps
+
+
+def variants(
+    config: ml_collections.ConfigDict,
+) -> Iterator[tuple[str, ml_collections.ConfigDict]]:
+    """The ways to lay out a run that are worth a comparison; none changes its result."""
+    for name, overrides in {
+        "as it is": {},
+        "accum_steps=1": {"accum_steps": 1},
+        "accum_steps=1, remat": {"accum_steps": 1, "remat": True},
+        "fsdp": {"layout": "fsdp"},
+        "fsdp, accum_steps=1": {"layout": "fsdp", "accum_steps": 1},
+    }.items():
+        changed = config.copy_and_resolve_references()
+        with changed.unlocked():
+            changed.update_from_flattened_dict(overrides)
+        yield name, changed
+
+
+def describe(plan: Estimate, steps: int) -> str:
+    """One plan in words."""
+    topology, unit = plan.topology, plan.topology.unit
+    lines = [f"  {topology.chips} chips, {plan.images / topology.devices:g} images each {unit}"]
+    if not plan.program.fits:
+        return "\n".join(
+            [*lines, f"  does not fit: needs {gib(plan.memory)} of {gib(plan.capacity)} a {unit}"]
+        )
+    memory = ", ".join(f"{name} {gib(size)}" for name, size in plan.program.memory.items())
+    lines += [
+        f"  fits: {gib(plan.memory)} of {gib(plan.capacity)} a {unit}: {memory}",
+        f"  speed: {plan.rate:,.0f} images/s a chip, {plan.rate * topology.chips:,.0f} in all; "
+        f"{1e3 * plan.step_seconds:.1f} ms a step; MFU {plan.mfu:.0%}",
+        f"  limited by {plan.limit}: {1e3 * plan.peak_seconds:.1f} ms of arithmetic at peak, "
+        f"{1e3 * plan.core_seconds:.1f} ms by the compiler's cycles, "
+        f"{1e3 * plan.hbm_seconds:.1f} ms of memory traffic, "
+        f"{1e3 * plan.ici_seconds:.1f} ms of communication",
+    ]
+    for c in plan.program.collectives:
+        lines.append(
+            f"  {c.count} x {c.kind} over {c.devices} devices, {c.bytes / 2**20:,.1f} MiB "
+            f"together: {1e3 * estimate.ici_seconds(c, topology):.2f} ms"
+        )
+    if steps > 1:
+        lines.append(
+            f"  {steps:,} steps: {plan.run_hours(steps):.1f} hours, "
+            f"{plan.chip_hours(steps):,.0f} chip-hours"
+        )
+    return "\n".join(lines)
+
+
+def table(plans: dict[str, Estimate], steps: int) -> list[Sequence[str]]:
+    """Several plans, a line each."""
+    rows: list[Sequence[str]] = [
+        ("", "GiB", "of", "ms a step", "images/s a chip", "MFU", "ms of ICI", "hours", "chip-hours")
+    ]
+    for name, plan in plans.items():
+        cells = [name, f"{plan.memory / GIB:.2f}", f"{plan.capacity / GIB:.2f}"]
+        if not plan.program.fits:
+            rows.append((*cells, "does not fit", "", "", "", "", ""))
+            continue
+        rows.append(
+            (*cells, f"{1e3 * plan.step_seconds:.1f}", f"{plan.rate:,.0f}", f"{plan.mfu:.0%}",
+             f"{1e3 * plan.ici_seconds:.1f}", f"{plan.run_hours(steps):.1f}",
+             f"{plan.chip_hours(steps):,.0f}")
+        )  # fmt: skip
+    return rows
+
+
+def recommend(plans: dict[str, Estimate]) -> str:
+    """The fastest that fits, or the first that is as fast but for noise."""
+    fitting = {name: plan for name, plan in plans.items() if plan.program.fits}
+    if not fitting:
+        return (
+            "none of these fits: take more chips, chips with more memory, or a smaller batch_size"
+        )
+    fastest = min(plan.step_seconds for plan in fitting.values())
+    name = next(
+        name for name, plan in fitting.items() if plan.step_seconds <= fastest * (1 + NOISE)
+    )
+    return f"recommended: {name} (within {NOISE:.0%} of the fastest)"
+
+
+def gib(size: float) -> str:
+    """Bytes in words."""
+    return f"{size / GIB:.2f} GiB" if size > GIB / 100 else f"{size / 2**20:.2f} MiB"

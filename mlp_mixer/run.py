@@ -1,0 +1,120 @@
+"""A training run from the outside: started here, or found in its workdir."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+from matplotlib.figure import Figure
+
+from mlp_mixer.analysis import curves
+from mlp_mixer.inference.classifier import Classifier, load_classifier
+from mlp_mixer.inference.measure import Evaluation, evaluate
+from mlp_mixer.runs import checkpoints, folder, metrics
+from mlp_mixer.training import config_files, fields, loop
+from mlp_mixer.weights.load import load
+
+
+def config(spec: str, **changes: Any) -> ml_collections.ConfigDict:
+    """Returns the config of an experiment, with some fields changed.
+
+    Args:
+        spec: as --config takes it: a file, or the name of one that comes with mlp_mixer, such as
+            "digits" or "transfer:B/16,cifar10", or the config.json of a run.
+        **changes: fields; those of an inner dict as `{"model.num_blocks": 4}` behind two stars.
+
+    Raises:
+        ValueError: there is no such config or field.
+    """
+    return fields.check(config_files.changed(config_files.load(spec), changes))
+
+
+def train(config: ml_collections.ConfigDict, workdir: str | Path) -> "Run":
+    """Trains until the end, from where the workdir's last checkpoint left off.
+
+    Args:
+        config: of the experiment; see `config`.
+        workdir: folder for checkpoints, metrics and weights.
+
+    Returns:
+        The run.
+
+    Raises:
+        ValueError, FloatingPointError, OSError, SystemExit: see `training.loop.train`.
+    """
+    loop.train(config, workdir)
+    return Run(workdir)
+
+
+class Run:
+    """A training run, finished or not.
+
+    Attributes:
+        workdir: its folder.
+        config: with which it was started last.
+    """
+
+    def __init__(self, workdir: str | Path):
+        """Finds a run.
+
+        Raises:
+            FileNotFoundError: this is no workdir of a run.
+        """
+        self.workdir = Path(workdir).expanduser()
+        self.config = fields.restored(folder.read_config(self.workdir))
+
+    def __repr__(self) -> str:
+        state = "finished" if self.is_finished else f"at step {self.step}"
+        return f"Run({str(self.workdir)!r}), {state}"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all steps are done, and the last was evaluated."""
+        return folder.is_finished(self.workdir)
+
+    @property
+    def step(self) -> int:
+        """The step of the newest checkpoint; 0 where there is none."""
+        return checkpoints.latest_step(self.workdir) or 0
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the outputs of the model are."""
+        return folder.read_classes(self.workdir)
+
+    @property
+    def metrics(self) -> list[dict[str, float]]:
+        """Every scalar: a table with a row for each report, as pandas.DataFrame takes it."""
+        return metrics.read(self.workdir)
+
+    def params(self, step: int | None = None) -> dict[str, Any]:
+        """Returns the parameters at the end, or at a step whose checkpoint is there."""
+        return load(self._weights(step))[1]
+
+    def classifier(self, step: int | None = None) -> Classifier:
+        """Returns the model at the end, or at a step, for use on images."""
+        return load_classifier(self._weights(step))
+
+    def evaluate(
+        self, source: str | None = None, split: str | None = None, **how: Any
+    ) -> Evaluation:
+        """Measures the model, on the run's own test data where no other is named.
+
+        See `mlp_mixer.evaluate` for what else may be given.
+        """
+        return evaluate(self.workdir, source, split, **how)
+
+    def curves(self, scalars: Sequence[str] = ("loss", "accuracy")) -> Figure:
+        """Draws scalars against the step, a panel for each."""
+        return curves.draw([self.workdir], scalars)
+
+    def _weights(self, step: int | None) -> Path:
+        if step is None:
+            return self.workdir
+        steps = checkpoints.all_steps(self.workdir)
+        if step not in steps:
+            raise ValueError(
+                f"{self.workdir} has no checkpoint of step {step}; it has those of "
+                f"{', '.join(map(str, steps)) or 'none'}"
+            )
+        return self.workdir / checkpoints.FOLDER / str(step)

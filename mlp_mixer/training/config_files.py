@@ -1,0 +1,112 @@
+"""Configs by their file, their name, or the run that they are of."""
+
+import difflib
+import importlib.util
+import inspect
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import ml_collections
+
+from mlp_mixer.training import fields
+
+
+def load(spec: str) -> ml_collections.ConfigDict:
+    """Reads the config of an experiment.
+
+    Args:
+        spec: FILE or FILE:ARGUMENT, where FILE is a Python file with get_config(argument); the
+            name of a file in configs/, such as "digits", in place of FILE; or the config.json of a
+            run.
+
+    Raises:
+        ValueError: there is no such file, it is no config, or it has no such argument.
+        OSError: it cannot be read.
+    """
+    if spec.endswith(".json"):
+        return _saved(Path(spec).expanduser())
+    file, colon, argument = spec.partition(":")
+    module = _import(find(file))
+    if not callable(get_config := getattr(module, "get_config", None)):
+        raise ValueError(f"{file} has no function get_config()")
+    if colon and not inspect.signature(get_config).parameters:
+        raise ValueError(f"{file} takes no argument, and got {argument!r}")
+    return get_config(argument) if colon else get_config()
+
+
+def find(file: str) -> Path:
+    """Returns the file of a config that is given as a path or by its name.
+
+    Raises:
+        ValueError: there is none; names those that there are.
+    """
+    if Path(file).expanduser().is_file():
+        return Path(file).expanduser()
+    if re.fullmatch(r"\w+", file):
+        found = importlib.util.find_spec(f"configs.{file}")
+        if found and found.origin:
+            return Path(found.origin)
+    names = named()
+    near = difflib.get_close_matches(Path(file).stem, names, 1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise ValueError(f"there is no config {file}; {hint}By name there are {', '.join(names)}")
+
+
+def named() -> list[str]:
+    """Returns the names of the configs that come with mlp_mixer, and of those in ./configs."""
+    package = importlib.util.find_spec("configs")
+    folders = (package and package.submodule_search_locations) or ()
+    names = {path.stem for folder in folders for path in Path(folder).glob("*.py")}
+    return sorted(names - {"common", "__init__"})
+
+
+def changed(
+    config: ml_collections.ConfigDict, changes: Mapping[str, Any]
+) -> ml_collections.ConfigDict:
+    """Returns a config with other values of some fields, by their dotted names.
+
+    Raises:
+        ValueError: there is no such field, or a value is of another type.
+    """
+    config = config.copy_and_resolve_references()
+    for name, value in changes.items():
+        try:
+            config.update_from_flattened_dict({name: value})
+        except (KeyError, AttributeError) as error:
+            raise ValueError(no_field(name, config)) from error
+        except TypeError as error:
+            raise ValueError(f"config.{name}={value!r}: {error}") from error
+    return config
+
+
+def no_field(name: str, config: ml_collections.ConfigDict) -> str:
+    """Words for a field that a config does not have, with the nearest that it has."""
+    near = difflib.get_close_matches(name, fields.flatten(config.to_dict()), 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"the config has no field {name}{hint} (configs/common.py explains each)"
+
+
+def _saved(path: Path) -> ml_collections.ConfigDict:
+    """The config in a file that a run has written."""
+    try:
+        return fields.restored(json.loads(path.read_text()))
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+        raise ValueError(f"{path} is not the config.json of a run: {error}") from error
+
+
+def _import(path: Path) -> ModuleType:
+    """The module of a file, which may import what lies in the folder that this process works in."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

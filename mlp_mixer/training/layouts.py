@@ -1,0 +1,217 @@
+"""How a training step lies over devices: three layouts of one function.
+
+    replicated   jit; every device holds all parameters and works on its rows of the batch
+    fsdp         jit; parameters and optimizer state are split over the devices of a slice
+    pmap         jax.pmap; as replicated, for those who measure against or extend code that uses it
+
+The gradient of a batch is the sum of what each device finds for its rows. That part is written once
+(`training.step`), in terms of the rows a device has, and a layout only says what stands around it:
+where parameters are gathered, and how gradients are summed. The mesh is that of `runtime.mesh`.
+
+FSDP here gathers all parameters once before and scatters all gradients once after the
+accumulation loop, with explicit collectives. That is the traffic of one all-reduce, the least there
+can be, and it suits the Mixer, whose largest variant is 1.7 GB. Leaving the placement to XLA costs
+several times as much: docs/tpu_plans.md.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from mlp_mixer.runs.checkpoints import TrainState
+from mlp_mixer.runtime import mesh as meshes
+from mlp_mixer.runtime.mesh import AXES
+from mlp_mixer.training.step import Step
+
+SUM_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+# By kind of device. A v5e has 128 MiB of on-chip memory, of which its compiler gives one operation
+# 16; with 40 the tiles are larger, and a step takes 2 % fewer cycles (docs/tpu_plans.md). On a
+# Hopper GPU cuBLAS's products, alone, are 3 % faster than a choice of them and Triton's, and
+# compiled in half the time (docs/speed.md).
+COMPILER_OPTIONS = {
+    "TPU v5 lite": {"xla_tpu_scoped_vmem_limit_kib": "40960"},
+    "NVIDIA H100 80GB HBM3": {"xla_gpu_enable_triton_gemm": False},
+    "NVIDIA H200": {"xla_gpu_enable_triton_gemm": False},
+}
+
+
+def make_layout(
+    name: str = "replicated",
+    sum_dtype: str = "float32",
+    devices: Sequence[jax.Device] | None = None,
+) -> "Replicated":
+    """The layout of this name over all devices of all processes, or over those given.
+
+    Args:
+        name: a key of LAYOUTS.
+        sum_dtype: number type in which gradients are summed over devices; "bfloat16" halves the
+            traffic and loses digits.
+        devices: may be those of a topology that is not here (see `analysis.tpu`).
+
+    Raises:
+        ValueError: unknown name or type, or slices of unequal size.
+    """
+    if name not in LAYOUTS:
+        raise ValueError(f"unknown layout {name!r}; use one of {', '.join(LAYOUTS)}")
+    if sum_dtype not in SUM_DTYPES:
+        raise ValueError(f"unknown sum_dtype {sum_dtype!r}; use {' or '.join(SUM_DTYPES)}")
+    return LAYOUTS[name](meshes.make_mesh(devices), SUM_DTYPES[sum_dtype])
+
+
+class Replicated:
+    """Data parallelism with jit: parameters everywhere, a sum of gradients each step."""
+
+    def __init__(self, mesh: Mesh, sum_dtype: Any = jnp.float32):
+        self.mesh, self.sum_dtype = mesh, sum_dtype
+        self.rows, self.everywhere = meshes.rows(mesh), meshes.everywhere(mesh)
+
+    def shardings(self, tree: Any) -> Any:
+        """Where each array of a state (or of any part of one) lies."""
+        return jax.tree.map(lambda x: NamedSharding(self.mesh, self._spec(x)), tree)
+
+    def jit_step(self, step: Step, like: TrainState) -> Callable:
+        """(state, batch) -> (state, metrics), compiled for this layout when it is first called.
+
+        Args:
+            step: the local and the global part of the step; see `training.step`.
+            like: shapes of the state.
+        """
+        specs = jax.tree.map(self._spec, like.params)
+
+        def gradients(params: Any, batch: Any, number: jax.Array) -> tuple[Any, Any]:
+            whole = jax.tree.map(self._gather, params, specs)
+            sums, grads = step.local(whole, batch, number, AXES)
+            return jax.lax.psum(sums, AXES), jax.tree.map(self._sum, grads, specs)
+
+        sharded = jax.shard_map(
+            gradients,
+            mesh=self.mesh,
+            in_specs=(specs, P(AXES), P()),
+            out_specs=(P(), specs),
+            check_vma=False,  # gradients are of this device's rows until they are summed here
+        )
+
+        def train_step(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
+            return step.update(state, *sharded(state.params, batch, state.step))
+
+        return jax.jit(
+            train_step,
+            in_shardings=(self.shardings(like), self.rows),
+            out_shardings=(self.shardings(like), self.everywhere),
+            donate_argnums=0,
+            compiler_options=COMPILER_OPTIONS.get(self.mesh.devices.flat[0].device_kind),
+        )
+
+    def compile_step(self, step: Step, like: TrainState, batch: dict[str, Any]) -> Callable:
+        """Compiles `jit_step` for batches like one of `to_devices`."""
+        return self.jit_step(step, like).lower(like, batch).compile()
+
+    def to_devices(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+        """This process's rows of a batch to the global batch, split over the devices."""
+        return meshes.to_devices(batch, self.mesh)
+
+    def to_global(self, tree: Any) -> Any:
+        """A state as the step returns it, as arrays over all devices, to be saved."""
+        return tree
+
+    def to_everywhere(self, tree: Any) -> Any:
+        """Parameters as the step returns them, whole on every device, to be evaluated."""
+        return tree
+
+    def check_batch_size(self, batch_size: int, accum_steps: int = 1) -> None:
+        """Raises ValueError unless a batch divides evenly over devices and accumulation steps."""
+        if batch_size < 1 or accum_steps < 1 or batch_size % (self.mesh.size * accum_steps):
+            raise ValueError(
+                f"batch_size={batch_size} must be a multiple of the {self.mesh.size} devices times "
+                f"accum_steps={accum_steps}"
+            )
+
+    def _spec(self, x: Any) -> P:
+        return P()
+
+    def _gather(self, x: jax.Array, spec: P) -> jax.Array:
+        return x
+
+    def _sum(self, grad: jax.Array, spec: P) -> jax.Array:
+        return jax.lax.psum(grad.astype(self.sum_dtype), AXES).astype(grad.dtype)
+
+
+class Fsdp(Replicated):
+    """Parameters and optimizer state split over the devices of a slice, along the largest axis."""
+
+    def to_everywhere(self, tree: Any) -> Any:
+        return jax.jit(lambda x: x, out_shardings=self.everywhere)(tree)
+
+    def _spec(self, x: Any) -> P:
+        count = self.mesh.shape["data"]
+        fitting = [axis for axis, size in enumerate(x.shape) if size % count == 0 and size]
+        if not fitting or count == 1:
+            return P()  # small or odd arrays stay whole
+        axis = max(fitting, key=lambda axis: x.shape[axis])
+        return P(*[None] * axis, "data")
+
+    def _gather(self, x: jax.Array, spec: P) -> jax.Array:
+        if not spec:
+            return x
+        return jax.lax.all_gather(x, "data", axis=len(spec) - 1, tiled=True)
+
+    def _sum(self, grad: jax.Array, spec: P) -> jax.Array:
+        if not spec:
+            return super()._sum(grad, spec)
+        part = jax.lax.psum_scatter(
+            grad.astype(self.sum_dtype), "data", scatter_dimension=len(spec) - 1, tiled=True
+        )
+        return jax.lax.psum(part, "slice").astype(grad.dtype)
+
+
+class Pmap(Replicated):
+    """The same with jax.pmap. Between steps the state is on this process's devices only."""
+
+    def jit_step(self, step: Step, like: TrainState) -> Callable:
+        del like  # pmap takes the shapes from its first call
+        axis = "device"
+
+        def train_step(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
+            sums, grads = step.local(state.params, batch, state.step, axis)
+            grads = jax.tree.map(
+                lambda g: jax.lax.psum(g.astype(self.sum_dtype), axis).astype(g.dtype), grads
+            )
+            return step.update(state, jax.lax.psum(sums, axis), grads)
+
+        return jax.pmap(
+            train_step,
+            axis_name=axis,
+            in_axes=(None, 0),
+            out_axes=None,
+            donate_argnums=0,
+            devices=list(self.mesh.devices.flat),
+        )
+
+    def compile_step(self, step: Step, like: TrainState, batch: dict[str, Any]) -> Callable:
+        """Returns `jit_step`, which pmap compiles when it is first called.
+
+        Over several processes pmap needs arrays for that, not shapes.
+        """
+        return self.jit_step(step, like)
+
+    def to_devices(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        count = len(self.mesh.local_devices)
+        return {key: x.reshape(count, -1, *x.shape[1:]) for key, x in batch.items()}
+
+    def to_global(self, tree: Any) -> Any:
+        def whole(x: jax.Array) -> jax.Array:
+            copies = [shard.data for shard in x.addressable_shards]
+            return jax.make_array_from_single_device_arrays(x.shape, self.everywhere, copies)
+
+        return jax.tree.map(whole, tree)
+
+    def to_everywhere(self, tree: Any) -> Any:
+        return self.to_global(tree)
+
+
+LAYOUTS = {"replicated": Replicated, "fsdp": Fsdp, "pmap": Pmap}

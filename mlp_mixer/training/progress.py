@@ -1,0 +1,159 @@
+"""What is seen of a run while it trains: reports, a progress bar, log lines, a profile."""
+
+import contextlib
+import logging
+import math
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+log = logging.getLogger(__name__)
+
+
+class Meter:
+    """Fetches the metrics of each step, one step late, and watches speed and sanity.
+
+    Fetching late lets the device work on the next step meanwhile. Fetching every step bounds the
+    work in flight: collectives on CPU deadlock otherwise, and a CPU is slower with a long queue.
+    """
+
+    def __init__(self, batch_size: int, total_steps: int, log_every: int):
+        """A report is due every `log_every` steps."""
+        self._per_device = batch_size / jax.device_count()
+        self._total_steps, self._log_every = total_steps, log_every
+        self._pending: list[tuple[int, Any]] = []  # steps and metrics, still on the devices
+        self._window: list[dict[str, float]] = []  # metrics of the steps since the last report
+        self._since, self._paused = time.perf_counter(), 0.0
+
+    def add(self, step: int, metrics: Any) -> dict[str, float] | None:
+        """Takes the metrics of the update that led to `step`; they may still be on their way.
+
+        Returns:
+            A report on the steps up to the one before, if that is when it was due: means since the
+            last report, images per second and device, seconds left.
+
+        Raises:
+            FloatingPointError: an earlier step's loss or gradient is not finite.
+        """
+        self._pending.append((step, metrics))
+        self._fetch(self._pending[:-1])
+        del self._pending[:-1]
+        is_due = (step - 1) % self._log_every == 0
+        return self._report(step - 1) if is_due and self._window else None
+
+    def flush(self, step: int) -> dict[str, float] | None:
+        """Fetches everything that is pending, up to `step`; returns and raises what `add` does.
+
+        At the last step a report is due.
+        """
+        is_due = step % self._log_every == 0 or step == self._total_steps
+        return self._flush(step, is_due)
+
+    def finish(self, step: int) -> dict[str, float] | None:
+        """A report on what came after the last one, where the run ends at `step` before its end."""
+        return self._flush(step, is_due=True)
+
+    def _flush(self, step: int, is_due: bool) -> dict[str, float] | None:
+        self._fetch(self._pending)
+        self._pending.clear()
+        return self._report(step) if is_due and self._window else None
+
+    def pause(self, seconds: float) -> None:
+        """Takes time that was not training (evaluation, saving) out of the speed."""
+        self._paused += seconds
+
+    def _fetch(self, pending: list[tuple[int, Any]]) -> None:
+        for step, scalars in jax.device_get(pending):
+            values = {name: float(value) for name, value in scalars.items()}
+            if not all(map(math.isfinite, values.values())):
+                found = ", ".join(f"{name} {value:g}" for name, value in values.items())
+                raise FloatingPointError(
+                    f"step {step} is not finite ({found}); the last good checkpoint is kept. Try a "
+                    "smaller lr, a longer warm-up, grad_clip=1.0 or dtype=float32, in a new workdir"
+                )
+            self._window.append(values)
+
+    def _report(self, step: int) -> dict[str, float]:
+        now = time.perf_counter()
+        seconds = max(now - self._since - self._paused, 1e-9) / len(self._window)
+        means = {
+            name: sum(values[name] for values in self._window) / len(self._window)
+            for name in self._window[0]
+        }
+        self._window.clear()
+        self._since, self._paused = now, 0.0
+        return means | {
+            "images_per_second_per_device": self._per_device / seconds,
+            "seconds_left": (self._total_steps - step) * seconds,
+        }
+
+
+class Profile:
+    """Records some steps for TensorBoard's profile tab, into WORKDIR/plugins/profile."""
+
+    SKIPPED = 10  # steps before: compiling and warming up
+
+    def __init__(self, workdir: Path, start: int, steps: int):
+        """Records `steps` steps, none for 0."""
+        self._workdir, self._first, self._last = workdir, start + self.SKIPPED, None
+        if steps:
+            self._last = self._first + steps
+        self._running = False
+
+    def __enter__(self) -> "Profile":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._stop()
+
+    def after(self, step: int) -> None:
+        """To be called after each step was started."""
+        if self._last and step == self._first:
+            jax.profiler.start_trace(str(self._workdir))
+            self._running = True
+        elif step == self._last:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._running:
+            jax.profiler.stop_trace()
+            self._running = False
+            log.info("a profile is in %s; tensorboard --logdir shows it", self._workdir)
+
+
+@contextlib.contextmanager
+def bar(start: int, total: int) -> Iterator[tqdm]:
+    """A progress bar where a person watches; log lines then appear above it."""
+    is_notebook = "ipykernel" in sys.modules  # its stderr is no terminal, but shows the bar
+    watched = (sys.stderr.isatty() or is_notebook) and jax.process_index() == 0
+    loggers = [logging.getLogger(name) for name in ("mlp_mixer", None)]
+    to_console = [
+        logger
+        for logger in loggers
+        if any(getattr(h, "stream", None) in (sys.stdout, sys.stderr) for h in logger.handlers)
+    ]
+    with (
+        tqdm(
+            total=total, initial=start, unit="step", dynamic_ncols=True, leave=False,
+            disable=not watched,
+        ) as shown,
+        logging_redirect_tqdm(to_console) if watched else contextlib.nullcontext(),
+    ):  # fmt: skip
+        yield shown
+
+
+def log_line(step: int, total: int, values: dict[str, float]) -> str:
+    """One line for people."""
+    minutes, seconds = divmod(round(values["seconds_left"]), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (
+        f"step {step}/{total}  loss {values['loss']:.4f}  accuracy {values['accuracy']:.3f}  "
+        f"lr {values['lr']:.2e}  {values['images_per_second_per_device']:.0f} images/s/device  "
+        f"{hours}:{minutes:02}:{seconds:02} left"
+    )

@@ -1,0 +1,166 @@
+"""Where weights come from: files, web addresses, short names, the Hugging Face hub, training runs.
+
+`open_weights` finds out which of these a source is and gives all of them the same face.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import urllib.parse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import traverse_util
+
+from mlp_mixer.runs import checkpoints
+from mlp_mixer.runs.folder import workdir_of
+from mlp_mixer.weights import download, hub, npz, of_runs, pickles, released, safetensors
+from mlp_mixer.weights.npz import Arrays
+
+# How files begin that are taken for weights. A torch pickle that is a zip archive is found later.
+_BEGINNINGS = (
+    (b"\x93NUMPY", "a single .npy array"),
+    (b"\x89HDF", "an HDF5 file, such as Keras writes"),
+    (b"\x1f\x8b", "a gzip archive; unpack it first"),
+    (b"<", "a web page (HTML or XML)"),
+    (b"version https://git-lfs", "a Git LFS pointer; fetch the file itself with git lfs pull"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenWeights:
+    """Weights that are open for reading.
+
+    Attributes:
+        name: as the user wrote it.
+        where: what it turned out to be: a file's path, or a checkpoint's folder.
+        format: "npz", "safetensors" or "orbax".
+        arrays: by name, of the right shapes and dtypes, but to be read with `read`.
+        read: a name to its array.
+        settings: what the arrays cannot say; see `metadata`. Of weights that are known by their
+            name class_names may be the name of a list, "imagenet1k" or "imagenet21k".
+        expected: what a released file holds, None for any other.
+        config: of the run that they are of; empty for any other.
+    """
+
+    name: str
+    where: Path
+    format: str
+    arrays: Arrays
+    read: Callable[[str], np.ndarray]
+    settings: dict[str, Any]
+    expected: released.Released | None = None
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def sha256(self) -> str:
+        """Digest of the file, or of a checkpoint's arrays with their names."""
+        digest = hashlib.sha256()
+        if self.where.is_dir():
+            for name in sorted(self.arrays):
+                digest.update(name.encode())
+                digest.update(np.ascontiguousarray(self.read(name)).tobytes())
+        else:
+            with self.where.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256")
+        return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def open_weights(source: str | Path) -> Iterator[OpenWeights]:
+    """Opens weights by any of their names; see `load`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: no weights, or damaged ones; names file and array.
+        OSError: a download failed.
+    """
+    name = str(source)
+    path, expected = _locate(name)
+    config, settings = {}, {}
+    workdir = workdir_of(path)
+    if path.is_dir() or workdir:
+        path, config = of_runs.find(path if path.is_dir() else workdir)
+        settings = of_runs.settings(config, workdir) if workdir else {}
+        if path.is_dir():
+            tree = checkpoints.restore_params(path)
+            arrays = traverse_util.flatten_dict(tree, sep="/")
+            read = arrays.__getitem__
+            yield OpenWeights(name, path, "orbax", arrays, read, settings, config=config)
+            return
+    with contextlib.closing(open_file(path)) as reader:
+        if name in released.RELEASED:
+            settings = {"class_names": released.classes(name)}
+        elif not workdir:
+            settings = _from_elsewhere(name, path, reader)
+        yield OpenWeights(
+            name,
+            path,
+            reader.format,
+            reader.arrays,
+            reader.read,
+            settings | reader.settings,
+            expected,
+            config,
+        )
+
+
+def _from_elsewhere(name: str, path: Path, reader: npz.Reader | safetensors.Reader) -> dict:
+    """What is known of a file that no run of this project lies around."""
+    if not reader.settings:
+        return hub.settings(name, path) if reader.format == "safetensors" else {}
+    # Files of version e108a84 say neither classes nor pixels, but what they were made of.
+    origin = str((reader.settings.get("history") or [{}])[0].get("source", ""))
+    if origin in released.RELEASED:
+        return {"class_names": released.classes(origin)}
+    return {"pixel_range": [0.0, 1.0]} if hub.tag_of(origin).startswith("miil_") else {}
+
+
+def open_file(path: Path) -> npz.Reader | safetensors.Reader:
+    """Opens a weight file by what it begins with, whatever its name is.
+
+    Raises:
+        ValueError: the file is neither .npz nor .safetensors; names what it looks like.
+    """
+    with path.open("rb") as file:
+        begin = file.read(64)
+    if begin[:2] == b"PK":
+        return npz.Reader(path)
+    if begin[8:9] == b"{":
+        return safetensors.Reader(path)
+    if begin[:1] == b"\x80" or path.suffix in pickles.SUFFIXES:
+        raise ValueError(pickles.how_to_convert(path))
+    like = [f", like {what}" for start, what in _BEGINNINGS if begin.lstrip().startswith(start)]
+    found = f"begins with {begin[:32]!r}{''.join(like)}" if begin else "is empty"
+    raise ValueError(f"{path} is not an .npz or .safetensors file: it {found}")
+
+
+def _locate(name: str) -> tuple[Path, released.Released | None]:
+    """The local file or folder of a source, downloaded if need be."""
+    path = Path(name).expanduser()
+    if path.is_file() or path.is_dir():
+        return path, None
+    if path.exists():
+        raise ValueError(f"{name} is neither a file nor a folder")
+    if name in released.RELEASED:
+        expected = released.RELEASED[name]
+        url = released.address(name)
+        return download.fetch(url, _check, expected.size, released.SIZE_TOLERANCE), expected
+    if name.startswith(("https://", "http://", "gs://")):
+        remote = Path(urllib.parse.urlsplit(name).path)
+        if remote.suffix in pickles.SUFFIXES:
+            raise ValueError(pickles.how_to_convert(Path(remote.name)))
+        return download.fetch(name, _check), None
+    if name.startswith(hub.PREFIX):
+        return hub.fetch(name.removeprefix(hub.PREFIX)), None
+    raise FileNotFoundError(
+        f"no file {name}; released weights have the names {', '.join(released.RELEASED)}"
+    )
+
+
+def _check(path: Path) -> None:
+    """Reads every array of a file, which compares its checksums, and keeps none."""
+    with contextlib.closing(open_file(path)) as reader:
+        for name in reader.arrays:
+            reader.read(name)

@@ -1,0 +1,88 @@
+"""The weights of a training run: where they are in its workdir, and what model they are of."""
+
+from pathlib import Path
+from typing import Any
+
+from mlp_mixer.models.architectures import ARCHITECTURES
+from mlp_mixer.models.permuted import Permuted
+from mlp_mixer.runs import checkpoints
+from mlp_mixer.runs.folder import (
+    CLASSES_FILE,
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    is_checkpoint,
+    read_classes,
+    read_config,
+    workdir_of,
+)
+
+
+def find(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Where the weights of a workdir, or of one of its checkpoints, are; and the run's config.
+
+    The config of a checkpoint that was taken away from its workdir is empty.
+
+    Raises:
+        FileNotFoundError: a workdir without weights.
+        ValueError: neither of the two, or all checkpoints are damaged.
+    """
+    if (folder / CONFIG_FILE).exists():
+        weights = folder / WEIGHTS_FILE
+        return weights if weights.exists() else checkpoints.latest(folder), read_config(folder)
+    if is_checkpoint(folder):
+        workdir = workdir_of(folder)
+        return folder, read_config(workdir) if workdir else {}
+    raise ValueError(
+        f"{folder} holds no weights: it is neither the workdir of a training run (no "
+        f"{CONFIG_FILE}) nor one of its checkpoints (WORKDIR/{checkpoints.FOLDER}/STEP)"
+    )
+
+
+def settings(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
+    """What a run says about its weights; see `metadata`."""
+    found = {"gelu": config.get("model", {}).get("gelu", "tanh")}
+    for key, field in (
+        ("image_size", "image_size"),
+        ("crop", "eval_crop"),
+        ("crop_fraction", "eval_crop_fraction"),
+        ("loss", "loss"),
+    ):
+        if field in config:
+            found[key] = config[field]
+    if (workdir / CLASSES_FILE).exists():
+        found["class_names"] = list(read_classes(workdir))
+    return found
+
+
+def kind(config: dict[str, Any]) -> str:
+    """What is unusual about a run's model, in words; "" for a Mixer that sees pixels in order."""
+    if _permutation(config):
+        return "a model of permuted pixels"
+    architecture = config.get("architecture", "mixer")
+    return (
+        "" if architecture == "mixer" else f"a run of architecture={architecture}, not of a Mixer"
+    )
+
+
+def other_model(config: dict[str, Any], num_classes: int) -> Any:
+    """The model of a run of another architecture than the Mixer, as it sees images."""
+    return ARCHITECTURES[config["architecture"]].create(
+        num_classes=num_classes,
+        image_size=tuple(config["image_size"]),
+        image_channels=config["image_channels"],
+        **config["model"],
+    )
+
+
+def permuted(module: Any, config: dict[str, Any]) -> Any:
+    """The module behind the permutation that a run's config has; itself where it has none."""
+    fields = _permutation(config)
+    return Permuted(module, **fields) if fields else module
+
+
+def _permutation(config: dict[str, Any]) -> dict[str, Any]:
+    """What config.permuted asks for; empty where pixels stay in their order."""
+    fields = config.get("permuted") or {"order": "original"}
+    if fields["order"] == "original":
+        return {}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}

@@ -1,0 +1,231 @@
+"""The commands, as a user calls them: python -m mlp_mixer COMMAND."""
+
+import os
+import shutil
+import sys
+from collections import Counter
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import mlp_mixer
+from mlp_mixer import __main__ as command_line
+from mlp_mixer.analysis import figures
+from mlp_mixer.cli import arguments
+from mlp_mixer.data.sources import open_source
+from mlp_mixer.inference.classifier import load_classifier
+from mlp_mixer.models.init import init
+from mlp_mixer.models.known_classes import imagenet
+from mlp_mixer.training import loop
+
+from ..conftest import load_config, shrink
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A short run on the digits."""
+    path = tmp_path_factory.mktemp("runs") / "digits"
+    loop.train(shrink(load_config("digits")), path)
+    return path
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Calls a command in this process; returns what it prints."""
+
+    def call(*arguments) -> str:
+        monkeypatch.setattr(sys, "argv", ["mlp_mixer", *map(str, arguments)])
+        command_line.main()
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def published_like(tmp_path):
+    """A file without a run around it: ImageNet's 1,000 classes, RGB."""
+    module = mlp_mixer.create(
+        num_classes=1000, image_size=32, patch_size=16, num_blocks=1, hidden_dim=8,
+        tokens_mlp_dim=4, channels_mlp_dim=16,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype("f4"), init(module))
+    names = imagenet().names
+    mlp_mixer.save(tmp_path / "published.npz", module, params, class_names=names)
+    return tmp_path / "published.npz", module, params
+
+
+def test_predict_takes_images_of_any_size_and_kind(run, published_like, tmp_path):
+    files = []
+    for mode, name, size in (
+        ("L", "grey.png", (50, 20)), ("RGBA", "clear.png", (33, 32)),
+        ("CMYK", "print.jpg", (9, 90)), ("P", "moving.gif", (64, 64)),
+        ("RGB", "web.webp", (200, 100)), ("1", "tiny.png", (1, 1)),
+    ):  # fmt: skip
+        files.append(tmp_path / name)
+        Image.new(mode, size).save(files[-1])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    files.append(tmp_path / "turned.jpg")
+    Image.new("RGB", (40, 30)).save(files[-1], exif=exif)
+    figure = tmp_path / "figures" / "out.png"
+    out = run("predict", "--checkpoint", published_like[0], *files, "--figure", figure)
+    assert all(str(path) in out for path in files) and out.count("%") == 5 * len(files)
+    with Image.open(figure) as drawn:
+        assert min(drawn.size) > 300
+
+
+def test_predict_goes_on_after_an_image_that_cannot_be_read(run, published_like, tmp_path, capsys):
+    names = ["a.png", "broken.png", "b.png", "missing.png", "c.png", "pipe.png"]
+    for name in names[:5:2]:
+        Image.new("RGB", (9, 9)).save(tmp_path / name)
+    (tmp_path / "broken.png").write_bytes(b"broken")
+    os.mkfifo(tmp_path / "pipe.png")
+    figure = tmp_path / "out.png"
+    command = ["predict", "--checkpoint", published_like[0], "--figure", figure]
+    with pytest.raises(SystemExit) as ended:
+        run(*command, *(tmp_path / name for name in names))
+    assert ended.value.code == 1
+    out, error = capsys.readouterr()
+    told = [line for line in out.splitlines() if line.startswith(str(tmp_path))]
+    assert told == [str(tmp_path / name) for name in names[:5:2]]
+    assert all(name in error for name in ("broken.png", "missing.png", "pipe.png"))
+    assert "3 of 6 images cannot be read" in error and "Traceback" not in error
+    with Image.open(figure) as drawn:
+        assert drawn.width > 2 * drawn.height  # three side by side
+    figure.unlink()
+    with pytest.raises(SystemExit):
+        run(*command, tmp_path / "broken.png")
+    assert "1 of 1 images cannot be read" in capsys.readouterr().err and not figure.exists()
+
+
+def test_predictions_are_those_of_the_model_with_imagenets_names(run, published_like, tmp_path):
+    path, module, params = published_like
+    pixels = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((37, 37), Image.NEAREST).save(tmp_path / "x.png")
+    classifier = load_classifier(path)
+    assert (
+        classifier.class_names[:2] == ("tench", "goldfish") and len(classifier.class_names) == 1000
+    )
+    # Of the released files nothing says how they are used: as their authors do.
+    assert (classifier.crop, classifier.crop_fraction, classifier.loss) == (
+        "resmall", 0.875, "softmax"
+    )  # fmt: skip
+    seen = classifier.prepare(tmp_path / "x.png")
+    logits = np.asarray(module.apply({"params": params}, seen[None] / np.float32(127.5) - 1))[0]
+    best = np.argsort(-logits)[:3]
+    lines = run("predict", "--checkpoint", path, "--top", 3, tmp_path / "x.png").splitlines()[1:]
+    for line, i in zip(lines, best, strict=True):
+        share, name = line.split(maxsplit=1)
+        assert name == classifier.class_names[i]
+        assert float(share[:-1]) == pytest.approx(100 * float(jax.nn.softmax(logits)[i]), abs=0.06)
+
+
+def test_a_thousand_classes_are_not_imagenets_for_that(run, published_like, tmp_path):
+    _, module, params = published_like
+    mlp_mixer.save(tmp_path / "mine.npz", module, params)
+    Image.new("RGB", (32, 32)).save(tmp_path / "x.png")
+    out = run("predict", "--checkpoint", tmp_path / "mine.npz", "--top", 1000, tmp_path / "x.png")
+    names = {line.split(maxsplit=1)[1] for line in out.splitlines()[1:]}
+    assert names == {f"class {i}" for i in range(1000)}
+
+
+def test_evaluate_repeats_the_runs_last_evaluation_and_draws_a_sheet(run, workdir, tmp_path):
+    expected = loop.train(shrink(load_config("digits")), workdir)  # finished: evaluates only
+    out = run("evaluate", "--checkpoint", workdir, "--figure", tmp_path / "sheet.png")
+    assert f"accuracy {expected['test/accuracy']:.2%}" in out and "on 360 images" in out
+    assert (tmp_path / "sheet.png").stat().st_size > 10_000
+    for more in ([], ["--source", "digits"]):
+        weights = run("evaluate", "--checkpoint", workdir / "model.npz", *more)
+        assert f"accuracy {expected['test/accuracy']:.2%}" in weights
+
+
+def test_weights_handed_on_are_used_as_in_their_workdir(workdir, tmp_path):
+    shutil.copy(workdir / "model.npz", tmp_path / "mine.npz")
+    step = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    here = load_classifier(workdir)
+    assert here.class_names == tuple("0123456789")
+    assert (here.crop, here.crop_fraction, here.loss) == ("resmall", 1.0, "softmax")
+    for place in (tmp_path / "mine.npz", workdir / "model.npz", step):
+        there = load_classifier(place)
+        for field in ("module", "class_names", "crop", "crop_fraction", "loss"):
+            assert getattr(there, field) == getattr(here, field), (place, field)
+        jax.tree.map(np.testing.assert_array_equal, there.params, here.params)
+
+
+def test_evaluate_goes_by_the_names_of_classes(run, workdir, tmp_path, monkeypatch):
+    names, digits = tuple("9876543210"), open_source("digits", "test[:30]", 1)
+    for i in range(len(digits)):
+        image, label = digits[i]
+        folder = tmp_path / "data" / "test" / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(folder / f"{i}.png")
+    (tmp_path / "data" / "classes.txt").write_text("\n".join(names) + "\n")
+    drawn = []
+    monkeypatch.setattr(figures, "draw_sheet", lambda path, tiles, **_: drawn.extend(tiles))
+    arguments = "--checkpoint", workdir, "--source", f"folder:{tmp_path / 'data'}"
+    out = run("evaluate", *arguments, "--figure", "x.png")
+    classifier = load_classifier(workdir)
+    guesses = classifier.probabilities(np.stack([digits[i][0] for i in range(30)])).argmax(1)
+    right = guesses == digits.labels()
+    assert f"accuracy {right.mean():.2%}" in out and 0 < right.sum() < 30
+    assert Counter(tile.text[0] for tile in drawn) == Counter(map(str, guesses))
+    truth = Counter(map(str, digits.labels()[~right]))
+    assert Counter(tile.text[-1] for tile in drawn if tile.wrong) == truth
+    (tmp_path / "data" / "classes.txt").write_text("\n".join(names).replace("9", "x") + "\n")
+    (tmp_path / "data" / "test" / "9").rename(tmp_path / "data" / "test" / "x")
+    with pytest.raises(SystemExit):
+        run("evaluate", *arguments)
+
+
+def test_evaluate_takes_another_crop_and_a_few_shots(run, workdir):
+    assert "(crop resmall 1)" in run("evaluate", "--checkpoint", workdir)
+    other = run("evaluate", "--checkpoint", workdir, "--crop=resize", "--crop-fraction=0.5")
+    assert "(crop resize 0.5)" in other
+    out = run("evaluate", "--checkpoint", workdir, "--fewshot=digits", "--shots", 1, 5)
+    assert "digits: 1shot" in out and "digits: 5shot" in out and "on 360 images" in out
+
+
+def test_curves_and_filters_draw_pictures(run, workdir, tmp_path):
+    out = run("curves", workdir, workdir, "--out", tmp_path / "curves.png")
+    assert "test accuracy" in out and (tmp_path / "curves.png").stat().st_size > 10_000
+    run("filters", "--checkpoint", workdir, "--blocks", 1, "--out", tmp_path / "filters.png")
+    assert (tmp_path / "filters.png").stat().st_size > 3_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["predict", "--checkpoint=nothing.npz", "x.png"], ["nothing.npz"]),
+        (["evaluate", "--checkpoint={workdir}", "--source=folder:nowhere"], ["nowhere"]),
+        (["evaluate", "--checkpoint={workdir}", "--source=digits:place"], ["10 classes", "20"]),
+        (["filters", "--checkpoint={workdir}", "--blocks=7"], ["--blocks 7", "0 to 1"]),
+        (["curves", "nowhere"], ["nowhere", "metrics.jsonl"]),
+    ],
+)
+def test_a_mistake_is_one_clear_message(arguments, words, run, workdir, capsys):
+    with pytest.raises(SystemExit) as ended:  # anything else would be a traceback
+        run(*(argument.format(workdir=workdir) for argument in arguments))
+    assert ended.value.code == 1
+    message = capsys.readouterr().err
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("argument", ["--bogus", "--config.lr=1"])
+def test_an_argument_that_the_command_does_not_know_is_named(argument, run, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run("predict", "--checkpoint=nothing.npz", "x.png", argument)
+    assert ended.value.code == 2
+    assert f"unrecognized arguments: {argument}" in capsys.readouterr().err
+
+
+def test_columns_of_a_table_are_as_wide_as_their_widest_cell():
+    rows = [("run", "step"), ("runs/long", "1"), ("a", "1000000")]
+    assert arguments.table(rows).splitlines() == [
+        "run        step",
+        "------------------",
+        "runs/long  1",
+        "a          1000000",
+    ]

@@ -1,0 +1,105 @@
+"""The exported file gives the model's probabilities where this package does not exist."""
+
+import json
+import subprocess
+import sys
+import zipfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+import mlp_mixer
+from mlp_mixer.inference import export
+from mlp_mixer.models.init import shapes
+
+# What the docs tell users to run, where importing anything but jax and NumPy fails.
+ELSEWHERE = """
+import sys
+for package in ("mlp_mixer", "flax", "optax", "orbax", "grain", "cv2"):
+    sys.modules[package] = None
+import json, zipfile
+import jax, numpy as np
+from jax import export
+with zipfile.ZipFile("model.zip") as file:
+    about = json.loads(file.read("about.json"))
+    model = export.deserialize(bytearray(file.read("model.jax")))
+_, h, w, c = about["input"]["shape"]
+for n in (1, 5):
+    images = np.load(f"images{n}.npy")
+    assert images.shape == (n, h, w, c) and images.dtype == about["input"]["dtype"]
+    np.save(f"probabilities{n}.npy", jax.jit(model.call)(images))
+"""
+
+
+def weights(path, num_classes=4):
+    module = mlp_mixer.create(
+        num_classes=num_classes,
+        image_size=(8, 12),
+        patch_size=4,
+        num_blocks=2,
+        hidden_dim=16,
+        tokens_mlp_dim=8,
+        channels_mlp_dim=32,
+    )
+    rng = np.random.default_rng(0)
+    flat = {k: rng.normal(size=s).astype(np.float32) for k, s in shapes(module).items()}
+    params = traverse_util.unflatten_dict(flat, sep="/")
+    mlp_mixer.save(path, module, params)
+    return module, params
+
+
+def run(*args, cwd):
+    return subprocess.run(
+        [sys.executable, *args], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_exported_file_gives_the_models_probabilities_without_this_package(tmp_path, activation):
+    module, params = weights(tmp_path / "weights.npz")
+    export.write(
+        tmp_path / "model.zip",
+        export.serialise(module, params, activation),
+        {"input": {"shape": ["n", 8, 12, 3], "dtype": "uint8"}},
+    )
+    rng = np.random.default_rng(1)
+    images = {n: rng.integers(0, 256, (n, 8, 12, 3), np.uint8) for n in (1, 5)}
+    for n, batch in images.items():
+        np.save(tmp_path / f"images{n}.npy", batch)
+    done = run("-P", "-c", ELSEWHERE, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for n, batch in images.items():
+        logits = module.apply({"params": params}, jnp.asarray(batch, jnp.float32) / 127.5 - 1)
+        want = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}[activation](logits)
+        np.testing.assert_allclose(np.load(tmp_path / f"probabilities{n}.npy"), want, atol=1e-6)
+
+
+def test_command_writes_a_program_for_the_size_asked_for_and_says_what_it_is(tmp_path):
+    weights(tmp_path / "weights.npz")
+    root = str(mlp_mixer.__path__[0]).removesuffix("mlp_mixer")
+    args = ["export", str(tmp_path / "weights.npz"), str(tmp_path / "model.zip")]
+    # The six tokens form no square, so the size that they were made for has to be given.
+    done = run("-m", "mlp_mixer", *args, "--image-size", "8x12", cwd=root)
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(tmp_path / "model.zip") as file:
+        about = json.loads(file.read("about.json"))
+        model = jax.export.deserialize(bytearray(file.read("model.jax")))
+    assert about["input"]["shape"] == ["n", 8, 12, 3]
+    assert about["output"] == {"activation": "softmax", "shape": ["n", 4]}
+    assert about["made_from"]["sha256"]
+    assert set(model.platforms) == {"cpu", "cuda", "tpu"}
+    with pytest.raises(ValueError, match="uint8"):
+        model.call(np.zeros((1, 8, 12, 3), np.float32))
+
+
+def test_command_refuses_weights_without_a_head_in_one_line(tmp_path):
+    weights(tmp_path / "weights.npz", num_classes=0)
+    root = str(mlp_mixer.__path__[0]).removesuffix("mlp_mixer")
+    args = ["export", str(tmp_path / "weights.npz"), str(tmp_path / "model.zip")]
+    done = run("-m", "mlp_mixer", *args, "--image-size", "8x12", cwd=root)
+    assert done.returncode == 1
+    assert "no head" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "model.zip").exists()

@@ -1,0 +1,79 @@
+"""Layouts of one step over meshes that one device cannot show; eight fake devices in a process."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mlp_mixer.training import layouts
+
+from ..conftest import ROOT, with_devices
+
+SCRIPT = """
+import jax, jax.numpy as jnp, numpy as np, optax
+import mlp_mixer
+from jax.sharding import Mesh
+from mlp_mixer.runtime.mesh import AXES
+from mlp_mixer.training import layouts
+from mlp_mixer.training.mixup import Mixup
+from mlp_mixer.runs.checkpoints import TrainState
+from mlp_mixer.training.step import make_train_step
+
+module = mlp_mixer.create(num_classes=5, image_size=8, patch_size=4, num_blocks=2, hidden_dim=16,
+                          tokens_mlp_dim=8, channels_mlp_dim=32, stoch_depth=0.5)
+tx = optax.sgd(0.1)
+rng = np.random.default_rng(0)
+params = jax.tree.map(lambda x: np.float32(rng.normal(0, 0.3, x.shape)), init(module))
+batch = {"image": rng.integers(0, 256, (16, 8, 8, 3), dtype=np.uint8),
+         "label": rng.integers(0, 5, 16).astype(np.int32)}
+
+def run(layout):
+    step = make_train_step(module, tx, loss="softmax", mixup=Mixup(0.5), accum_steps=2)
+    state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+    state = jax.device_put(state, layout.shardings(state))
+    run_step = layout.jit_step(step, state)
+    for _ in range(3):
+        state, metrics = run_step(state, layout.to_devices(batch))
+        jax.block_until_ready(metrics)
+    return state, metrics
+
+def mesh(slices, each):
+    return Mesh(np.array(jax.devices()[: slices * each]).reshape(slices, each), AXES)
+
+one, metrics = run(layouts.Replicated(mesh(1, 1)))
+for kind in (layouts.Replicated, layouts.Fsdp):
+    for shape in ((2, 4), (4, 2)):
+        layout = kind(mesh(*shape))
+        state, same = run(layout)
+        if kind is layouts.Fsdp:  # split within a slice, the same in every slice
+            kernel = state.params["MixerBlock_0"]["channel_mixing"]["Dense_0"]["kernel"]
+            assert {s.data.shape for s in kernel.addressable_shards} == {(16, 32 // shape[1])}
+        params_ = jax.device_get(layout.to_everywhere(state.params))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), params_,
+                     jax.device_get(one.params))
+        assert float(same["accuracy"]) == float(metrics["accuracy"])
+        np.testing.assert_allclose(float(same["loss"]), float(metrics["loss"]), rtol=1e-5)
+
+rough, _ = run(layouts.Replicated(mesh(1, 8), jnp.bfloat16))
+differences = jax.tree.leaves(jax.tree.map(lambda a, b: float(abs(a - b).max()),
+                              jax.device_get(rough.params), jax.device_get(one.params)))
+assert 1e-5 < max(differences) < 1e-2, max(differences)
+print("all the same")
+"""
+
+
+def test_slices_and_layouts_change_nothing_and_bfloat16_sums_only_digits():
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], cwd=ROOT, env=with_devices(8),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == "all the same", done.stderr[-3000:]
+
+
+def test_what_cannot_be_laid_out_is_refused():
+    with pytest.raises(ValueError, match=r"unknown layout 'zero'.*replicated, fsdp, pmap"):
+        layouts.make_layout("zero")
+    with pytest.raises(ValueError, match=r"unknown sum_dtype 'int8'.*float32 or bfloat16"):
+        layouts.make_layout(sum_dtype="int8")
+    with pytest.raises(ValueError, match=r"batch_size=6.*1 devices.*accum_steps=4"):
+        layouts.make_layout().check_batch_size(6, 4)

@@ -1,0 +1,68 @@
+"""What is told of a run while it trains: means, speed and time left, and the profile."""
+
+import jax
+import pytest
+
+from mlp_mixer.training import progress
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still but for what is added to it."""
+    clock = [1000.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: clock[0])
+    return clock
+
+
+def test_a_report_is_of_all_steps_since_the_last_and_tells_speed_and_time_left(clock):
+    devices = jax.device_count()
+    meter = progress.Meter(batch_size=64 * devices, total_steps=20, log_every=4)
+    reports = {}
+    for step in range(1, 10):
+        clock[0] += 0.5  # seconds of training
+        if step == 6:
+            clock[0] += 100
+            meter.pause(100.0)  # of an evaluation
+        if report := meter.add(step, {"loss": float(step), "accuracy": step / 10}):
+            reports[step - 1] = report
+    assert list(reports) == [4, 8]
+    assert reports[4]["loss"] == pytest.approx((1 + 2 + 3 + 4) / 4)
+    assert reports[8]["loss"] == pytest.approx((5 + 6 + 7 + 8) / 4)
+    assert reports[8]["accuracy"] == pytest.approx(0.65)
+    # The second report is of four steps of half a second: 64 images on each device every 0.5 s.
+    assert reports[8]["images_per_second_per_device"] == pytest.approx(128)
+    assert reports[8]["seconds_left"] == pytest.approx((20 - 8) * 0.5)
+
+
+def test_what_is_due_of_a_step_is_told_when_that_step_is_saved_and_not_told_again():
+    meter = progress.Meter(batch_size=8, total_steps=7, log_every=2)
+    told = {}
+    for step in range(1, 8):
+        if report := meter.add(step, {"loss": float(step)}):
+            told[step - 1] = report["loss"]
+        if step in (3, 4, 7) and (report := meter.flush(step)):  # saved then
+            told[step] = report["loss"]
+    assert told == {2: 1.5, 4: 3.5, 6: 5.5, 7: 7.0}  # the last step, too: the run ends with it
+    assert meter.finish(7) is None
+
+
+@pytest.mark.parametrize(("steps", "recorded"), [(0, []), (3, [("start", 15), ("stop", 18)])])
+def test_a_profile_is_taken_of_the_steps_after_the_first_ten(
+    steps, recorded, tmp_path, monkeypatch
+):
+    found, now = [], [0]
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda path: found.append(("start", now[0])))
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: found.append(("stop", now[0])))
+    with progress.Profile(tmp_path, start=5, steps=steps) as profile:
+        for now[0] in range(6, 30):
+            profile.after(now[0])
+    assert found == recorded
+
+
+def test_a_profile_ends_with_the_run(tmp_path, monkeypatch):
+    found = []
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda path: found.append("start"))
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: found.append("stop"))
+    with progress.Profile(tmp_path, start=0, steps=100) as profile:
+        profile.after(10)
+    assert found == ["start", "stop"]
