@@ -1,11 +1,15 @@
-# make demo: pretrain, transfer, evaluate, draw.  make test: the test suite.
-# Both need Python 3.11 or newer and set up their own .venv; see README.md for the steps by hand.
+# make demo    pretrain, transfer, evaluate, draw
+# make test    the linters, the type checker and the whole test suite
+# make quick   the same with the fast tests only
+# make lock    requirements-lock.txt anew, from the newest packages that fit
+#
+# All need Python 3.11 or newer and set up their own .venv; see README.md for the steps by hand.
 
 PYTHON ?= python3
 BIN := .venv/bin
 MIXER := $(BIN)/python -m mlp_mixer
 
-.PHONY: demo test clean
+.PHONY: demo test quick check lock clean
 
 demo: .venv/train.stamp
 	$(BIN)/python train.py --config=configs/digits.py --workdir=demo/digits
@@ -19,12 +23,19 @@ demo: .venv/train.stamp
 	$(MIXER) curves demo/digits --out=demo/curves.png
 	$(MIXER) curves demo/transfer demo/scratch --out=demo/curves_transfer.png
 
-test: .venv/dev.stamp
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+test: check
 	$(BIN)/python -m pytest
 
-.venv/train.stamp: requirements.txt
+quick: check
+	$(BIN)/python -m pytest -m "not slow"
+
+check: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+
+.venv/train.stamp: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 		"Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + \
 		"; name another one: make PYTHON=python3.12 ...")'
@@ -36,6 +47,14 @@ test: .venv/dev.stamp
 .venv/dev.stamp: .venv/train.stamp requirements-dev.txt
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
+
+lock:
+	rm -rf build/lock
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet -r requirements-dev.txt
+	( sed -n '/^[^#]/q; p' requirements-lock.txt; \
+		build/lock/bin/python -m pip freeze --exclude-editable ) > build/lock/frozen
+	mv build/lock/frozen requirements-lock.txt
 
 clean:
 	rm -rf .venv demo

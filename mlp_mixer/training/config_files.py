@@ -48,18 +48,20 @@ def find(file: str) -> Path:
     """
     if Path(file).expanduser().is_file():
         return Path(file).expanduser()
+    _look_here()
     if re.fullmatch(r"\w+", file):
         found = importlib.util.find_spec(f"configs.{file}")
         if found and found.origin:
             return Path(found.origin)
     names = named()
     near = difflib.get_close_matches(Path(file).stem, names, 1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise ValueError(f"there is no config {file}; {hint}By name there are {', '.join(names)}")
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise ValueError(f"there is no config {file}{hint} (by name there are {', '.join(names)})")
 
 
 def named() -> list[str]:
     """Returns the names of the configs that come with mlp_mixer, and of those in ./configs."""
+    _look_here()
     package = importlib.util.find_spec("configs")
     folders = (package and package.submodule_search_locations) or ()
     names = {path.stem for folder in folders for path in Path(folder).glob("*.py")}
@@ -102,11 +104,16 @@ def _saved(path: Path) -> ml_collections.ConfigDict:
 
 def _import(path: Path) -> ModuleType:
     """The module of a file, which may import what lies in the folder that this process works in."""
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    _look_here()
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ValueError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def _look_here() -> None:
+    """Makes what lies in the folder that this process works in importable, ./configs too."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
