@@ -43,7 +43,12 @@ class Pixels:
 
 def ours(source):
     return pipeline.train_batches(
-        source, AUGMENT, batch_size=BATCH, seed=0, in_memory=True, threads=2
+        source,
+        AUGMENT,
+        batch_size=BATCH,
+        seed=0,
+        in_memory=True,
+        reading=pipeline.Reading(threads=2),
     )
 
 

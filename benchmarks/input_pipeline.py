@@ -47,8 +47,8 @@ def ours(files: list[bytes], randaugment: bool, threads: int | None, workers: in
         randaugment_magnitude=15,
     )
     return pipeline.train_batches(
-        photographs.Photographs(files), augment, batch_size=BATCH, seed=0, threads=threads,
-        workers=workers,
+        photographs.Photographs(files), augment, batch_size=BATCH, seed=0,
+        reading=pipeline.Reading(threads=threads, workers=workers),
     )  # fmt: skip
 
 

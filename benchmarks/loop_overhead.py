@@ -69,7 +69,7 @@ def run_step(args: argparse.Namespace) -> float:
     step = recipe.layout.jit_step(recipe.step, state)
     batches = pipeline.train_batches(
         train_source, make_augment(config), batch_size=config.batch_size, seed=0,
-        in_memory=config.data.in_memory, threads=1,
+        in_memory=config.data.in_memory, reading=pipeline.Reading(threads=1),
     )  # fmt: skip
     batch = recipe.layout.to_devices(next(batches))
     seconds = []

@@ -61,7 +61,12 @@ def measure_one(folder: Path, start: int, workers: int) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     begun = time.perf_counter()
     stream = pipeline.train_batches(
-        Listed(folder), AUGMENT, batch_size=BATCH, seed=0, start=start, workers=workers
+        Listed(folder),
+        AUGMENT,
+        batch_size=BATCH,
+        seed=0,
+        start=start,
+        reading=pipeline.Reading(workers=workers),
     )
     next(stream)
     seconds = time.perf_counter() - begun

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlp_mixer.data.images import BrokenImage
+from mlp_mixer.data.images import BrokenImage, eval_view
 from mlp_mixer.data.sources import Source
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,31 @@ def read_good(source: Source, indices: Iterable[int], skip_broken: bool) -> Exam
             if len(broken) == MOST_BROKEN:
                 break
     raise BrokenImage(f"{source.name}: {len(broken)} broken images in a row; {broken[-1]}")
+
+
+def read_view(
+    source: Source,
+    index: int,
+    size: tuple[int, int],
+    crop: str = "resmall",
+    fraction: float = 1.0,
+    skip_broken: bool = False,
+) -> Example:
+    """Reads the evaluation view of an example; see `images.eval_view`.
+
+    With skip_broken a broken one has neither image nor label.
+
+    Raises:
+        BrokenImage: it is broken.
+        OSError: it cannot be read.
+    """
+    try:
+        image, label = read(source, index)
+    except BrokenImage as error:
+        if not skip_broken:
+            raise
+        return Example(None, None, (str(error),))
+    return Example(eval_view(image, size, crop, fraction), label)
 
 
 class BrokenLog:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -54,12 +55,12 @@ def fill_batches(
         ValueError: worker processes are not possible here.
     """
     threads = threads or os.cpu_count() or 1
-    pool = _process_pool(load, workers) if workers else futures.ThreadPoolExecutor(threads)
+    crew = _Processes(load, workers) if workers else _Threads(load, threads)
     ahead = max(2, -(-2 * (workers or threads) // -(-rows // PART_ROWS)))
     broken_log, pending = BrokenLog(), collections.deque()
     try:
         for number, positions in enumerate(batches):
-            pending.append(_Pending(pool, None if workers else load, positions, rows, like))
+            pending.append(_Pending(crew, positions, rows, like))
             if number >= ahead:
                 yield pending.popleft().wait(broken_log)
         while pending:
@@ -72,42 +73,34 @@ def fill_batches(
             "continues from the last checkpoint"
         ) from error
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        crew.pool.shutdown(wait=False, cancel_futures=True)
 
 
 class _Pending:
-    """A batch whose parts are being filled."""
+    """A batch whose parts are being filled by a crew, of threads or of processes."""
 
-    def __init__(self, pool, load: Load | None, positions: Sequence[int], rows: int, like: Example):
-        """Without `load`, the pool is one of processes that have theirs."""
-        self._like = like
-        shape = (rows, *like.image.shape)
-        if load is None:
-            self._images, file = _shared_zeros(shape)
-            path = f"/proc/{os.getpid()}/fd/{file}"
-        else:
-            self._images, file = np.zeros(shape, np.uint8), None
-        self._file, self._parts = file, []
-        for first in range(0, len(positions), PART_ROWS):
-            part = positions[first : first + PART_ROWS]
-            if load is None:
-                future = pool.submit(_fill_shared, path, shape, first, part)
-            else:
-                future = pool.submit(_fill, load, self._images[first : first + len(part)], part)
-            self._parts.append(future)
+    def __init__(
+        self, crew: "_Threads | _Processes", positions: Sequence[int], rows: int, like: Example
+    ):
+        self._crew, self._like = crew, like
+        self._buffer = crew.zeros((rows, *like.image.shape))
+        self._parts = [
+            crew.fill(self._buffer, first, positions[first : first + PART_ROWS])
+            for first in range(0, len(positions), PART_ROWS)
+        ]
 
     def wait(self, broken_log: BrokenLog) -> Batch:
+        images = self._buffer.images
         label = stack_labels([self._like.label])
-        labels = np.zeros((len(self._images), *label.shape[1:]), label.dtype)
+        labels = np.zeros((len(images), *label.shape[1:]), label.dtype)
         mask = np.zeros(len(labels), np.float32)
         for first, future in zip(itertools.count(0, PART_ROWS), self._parts, strict=False):
             for row, (label, broken) in enumerate(_result(future), first):
                 broken_log.add(broken)
                 if label is not None:
                     labels[row], mask[row] = label, 1
-        if self._file is not None:
-            os.close(self._file)  # the memory stays until the array goes
-        return {"image": self._images, "label": labels, "mask": mask}
+        self._crew.release(self._buffer)
+        return {"image": images, "label": labels, "mask": mask}
 
 
 def _result(future: futures.Future):
@@ -132,41 +125,78 @@ def _fill(load: Load, images: np.ndarray, positions: Sequence[int]) -> list[tupl
     return found
 
 
+class _Buffer(NamedTuple):
+    """Images uint8 [n, h, w, c] that are being filled, and the number of the file they lie in."""
+
+    images: np.ndarray
+    file: int = -1
+
+
+class _Threads:
+    """Threads of this process."""
+
+    def __init__(self, load: Load, count: int):
+        self.pool, self._load = futures.ThreadPoolExecutor(count), load
+
+    def zeros(self, shape: tuple[int, ...]) -> _Buffer:
+        return _Buffer(np.zeros(shape, np.uint8))
+
+    def fill(self, buffer: _Buffer, first: int, positions: Sequence[int]) -> futures.Future:
+        part = buffer.images[first : first + len(positions)]
+        return self.pool.submit(_fill, self._load, part, positions)
+
+    def release(self, buffer: _Buffer) -> None:
+        """To be called when a buffer is full."""
+
+
 # --- processes ------------------------------------------------------------------------------------
 
 
-def _shared_zeros(shape: tuple[int, ...]) -> tuple[np.ndarray, int]:
-    """An array whose memory other processes can open, and the number of its file.
+class _Processes:
+    """Worker processes, which write into memory that they share with this one."""
 
-    It belongs to no folder: nothing is left behind however the process ends, and the usual 64 MB
-    that a container has in /dev/shm do not limit it.
-    """
-    size = int(np.prod(shape))
-    file = os.memfd_create("batch")
-    os.ftruncate(file, size)
-    return np.frombuffer(mmap.mmap(file, size), np.uint8).reshape(shape), file
+    def __init__(self, load: Load, count: int):
+        if not hasattr(os, "memfd_create"):
+            raise ValueError("worker processes need Linux; use workers=0, which works in threads")
+        try:
+            pickled = pickle.dumps(load)
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"the data source cannot be sent to worker processes ({error}); use workers=0"
+            ) from error
+        # Not as an argument: Python writes those into a pipe, and where they are more than that
+        # holds, it waits for ever for a process that dies before it has read them.
+        self._load_file = os.fdopen(os.memfd_create("load"), "wb")  # open as long as this object is
+        self._load_file.write(pickled)
+        self._load_file.flush()
+        # Spawned, not forked: a fork copies the locks of JAX's threads as they happen to be.
+        context = multiprocessing.get_context("spawn")
+        path = _path(self._load_file.fileno())
+        self.pool = futures.ProcessPoolExecutor(count, context, _start_worker, (path,))
+
+    def zeros(self, shape: tuple[int, ...]) -> _Buffer:
+        """Memory that other processes can open.
+
+        It belongs to no folder: nothing is left behind however the process ends, and the usual
+        64 MB that a container has in /dev/shm do not limit it.
+        """
+        size = int(np.prod(shape))
+        file = os.memfd_create("batch")
+        os.ftruncate(file, size)
+        return _Buffer(np.frombuffer(mmap.mmap(file, size), np.uint8).reshape(shape), file)
+
+    def fill(self, buffer: _Buffer, first: int, positions: Sequence[int]) -> futures.Future:
+        return self.pool.submit(
+            _fill_shared, _path(buffer.file), buffer.images.shape, first, positions
+        )
+
+    def release(self, buffer: _Buffer) -> None:
+        os.close(buffer.file)  # the memory stays until the array goes
 
 
-def _process_pool(load: Load, workers: int) -> futures.ProcessPoolExecutor:
-    if not hasattr(os, "memfd_create"):
-        raise ValueError("worker processes need Linux; use workers=0, which works in threads")
-    try:
-        pickled = pickle.dumps(load)
-    except (pickle.PicklingError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"the data source cannot be sent to worker processes ({error}); use workers=0"
-        ) from error
-    # Not as an argument: Python writes those into a pipe, and where they are more than that holds,
-    # it waits for ever for a process that dies before it has read them.
-    file = os.fdopen(os.memfd_create("load"), "wb")
-    file.write(pickled)
-    file.flush()
-    # Spawned, not forked: a fork copies the locks of JAX's threads as they happen to be.
-    context = multiprocessing.get_context("spawn")
-    path = f"/proc/{os.getpid()}/fd/{file.fileno()}"
-    pool = futures.ProcessPoolExecutor(workers, context, _start_worker, (path,))
-    pool.load_file = file  # open for as long as there is a pool
-    return pool
+def _path(file: int) -> str:
+    """Where other processes find an open file of this one."""
+    return f"/proc/{os.getpid()}/fd/{file}"
 
 
 def _start_worker(path: str) -> None:

@@ -56,7 +56,8 @@ class Classification:
         self._module, self._source = module, source
         self._mesh = mesh
         self._batch_size = meshes.divisible(min(batch_size, len(source)), mesh)
-        self._view = dict(crop=crop, crop_fraction=crop_fraction, skip_broken=skip_broken)
+        self._view = dict(crop=crop, crop_fraction=crop_fraction)
+        self._skip_broken = skip_broken
         loss_fn = losses.get(loss)
 
         def sums(params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
@@ -113,7 +114,9 @@ class Classification:
             self._source,
             self._module.image_size,
             batch_size=self._batch_size,
-            process=(jax.process_index(), jax.process_count()),
+            reading=pipeline.Reading(
+                (jax.process_index(), jax.process_count()), skip_broken=self._skip_broken
+            ),
             **self._view,
         )
         return (batch | {"label": relabel(batch["label"], self._order)} for batch in batches)

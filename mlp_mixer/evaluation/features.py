@@ -30,7 +30,8 @@ class Features:
         self._module = module.clone(num_classes=0)
         self._mesh = mesh
         self._batch_size = batch_size
-        self._view = dict(crop=crop, crop_fraction=crop_fraction, skip_broken=skip_broken)
+        self._view = dict(crop=crop, crop_fraction=crop_fraction)
+        self._skip_broken = skip_broken
 
         def features(params: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
             found = self._module.apply({"params": params}, normalise(batch["image"]))
@@ -51,7 +52,9 @@ class Features:
             source,
             self._module.image_size,
             batch_size=batch_size,
-            process=(jax.process_index(), jax.process_count()),
+            reading=pipeline.Reading(
+                (jax.process_index(), jax.process_count()), skip_broken=self._skip_broken
+            ),
             **self._view,
         )
         for number, batch in enumerate(batches):

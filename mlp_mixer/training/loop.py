@@ -229,9 +229,11 @@ class _Training:
             seed=config.seed,
             start=self._start,
             in_memory=config.data.in_memory,
-            workers=config.data.workers,
-            skip_broken=config.data.skip_broken,
-            process=(jax.process_index(), jax.process_count()),
+            reading=pipeline.Reading(
+                process=(jax.process_index(), jax.process_count()),
+                workers=config.data.workers,
+                skip_broken=config.data.skip_broken,
+            ),
         )
 
     def _next(self, batches: Batches, step: int, state: TrainState | None) -> dict[str, np.ndarray]:

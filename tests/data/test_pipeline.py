@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 from mlp_mixer.data import examples, pipeline, sources, workers
+from mlp_mixer.data import in_memory as in_memory_data
 from mlp_mixer.data.augment import Augment
 from mlp_mixer.data.images import BrokenImage
+from mlp_mixer.data.pipeline import Reading
 from mlp_mixer.data.sources import open_source
 
 CHANGES = dict(shift=1.0, flip=True)
@@ -26,7 +28,8 @@ def digits():
 
 
 def batches(count=4, in_memory=True, augment=None, **options):
-    options = {"batch_size": 24, "seed": 3} | options
+    reading = Reading(**{key: options.pop(key) for key in Reading._fields if key in options})
+    options = {"batch_size": 24, "seed": 3, "reading": reading} | options
     stream = pipeline.train_batches(
         digits(), augment or Augment((8, 8), **CHANGES), in_memory=in_memory, **options
     )
@@ -75,7 +78,7 @@ def test_batch_k_depends_on_seed_and_k_only(in_memory):
 @pytest.mark.parametrize("count", [2, 4])
 def test_the_shares_of_all_processes_are_the_batch_of_one(in_memory, count):
     whole = batches(3, in_memory)
-    shares = [batches(3, in_memory, process=(p, count)) for p in range(count)]
+    shares = [batches(3, in_memory, reading=Reading((p, count))) for p in range(count)]
     joined = [
         {key: np.concatenate([share[k][key] for share in shares]) for key in ("image", "label")}
         for k in range(3)
@@ -129,7 +132,11 @@ def test_augmentation_differs_between_batches_and_within_one(in_memory):
 def test_evaluation_sees_every_example_exactly_once(count, batch_size):
     source = open_source("digits", "test[:37]", 1)
     shares = [
-        list(pipeline.eval_batches(source, (8, 8), batch_size=batch_size, process=(p, count)))
+        list(
+            pipeline.eval_batches(
+                source, (8, 8), batch_size=batch_size, reading=Reading((p, count))
+            )
+        )
         for p in range(count)
     ]
     assert len({len(share) for share in shares}) == 1  # as many batches on every process
@@ -153,25 +160,34 @@ def test_a_batch_that_processes_cannot_share_is_refused():
 
 
 def test_images_of_other_sizes_are_resized_when_kept_in_memory(monkeypatch):
-    pixels, labels = pipeline.load_all(digits(), (4, 6))
+    pixels, labels = in_memory_data.load_all(digits(), (4, 6))
     assert pixels.shape == (1437, 4, 6, 1) and labels.shape == (1437,)
-    monkeypatch.setattr(pipeline.os, "sysconf", lambda name: 4)  # a machine of 16 bytes
+    monkeypatch.setattr(in_memory_data.os, "sysconf", lambda name: 4)  # a machine of 16 bytes
     with pytest.raises(ValueError, match=r"set data.in_memory to False"):
-        pipeline.load_all(digits(), (4, 6))
+        in_memory_data.load_all(digits(), (4, 6))
 
 
 def test_worker_processes_give_the_same_batches():
     assert_equal(batches(3, False, start=2, workers=2), batches(3, False, start=2))
-    options = dict(batch_size=50, process=(1, 2), skip_broken=True)
     source = Damaged(broken=[3, 26])
     with_workers, without = (
-        list(pipeline.eval_batches(source, (6, 7), workers=count, **options)) for count in (1, 0)
+        list(
+            pipeline.eval_batches(
+                source,
+                (6, 7),
+                batch_size=50,
+                reading=Reading(process=(1, 2), workers=count, skip_broken=True),
+            )
+        )
+        for count in (1, 0)
     )
     assert_equal(with_workers, without)
 
 
 def test_a_killed_worker_process_is_one_clear_error():
-    stream = pipeline.train_batches(digits(), Augment((8, 8)), batch_size=24, seed=0, workers=2)
+    stream = pipeline.train_batches(
+        digits(), Augment((8, 8)), batch_size=24, seed=0, reading=Reading(workers=2)
+    )
     next(stream)
     os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
     with pytest.raises(ChildProcessError, match=r"one of the 2 processes .* died"):
@@ -183,9 +199,11 @@ def test_worker_processes_end_with_the_process_that_started_them():
     script = """if __name__ == "__main__":
         import os, signal
         from mlp_mixer.data import pipeline, sources
+        from mlp_mixer.data.pipeline import Reading
         from mlp_mixer.data.augment import Augment
         source = sources.open_source("digits", "test", 1)
-        stream = pipeline.train_batches(source, Augment((8, 8)), batch_size=8, seed=0, workers=1)
+        augment, reading = Augment((8, 8)), Reading(workers=1)
+        stream = pipeline.train_batches(source, augment, batch_size=8, seed=0, reading=reading)
         next(stream)
         os.kill(os.getpid(), signal.SIGKILL)
     """
@@ -200,7 +218,9 @@ def test_what_worker_processes_cannot_do_is_refused():
         batches(workers=2)
     source = digits()
     source.lock = threading.Lock()
-    stream = pipeline.train_batches(source, Augment((8, 8)), batch_size=8, seed=0, workers=1)
+    stream = pipeline.train_batches(
+        source, Augment((8, 8)), batch_size=8, seed=0, reading=Reading(workers=1)
+    )
     with pytest.raises(ValueError, match=r"cannot be sent to worker processes .*lock"):
         next(stream)
 
@@ -210,7 +230,7 @@ def test_broken_training_images_are_replaced_and_named_once(in_memory, caplog):
     broken = [0, 7, 8, 39]
     stream = pipeline.train_batches(
         Damaged(broken), Augment((8, 8)), batch_size=20, seed=0, in_memory=in_memory,
-        skip_broken=True,
+        reading=Reading(skip_broken=True),
     )  # fmt: skip
     epochs = list(itertools.islice(stream, 4))
     assert {tuple(batch["label"].shape) for batch in epochs} == {(20, 10)}
@@ -230,7 +250,9 @@ def test_broken_training_images_are_replaced_and_named_once(in_memory, caplog):
 
 def test_broken_images_are_left_out_of_an_evaluation(caplog):
     evaluated = list(
-        pipeline.eval_batches(Damaged([0, 35]), (8, 8), batch_size=30, skip_broken=True)
+        pipeline.eval_batches(
+            Damaged([0, 35]), (8, 8), batch_size=30, reading=Reading(skip_broken=True)
+        )
     )
     mask = np.concatenate([batch["mask"] for batch in evaluated])
     assert [int(i) for i in np.flatnonzero(mask == 0)] == [0, 35, *range(40, 60)]
@@ -241,7 +263,11 @@ def test_broken_images_are_left_out_of_an_evaluation(caplog):
     with pytest.raises(BrokenImage, match=r"digit0\.png"):
         list(pipeline.eval_batches(Damaged([0, 35]), (8, 8), batch_size=30))
     with pytest.raises(BrokenImage, match="40 broken images in a row"):
-        list(pipeline.eval_batches(Damaged(range(40)), (8, 8), batch_size=30, skip_broken=True))
+        list(
+            pipeline.eval_batches(
+                Damaged(range(40)), (8, 8), batch_size=30, reading=Reading(skip_broken=True)
+            )
+        )
 
 
 def test_storage_that_fails_for_a_while_is_tried_again(monkeypatch, caplog):
