@@ -21,7 +21,7 @@ from unittest import mock
 
 import numpy as np
 
-from mlp_mixer.cli import arguments
+from mlp_mixer.cli import output
 from mlp_mixer.models.init import init
 
 FORMS = ("timm float32", "timm bfloat16", "big_vision float32", "ours float32", "ours bfloat16")
@@ -63,7 +63,7 @@ def main() -> None:
     for worker in workers.values():
         worker.stdin.close()
         worker.wait()
-    print(f"{args.variant}, batch {args.batch}, {args.rounds} rounds\n\n{arguments.table(rows)}")
+    print(f"{args.variant}, batch {args.batch}, {args.rounds} rounds\n\n{output.table(rows)}")
 
 
 def start(args: argparse.Namespace, form: str) -> subprocess.Popen:

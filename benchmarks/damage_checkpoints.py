@@ -24,7 +24,7 @@ import optax
 import orbax.checkpoint as ocp
 from tqdm import tqdm
 
-from mlp_mixer.cli import table
+from mlp_mixer.cli.output import table
 from mlp_mixer.models import mixer
 from mlp_mixer.models.init import init
 from mlp_mixer.runs.checkpoints import Checkpoints, TrainState

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from sklearn.linear_model import Ridge
 
-from mlp_mixer.cli import arguments
+from mlp_mixer.cli import output
 from mlp_mixer.evaluation import fewshot
 
 CLASSES, TEST = 1000, 50_000
@@ -99,7 +99,7 @@ def main() -> None:
     for name, median in medians.items():
         ratio = median / medians["ours"]
         rows.append((name, f"{accuracies[name]:.3%}", f"{median:.2f}", f"{ratio:.2f}"))
-    print(arguments.table(rows))
+    print(output.table(rows))
     few = data[2][:2000]
     weights, bias = fewshot.fit(*data[:2], CLASSES)
     apart = np.abs(few @ weights + bias - ridge_outputs(*data[:2], few)).max()

@@ -25,7 +25,7 @@ import numpy as np
 from flax import traverse_util
 
 import mlp_mixer
-from mlp_mixer.cli import arguments
+from mlp_mixer.cli import output
 from mlp_mixer.models.init import shapes
 from mlp_mixer.weights import naming, npz, safetensors
 from mlp_mixer.weights.save import settings_of
@@ -166,7 +166,7 @@ def main() -> None:
     rows = [
         (kind, *(str(counts[kind, c]) for c in columns)) for kind in sorted({k for k, _ in counts})
     ]
-    print(arguments.table([("damage", *columns), *rows]))
+    print(output.table([("damage", *columns), *rows]))
     print(f"{args.mutations} mutations; the process grew by {grown} MB")
     failed = sum(n for (_, outcome), n in counts.items() if outcome == "FAILED")
     sys.exit(1 if failed or grown > MEGABYTES else 0)

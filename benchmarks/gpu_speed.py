@@ -25,7 +25,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mlp_mixer.cli import arguments
+from mlp_mixer.cli import output
 from mlp_mixer.models.init import init
 
 FORMS = ("timm default", "timm max-autotune", "ours")
@@ -62,7 +62,7 @@ def main() -> None:
             ratio = statistics.median(a / b for a, b in zip(found, first, strict=True))
             speed = f"{statistics.median(found):.0f}"
             rows.append((kind, form, str(best[form]), speed, f"{ratio:.2f}"))
-    print(f"{args.variant}, {args.rounds} rounds\n\n{arguments.table(rows)}")
+    print(f"{args.variant}, {args.rounds} rounds\n\n{output.table(rows)}")
 
 
 def measure(args: argparse.Namespace, form: str, kind: str, batches: list[int]) -> dict[int, float]:

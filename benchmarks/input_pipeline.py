@@ -23,7 +23,8 @@ import types
 import numpy as np
 
 from benchmarks import photographs
-from mlp_mixer.cli import arguments
+from mlp_mixer.cli import output
+from mlp_mixer.cli.main import guard
 from mlp_mixer.data import pipeline
 from mlp_mixer.data.augment import Augment
 
@@ -191,7 +192,7 @@ def measure(args: argparse.Namespace) -> None:
              f" ({min(ratios):.2f} to {max(ratios):.2f})", f"{per_second:.0f}", f"{first:.1f}",
              f"{peak:.0f}")
         )  # fmt: skip
-    print(arguments.table(rows))
+    print(output.table(rows))
 
 
 def main() -> None:
@@ -201,7 +202,7 @@ def main() -> None:
     parser.add_argument("--big-vision", metavar="CHECKOUT", help="for RandAugment in tf.data")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
-    arguments.guard(measure, parser.parse_args())
+    sys.exit(guard(measure, parser.parse_args()))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ is finished is not done again. benchmarks/input_size_report.py makes tables and 
 import argparse
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import cv2
 import numpy as np
 
 from configs import cifar10
-from mlp_mixer.cli import arguments
+from mlp_mixer.cli.main import guard
 from mlp_mixer.data import images, sources
 from mlp_mixer.evaluation.classification import Classification
 from mlp_mixer.models import mixer
@@ -45,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source", required=True, help="folder:PATH, with train/ and test/")
     parser.add_argument("--workdir", type=Path, required=True)
-    arguments.guard(measure, parser.parse_args())
+    sys.exit(guard(measure, parser.parse_args()))
 
 
 def measure(args: argparse.Namespace) -> None:

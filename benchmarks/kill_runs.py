@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlp_mixer.cli import table
+from mlp_mixer.cli.output import table
 from mlp_mixer.runs import checkpoints, digests, metrics
 
 STEPS = 1000

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import mlp_mixer
-from mlp_mixer.cli import arguments
+from mlp_mixer.cli import output
 
 
 def with_numpy(path: str) -> Any:
@@ -76,7 +76,7 @@ def main() -> None:
                 f"{peak:.2f}",
             )
         )
-    print(f"{path}: {size:,} bytes, {args.rounds} rounds\n" + arguments.table(rows))
+    print(f"{path}: {size:,} bytes, {args.rounds} rounds\n" + output.table(rows))
 
 
 def peak_memory(name: str, path: str, checkout: str | None) -> int:

@@ -9,11 +9,13 @@ cast to uint8, and the central 224 x 224. Differences are over all pixels of all
 
 import argparse
 import os
+import sys
 
 import numpy as np
 
 from benchmarks import photographs
-from mlp_mixer.cli import arguments
+from mlp_mixer.cli import output
+from mlp_mixer.cli.main import guard
 from mlp_mixer.data import images
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -79,14 +81,14 @@ def measure(args: argparse.Namespace) -> None:
             (name, f"{len(found)}", f"{largest.max():.0f}", f"{mean.mean():.3f}",
              f"{signed.mean():+.3f}")
         )  # fmt: skip
-    print(arguments.table(rows))
+    print(output.table(rows))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", help="a folder or .tar of JPEG photographs")
     parser.add_argument("--count", type=int, default=200)
-    arguments.guard(measure, parser.parse_args())
+    sys.exit(guard(measure, parser.parse_args()))
 
 
 if __name__ == "__main__":

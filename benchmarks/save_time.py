@@ -21,7 +21,7 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 
-from mlp_mixer.cli import table
+from mlp_mixer.cli.output import table
 from mlp_mixer.models import mixer
 from mlp_mixer.models.init import init
 from mlp_mixer.runs import checkpoints, digests

@@ -22,7 +22,7 @@ import tempfile
 import time
 from unittest import mock
 
-from mlp_mixer.cli import arguments
+from mlp_mixer.cli import output
 
 BATCH = 2
 FORMS = ("big_vision", "ours")
@@ -59,7 +59,7 @@ def main() -> None:
             (state, form, f"{middle['wall']:.1f}", f"{middle['cpu']:.1f}",
              ", ".join(f"{r:.2f}" for r in ratio))
         )  # fmt: skip
-    print(arguments.table([rows[0], *sorted(rows[1:])]))
+    print(output.table([rows[0], *sorted(rows[1:])]))
 
 
 def measure(args: argparse.Namespace, form: str, cache: str) -> dict[str, float]:

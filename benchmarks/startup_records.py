@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import photographs
-from mlp_mixer.cli import arguments
+from mlp_mixer.cli import output
+from mlp_mixer.cli.main import guard
 from mlp_mixer.data import images, pipeline
 from mlp_mixer.data.augment import Augment
 
@@ -91,14 +92,14 @@ def measure(args: argparse.Namespace) -> None:
                 kind = f"{workers} workers" if workers else "threads"
                 seconds, before, after = map(float, out.stdout.split())
                 rows.append((f"{name}, {kind}", f"{seconds:.2f}", f"{before:.0f}", f"{after:.0f}"))
-    print(arguments.table(rows))
+    print(output.table(rows))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=14_000_000)
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
-    arguments.guard(measure, parser.parse_args())
+    sys.exit(guard(measure, parser.parse_args()))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 from unittest import mock
 
 from benchmarks.tpu_results import kept
-from mlp_mixer.cli import table
+from mlp_mixer.cli.output import table
 from mlp_mixer.planning import compiler
 from mlp_mixer.planning.chips import GIB, Topology, parse_topology
 

@@ -30,7 +30,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from benchmarks.tpu_speed import CLASSES, EXAMPLES, our_config
-from mlp_mixer.cli import table
+from mlp_mixer.cli.output import table
 from mlp_mixer.models import layers, mixer
 from mlp_mixer.models.gelu import tanh_form
 from mlp_mixer.planning import compiler, hlo

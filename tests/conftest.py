@@ -2,12 +2,14 @@
 
 import importlib
 import json
+import logging
 import os
 import subprocess
 import sys
 import tempfile
 import textwrap
 from pathlib import Path
+from typing import NamedTuple
 
 # Programs of tests run for milliseconds and are compiled for seconds: less optimised, for half.
 QUICKLY = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
@@ -24,6 +26,7 @@ import jax  # noqa: E402 - reads what is set above
 import ml_collections  # noqa: E402
 import pytest  # noqa: E402
 
+from mlp_mixer.cli.main import main  # noqa: E402
 from mlp_mixer.runtime import host_memory  # noqa: E402
 
 from . import published_checkpoint  # noqa: E402
@@ -45,6 +48,41 @@ def golden() -> dict:
 def published():
     """The tool that writes published-style checkpoint files."""
     return published_checkpoint
+
+
+class Told(NamedTuple):
+    """What a command printed, and its exit status."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(capsys):
+    """Calls mlp-mixer in this process, and puts back what that changes of it."""
+    log = logging.getLogger("mlp_mixer")
+    before = log.handlers, log.propagate, log.level
+
+    def call(*arguments) -> Told:
+        status = main([str(argument) for argument in arguments])
+        return Told(status, *capsys.readouterr())
+
+    yield call
+    log.handlers, log.propagate = before[:2]
+    log.setLevel(before[2])
+
+
+@pytest.fixture
+def run(command):
+    """Calls a command that must succeed; returns what it prints on stdout."""
+
+    def call(*arguments) -> str:
+        told = command(*arguments)
+        assert told.status == 0, told.err
+        return told.out
+
+    return call
 
 
 @pytest.fixture

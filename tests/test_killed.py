@@ -24,9 +24,9 @@ from mlp_mixer.training import loop
 from mlp_mixer.training.preemption import Preemption
 
 from .conftest import ROOT, load_config, shrink
+from .runtime.test_visible_log import nothing_set_up
 from .test_layouts import two_processes
 from .test_train import TINY, assert_same_weights, finish, scalars, start
-from .training.test_visible_log import nothing_set_up
 
 RUN = [
     *TINY, "--config.total_steps=120", "--config.eval_every_steps=40",

@@ -1,26 +1,17 @@
 """Machines on which something is missing, and Ctrl-C: a line and a status, no traceback."""
 
 import importlib.util
+import signal
 import subprocess
 import sys
 
 import jax
 import pytest
 
-from mlp_mixer.cli import arguments
+from mlp_mixer.cli import curves
 from mlp_mixer.runtime import devices
 
 from .conftest import ROOT
-
-
-@pytest.fixture
-def guard(monkeypatch):
-    """cli.guard without its settings for the whole process."""
-    monkeypatch.setattr(arguments, "log_to_stderr", lambda: None)
-    monkeypatch.setattr(arguments.host_memory, "keep", lambda: None)
-    monkeypatch.setattr(arguments.compile_cache, "enable", lambda: None)
-    monkeypatch.setattr(devices, "leave_out_libtpu", lambda: None)
-    return arguments.guard
 
 
 def test_without_fcntl_an_import_says_which_systems_there_are():
@@ -34,6 +25,18 @@ def test_without_fcntl_an_import_says_which_systems_there_are():
     )
 
 
+@pytest.fixture
+def curves_that(monkeypatch, command):
+    """Calls a command that does what is given, and nothing else."""
+    monkeypatch.setattr(devices, "leave_out_libtpu", lambda: None)
+
+    def call(action):
+        monkeypatch.setattr(curves, "main", lambda args: action())
+        return command("curves", "x")
+
+    return call
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
@@ -41,32 +44,35 @@ def test_without_fcntl_an_import_says_which_systems_there_are():
         (AssertionError(), "there is no such device here; JAX_PLATFORMS=cpu computes on the CPU"),
     ],
 )
-def test_a_platform_that_is_not_here_is_one_line(guard, monkeypatch, capsys, error, words):
+def test_a_platform_that_is_not_here_is_one_line(curves_that, monkeypatch, error, words):
     def no_devices():
         raise error
 
     monkeypatch.setattr(jax, "devices", no_devices)
-    with pytest.raises(SystemExit) as ended:
-        guard(no_devices)
-    text = capsys.readouterr().err
-    assert ended.value.code == 1 and words in text and text.count("\n") == 1
+    told = curves_that(no_devices)
+    assert told.status == 1 and words in told.err and told.err.count("\n") == 1
 
 
-def test_another_error_is_a_bug_and_keeps_its_traceback(guard):
+def test_another_error_is_a_bug_and_keeps_its_traceback(curves_that):
     def bug():
         raise AssertionError("a bug")
 
     with pytest.raises(AssertionError, match="a bug"):
-        guard(bug)
+        curves_that(bug)
 
 
-def test_ctrl_c_ends_a_command_with_its_documented_status(guard, capsys):
+def test_ctrl_c_ends_a_command_with_its_documented_status(curves_that):
     def interrupted():
         raise KeyboardInterrupt
 
-    with pytest.raises(SystemExit) as ended:
-        guard(interrupted)
-    assert ended.value.code == 130 and "goes on" in capsys.readouterr().err
+    told = curves_that(interrupted)
+    assert told.status == 130 and "goes on" in told.err
+
+
+def test_ctrl_c_works_in_a_command_as_in_python(curves_that):
+    found = []
+    curves_that(lambda: found.append(signal.getsignal(signal.SIGINT)))
+    assert found == [signal.default_int_handler]
 
 
 @pytest.mark.parametrize(

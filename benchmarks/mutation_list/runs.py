@@ -215,7 +215,8 @@ MUTATIONS = (
     ),
     Mutation(
         "a ~ in an argument stays",
-        "mlp_mixer/cli/arguments.py", "name + equals + os.path.expanduser(value)", "name + equals + value",
+        "mlp_mixer/cli/arguments.py",
+        "name + equals + os.path.expanduser(value)", "name + equals + value",
         "tests/cli/test_command_line.py",
     ),
 )  # fmt: skip

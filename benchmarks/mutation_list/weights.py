@@ -22,12 +22,14 @@ MUTATIONS = (
     ),
     Mutation(
         "children from before Linen are sorted as words",
-        "mlp_mixer/weights/pre_linen_names.py", "enumerate(sorted(ns))", "enumerate(sorted(ns, key=str))",
+        "mlp_mixer/weights/pre_linen_names.py",
+        "enumerate(sorted(ns))", "enumerate(sorted(ns, key=str))",
         "tests/weights/test_naming.py -k renumbered",
     ),
     Mutation(
         "the axes of PyTorch's convolutions are turned",
-        "mlp_mixer/weights/timm_names.py", "array.transpose(2, 3, 1, 0)", "array.transpose(3, 2, 1, 0)",
+        "mlp_mixer/weights/timm_names.py",
+        "array.transpose(2, 3, 1, 0)", "array.transpose(3, 2, 1, 0)",
         "tests/weights/test_timm_names.py",
     ),
     Mutation(

@@ -47,8 +47,7 @@ def percent(ax: Axes) -> None:
 
 def label(ax: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
     """Writes a text beside each point, on the first side where it covers no other."""
-    ax.figure.canvas.draw()  # settles where the points lie
-    renderer = ax.figure.canvas.get_renderer()
+    ax.figure.draw_without_rendering()  # settles where the points lie
     places = ax.transData.transform(np.asarray(points, float))
     taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in places]
     sides = [((6, 0), "left", "center"), ((-6, 0), "right", "center")]
@@ -62,7 +61,7 @@ def label(ax: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str])
                 text, point, xytext=offset, textcoords="offset points", fontsize=7, color="0.25",
                 ha=horizontal, va=vertical,
             )  # fmt: skip
-            box = written.get_window_extent(renderer)
+            box = written.get_window_extent()
             if not any(box.overlaps(other) for other in taken):
                 break
             written.remove()

@@ -5,6 +5,7 @@ field, 128 + N when signal N ended it (130 for Ctrl-C, 143 for SIGTERM).
 """
 
 import argparse
+import atexit
 import contextlib
 import difflib
 import importlib
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _ending_at_once():
             run, args = _parse(argv)
-        return _guard(run, args)
+        return guard(run, args)
     except SystemExit as ended:  # argparse's, or a run that was asked to end
         return ended.code if isinstance(ended.code, int) else int(bool(ended.code))
 
@@ -82,10 +83,10 @@ def _parse(argv: list[str]) -> tuple[Callable[[argparse.Namespace], None], argpa
         if argument not in overrides or not takes_config:
             chosen.error(_unrecognized(argument, chosen))
     if takes_config:
-        from mlp_mixer.cli import config  # imports Flax
+        from mlp_mixer.cli.config import load  # imports Flax
 
         try:
-            args.config = config.load(args.config, overrides)
+            args.config = load(args.config, overrides)
         except (ValueError, OSError) as error:
             chosen.fail(str(error))
     return module.main, args
@@ -127,7 +128,7 @@ def _ending_at_once() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _guard(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
+def guard(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
     """Calls run(args); what a user can mend becomes one message and exit status 1."""
     from mlp_mixer.runtime import compile_cache, devices, host_memory  # they import jax
 
@@ -167,7 +168,8 @@ def log_to_stderr() -> None:
     from mlp_mixer.runtime import visible_log
 
     absl_logging.set_verbosity(absl_logging.ERROR)
-    SILENT_THREADS.__enter__()  # to the end: some of them outlive a run
+    SILENT_THREADS.__enter__()  # to the end of the process: some of them outlive a run
+    atexit.register(SILENT_THREADS.__exit__)
     log = logging.getLogger(visible_log.NAME)
     log.handlers, log.propagate = [visible_log.handler()], False
     log.setLevel(logging.INFO)

@@ -1,8 +1,8 @@
 """Table 3 of the paper, and the model's row beside it."""
 
-import argparse
 import csv
 import json
+from functools import partial
 
 import jax
 import numpy as np
@@ -11,7 +11,6 @@ from PIL import Image
 
 import mlp_mixer
 from mlp_mixer.analysis import suite, table_3
-from mlp_mixer.cli import evaluate
 from mlp_mixer.evaluation import throughput
 from mlp_mixer.models import mixer
 from mlp_mixer.models.init import init
@@ -87,13 +86,12 @@ def imagenet(tmp_path, monkeypatch):
     return workdir, f"folder:{root}"
 
 
-def report(*arguments) -> str:
-    parser = argparse.ArgumentParser()
-    evaluate.add_arguments(parser)
-    return suite.report(parser.parse_args(["--suite=paper", *map(str, arguments)]))
+@pytest.fixture
+def report(run):
+    return partial(run, "evaluate", "--suite=paper")
 
 
-def test_the_suite_puts_the_models_row_beside_the_published_one(imagenet, tmp_path):
+def test_the_suite_puts_the_models_row_beside_the_published_one(imagenet, tmp_path, report):
     workdir, source = imagenet
     sweep = tmp_path / "sweep"
     make_run(sweep / "full", "tfds:cifar10", 0.96)
@@ -113,14 +111,14 @@ def test_the_suite_puts_the_models_row_beside_the_published_one(imagenet, tmp_pa
     assert "Pets:" in out and "evaluated with the crop resize, not resmall" in out
 
 
-def test_the_suites_classes_are_their_names(imagenet, tmp_path):
+def test_the_suites_classes_are_their_names(imagenet, tmp_path, report):
     workdir, source = imagenet
     (tmp_path / "run" / "classes.txt").write_text("b\na\nc\n")  # so it always says a
     out = report("--checkpoint", workdir, "--source", source)
     assert out.splitlines()[2].split()[2:4] == ["25.00", "16.67"]  # 2 of 8, 1 of 6
 
 
-def test_what_the_suite_cannot_measure_is_a_dash_with_its_reason(imagenet, tmp_path):
+def test_what_the_suite_cannot_measure_is_a_dash_with_its_reason(imagenet, tmp_path, report):
     workdir, _ = imagenet
     out = report(
         "--checkpoint", workdir, "--source=folder:nowhere", "--crop=resize",
@@ -137,10 +135,10 @@ def test_transfers_of_another_model_or_of_unknown_data_are_refused(imagenet, tmp
     workdir, _ = imagenet
     other = make_run(tmp_path / "large", "tfds:cifar10", 0.9, size=32)
     with pytest.raises(ValueError, match=r"large.*\(32, 32\) pixels, the checkpoint.*\(16, 16\)"):
-        report("--checkpoint", workdir, "--transfers", other)
+        suite.measure(workdir, transfers=[other])
     mine = make_run(tmp_path / "mine", "folder:mine", 0.9)
     with pytest.raises(ValueError, match=r"mine.*Write NAME=WORKDIR.*CIFAR-10, CIFAR-100, Pets"):
-        report("--checkpoint", workdir, "--transfers", mine)
+        suite.measure(workdir, transfers=[mine])
 
 
 def test_a_model_is_known_by_its_widths_also_after_the_papers_resizing():

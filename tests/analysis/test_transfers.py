@@ -1,6 +1,5 @@
 """The paper's means over data sets."""
 
-import argparse
 import json
 
 import numpy as np
@@ -9,9 +8,9 @@ import pytest
 from mlp_mixer.analysis import transfers
 
 
-def show(capsys, *workdirs):
-    transfers.main(argparse.Namespace(workdirs=list(map(str, workdirs))))
-    return [line.split() for line in capsys.readouterr().out.splitlines()]
+def show(*workdirs):
+    found = transfers.read_transfers(list(map(str, workdirs)))
+    return [" ".join(row).split() for row in found.summary()]
 
 
 def write(workdir, source, accuracy, lr=0.03):
@@ -21,21 +20,23 @@ def write(workdir, source, accuracy, lr=0.03):
     return workdir
 
 
-def test_avg_5_is_the_mean_over_five_data_sets_of_the_means_over_runs(tmp_path, capsys):
+def test_avg_5_is_the_mean_over_five_data_sets_of_the_means_over_runs(tmp_path):
     accuracies = {
         "tfds:imagenet2012": 0.80, "tfds:cifar10": 0.96, "tfds:cifar100": 0.84,
         "tfds:oxford_iiit_pet": 0.90,
     }  # fmt: skip
     four = [write(tmp_path / str(i), *row) for i, row in enumerate(accuracies.items())]
-    assert not any("Avg" in row for row in show(capsys, *four))
+    assert not any("Avg" in row for row in show(*four))
     flowers = write(tmp_path / "a", "folder:flowers", 0.97), write(tmp_path / "b", "x:y", 0.99)
     named = [f"Flowers={workdir}" for workdir in flowers]
-    rows = show(capsys, *four, *named, tmp_path / "nothing")
+    rows = show(*four, *named, tmp_path / "nothing")
     assert ["Avg", "5", "89.60"] in rows  # (80 + 96 + 84 + 90 + 98) / 5
     assert ["Flowers", "0.03,", "0.03", "98.00", "1.41", "of", "2"] in rows
-    assert any("nothing" in row[0] and "finished" in row for row in rows if row)
+    assert transfers.read_transfers([str(tmp_path / "nothing")]).unfinished == [
+        str(tmp_path / "nothing")
+    ]
     with pytest.raises(ValueError, match=r"folder:flowers.*NAME=WORKDIR.*Pets"):
-        show(capsys, flowers[0])
+        show(flowers[0])
 
 
 def test_vtab_is_the_mean_over_19_tasks_in_three_groups():

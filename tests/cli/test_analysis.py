@@ -1,7 +1,6 @@
 """The commands that draw: the numbers behind their figures."""
 
 import csv
-import sys
 
 import jax
 import ml_collections
@@ -10,7 +9,6 @@ import pytest
 from PIL import Image
 
 import mlp_mixer
-from mlp_mixer import __main__ as command_line
 from mlp_mixer.analysis import filters, tradeoff
 from mlp_mixer.models.init import init
 from mlp_mixer.runs import metrics
@@ -18,16 +16,6 @@ from mlp_mixer.training import initial, loop
 from mlp_mixer.training.recipe import make_model
 
 from ..conftest import load_config, shrink
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*arguments) -> str:
-        monkeypatch.setattr(sys, "argv", ["mlp_mixer", *map(str, arguments)])
-        command_line.main()
-        return capsys.readouterr().out
-
-    return call
 
 
 def rows(path):
@@ -148,8 +136,8 @@ def test_figure_4_of_runs_compares_each_permutation_with_the_original(run, tmp_p
         assert (workdir / "model.npz").exists() == (workdir.name == "original")
     order = mlp_mixer.load(workdirs[1])[0].pixel_order()
     assert sorted(order) == list(range(16 * 16)) and list(order) != sorted(order)
-    with pytest.raises(SystemExit):
-        run("filters", "--checkpoint", workdirs[1])
+    with pytest.raises(ValueError, match="is a Permuted"):
+        mlp_mixer.filters(workdirs[1])
     further = load_config("digits")
     further.init_from = str(workdirs[1])
     with pytest.raises(ValueError, match="pixels is a model of permuted pixels"):

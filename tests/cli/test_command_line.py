@@ -1,13 +1,12 @@
-"""What all command lines make of their arguments."""
-
-import sys
+"""What the command line makes of its arguments, whatever the command."""
 
 import pytest
-from absl import flags
-from ml_collections import config_flags
 
-from mlp_mixer import __main__
-from mlp_mixer.cli import arguments
+import mlp_mixer
+from mlp_mixer.cli import arguments, config, curves, output
+from mlp_mixer.cli.main import COMMANDS
+
+from ..conftest import load_config
 
 
 @pytest.fixture
@@ -29,22 +28,63 @@ def test_a_tilde_at_the_start_of_a_path_is_the_home_folder(home):
         assert arguments.at_home(argument) == argument  # a folder: is expanded where it is opened
 
 
-def test_a_command_gets_paths_of_the_home_folder(home, monkeypatch):
+def test_a_command_gets_paths_of_the_home_folder(home, run, monkeypatch):
     seen = []
-    monkeypatch.setattr(arguments, "guard", lambda main, args: seen.append(args))
-    monkeypatch.setattr(sys, "argv", ["mlp_mixer", "curves", "~/a", "~/b", "--out=~/c.png"])
-    __main__.main()
+    monkeypatch.setattr(curves, "main", seen.append)
+    run("curves", "~/a", "~/b", "--out=~/c.png")
     assert seen[0].workdirs == [f"{home}/a", f"{home}/b"] and seen[0].out == f"{home}/c.png"
 
 
-@pytest.mark.parametrize("form", [["--config=~/config.json"], ["--config", "~/config.json"]])
-def test_train_py_takes_the_config_of_a_run(home, form):
-    config = arguments.load_config("configs/digits.py", [])
-    (home / "config.json").write_text(config.to_json())
-    values = flags.FlagValues()
-    argv = ["train.py", *form, "--workdir=~/x", "--config.lr=0.5"]
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
-    flags.DEFINE_string("workdir", None, "", flag_values=values)
-    arguments._parse(argv, values)
-    assert values.workdir == f"{home}/x"
-    assert values.config.lr == 0.5 and values.config.image_size == config.image_size
+def test_a_config_is_given_by_file_by_name_or_by_a_run(home):
+    by_file = config.load("configs/digits.py", ["--config.lr=0.5"])
+    assert by_file.lr == 0.5 and by_file.image_size == load_config("digits").image_size
+    assert config.load("digits", ["--config.lr=0.5"]).to_dict() == by_file.to_dict()
+    (home / "config.json").write_text(by_file.to_json())
+    assert config.load(str(home / "config.json")).lr == 0.5
+    assert config.load("transfer:B/16,pets").data.source == "tfds:oxford_iiit_pet"
+
+
+def test_a_config_of_ones_own_may_import_those_that_come_along(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from configs import digits\n\n\ndef get_config(lr='1'):\n"
+        "    config = digits.get_config()\n    config.lr = float(lr)\n    return config\n"
+    )
+    assert config.load(f"{tmp_path}/mine.py:0.25").lr == 0.25
+    assert config.load(f"{tmp_path}/mine.py").lr == 1.0
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["trian"], "there is no command trian; did you mean train?"),
+        (["curves", "a", "--otu=x.png"], "unrecognized argument --otu=x.png; did you mean --out?"),
+        (["predict", "--checkpoint=x", "x.png", "--config.lr=1"], "argument --config.lr=1"),
+        (["train", "--config=digit", "--workdir=x"], "no config digit; did you mean digits?"),
+        (["train", "--config=digits", "--workdir=x", "--config.lrr=1"], "lrr; did you mean lr?"),
+        (["train", "--config=digits:9", "--workdir=x"], "digits takes no argument, and got '9'"),
+        (["train", "--config=digits"], "--workdir"),
+        ([], "COMMAND"),
+    ],
+)
+def test_a_wrong_argument_is_one_message_and_status_2(command, given, words):
+    told = command(*given)
+    assert told.status == 2 and told.err.startswith("error: ") and words in told.err
+    assert "Traceback" not in told.err and not told.out
+
+
+def test_every_command_has_help_and_the_version_is_told(command):
+    for name in COMMANDS:
+        told = command(name, "--help")
+        assert told.status == 0 and f"mlp-mixer {name}" in told.out, name
+    assert command("--version").out == f"{mlp_mixer.__version__}\n"
+    assert all(name in command("--help").out for name in COMMANDS)
+
+
+def test_columns_of_a_table_are_as_wide_as_their_widest_cell():
+    rows = [("run", "step"), ("runs/long", "1"), ("a", "1000000")]
+    assert output.table(rows).splitlines() == [
+        "run        step",
+        "------------------",
+        "runs/long  1",
+        "a          1000000",
+    ]

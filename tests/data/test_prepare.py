@@ -1,8 +1,8 @@
 """Preparing data sets: from TFRecord, from a folder; stopped, damaged, and begun again."""
 
-import argparse
 import hashlib
 import importlib.util
+import logging
 import os
 
 import numpy as np
@@ -10,14 +10,10 @@ import pytest
 
 from mlp_mixer.data import prepared_files
 from mlp_mixer.data.folders import FolderSource
-from mlp_mixer.data.prepare import from_folder, from_tfds, from_tfrecord, shards
+from mlp_mixer.data.prepare import from_folder, from_tfrecord, shards
+from mlp_mixer.data.prepare.prepare import prepare as run
 from mlp_mixer.data.sources import open_source
 from tests.data.conftest import png
-
-
-def run(source: str, **options) -> None:
-    defaults = dict(source=source, name=None, data_dir=None, manual_dir=None)
-    from_tfds.main(argparse.Namespace(**(defaults | options)))
 
 
 def contents(folder) -> dict[str, str]:
@@ -39,10 +35,10 @@ def tfrecords(write_data_set):
 
 
 def test_a_converted_data_set_has_the_same_records_and_leaves_the_original_alone(
-    tfrecords, tmp_path, capsys
+    tfrecords, tmp_path, caplog
 ):
     before = contents(tfrecords)
-    run("imagenet2012")
+    made = run("imagenet2012")
     assert contents(tfrecords) == before
     builder = prepared_files.find("imagenet2012", tmp_path)
     assert prepared_files.is_array_record(builder) and str(tfrecords) not in str(builder.data_dir)
@@ -57,11 +53,11 @@ def test_a_converted_data_set_has_the_same_records_and_leaves_the_original_alone
             for record in from_tfrecord.read(path)
         ]
         assert list(map(bytes, source._records.__getitems__(range(count)))) == records
-    printed = capsys.readouterr().out
-    assert "train 20, validation 3" in printed
-    assert "--config.data.source=tfds:imagenet2012" in printed
-    run("tfds:imagenet2012")  # again: nothing to do
-    assert "prepared already" in capsys.readouterr().out
+    assert made.examples == {"train": 20, "validation": 3}
+    assert made.source == "tfds:imagenet2012" and str(made.folder) == str(builder.data_dir)
+    with caplog.at_level(logging.INFO):
+        assert run("tfds:imagenet2012") == made  # again: nothing to do
+    assert "prepared already" in caplog.text
 
 
 def flip(data: bytes, at: int) -> bytes:

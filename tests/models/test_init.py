@@ -55,6 +55,7 @@ def test_parameters_made_in_place_on_eight_devices_are_those_of_one():
         8,
         f"""
         import jax, numpy as np, mlp_mixer
+        from mlp_mixer.models.init import init
         from mlp_mixer.training import layouts
         module = mlp_mixer.create(**{MODEL!r})
         one = init(module)

@@ -89,7 +89,7 @@ def case(request) -> Case:
     def loss_of(module: nn.Module, params: Any, images: jax.Array) -> jax.Array:
         return jnp.square(module.apply({"params": params}, images)).sum()
 
-    params = like(jax.eval_shape(partial(mixer.init, module)), 0.5)
+    params = like(jax.eval_shape(partial(init, module)), 0.5)
     plain = PlainMixer() if request.param == "Mixer" else module
     images = jnp.float32(rng.uniform(-1, 1, (2, 8, 8, 3)))
     losses = (partial(loss_of, module), partial(loss_of, plain))

@@ -1,6 +1,5 @@
 """Plans against the paper's numbers, arithmetic, and figures that others compiled."""
 
-import argparse
 import importlib.util
 import logging
 import os
@@ -173,26 +172,22 @@ def test_the_fastest_that_fits_is_recommended():
     assert "none of these fits" in plan.recommend({"c": plans["c"]})
 
 
-def test_a_plan_tells_what_it_compiles_before_each_wait(monkeypatch, capsys, caplog):
+def test_a_plan_tells_what_it_compiles_before_each_wait(monkeypatch, caplog):
     told = []
 
-    def make(config, num_classes, examples, topology, eval_):
+    def make(config, num_classes, examples, topology, evaluation):
         told.append(caplog.messages[-1])
         return Estimate(compiler.Program(True, {}, cycles=1e6), parse_topology(topology), 8), 6
 
     monkeypatch.setattr(plan, "make", make)
     with caplog.at_level(logging.INFO, "mlp_mixer"):
-        plan.main(
-            argparse.Namespace(
-                config=load_config("imagenet"), topology=["v5e:2x2", "v6e:2x2"], compare=True,
-                eval=False, num_classes=None, examples=None, figure=None,
-            )
-        )  # fmt: skip
+        plans = plan.plan(load_config("imagenet"), ["v5e:2x2", "v6e:2x2"], compare=True)
     assert len(told) == 10 and "compiling 7 of 10, v6e:2x2 accum_steps=1:" in told[6]
-    printed = capsys.readouterr().out
-    assert printed.count("recommended: v5e:2x2 as it is") == 1
-    assert printed.count("recommended: v6e:2x2 as it is") == 1
-    assert printed.count("v6e:2x2 accum_steps=1, remat") == 2  # in words and in the table
+    assert [line.partition(" (")[0] for line in plans.recommendations()] == [
+        "recommended: v5e:2x2 as it is", "recommended: v6e:2x2 as it is",
+    ]  # fmt: skip
+    assert len(plans.summary()) == 11
+    assert plans.describe("v6e:2x2 accum_steps=1, remat").startswith("v6e:2x2 accum_steps=1, remat")
 
 
 def test_what_cannot_be_planned_is_refused(monkeypatch):

@@ -234,7 +234,7 @@ def test_a_full_disk_is_one_message_and_loses_nothing(tmp_path):
     text = python_with_devices(1, f"""
         import os, resource, signal, warnings
         from mlp_mixer.runs.checkpoints import Checkpoints
-        from tests.training.test_checkpoint import make_state
+        from tests.runs.test_checkpoints import make_state
         os.dup2(1, 2)
         warnings.simplefilter("ignore")  # compiled programs cannot be cached, either
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -157,7 +157,7 @@ def test_a_mixer_does_not_start_from_other_models(before, words):
     opened.__enter__.return_value.config = before
     run, message = config(init_from="x"), rf"init_from=x {words}.*\(architecture, permuted\)"
     with (
-        mock.patch.object(initial, "open_source", lambda name: opened),
+        mock.patch.object(initial, "open_weights", lambda name: opened),
         pytest.raises(ValueError, match=message),
     ):
         initial.parameters(run, make_model(run, 10), DIGITS)

@@ -13,6 +13,7 @@ SCRIPT = """
 import jax, jax.numpy as jnp, numpy as np, optax
 import mlp_mixer
 from jax.sharding import Mesh
+from mlp_mixer.models.init import init
 from mlp_mixer.runtime.mesh import AXES
 from mlp_mixer.training import layouts
 from mlp_mixer.training.mixup import Mixup

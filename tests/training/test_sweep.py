@@ -3,10 +3,10 @@
 import json
 import shutil
 
-import cv2
 import ml_collections
 import pytest
 
+from mlp_mixer.analysis import sweep_figure
 from mlp_mixer.data import sources
 from mlp_mixer.runs import metrics
 from mlp_mixer.training import loop, sweep
@@ -54,7 +54,9 @@ def test_a_sweep_chooses_on_dev_and_tests_once(whole):
     assert json.loads((folder / "sweep.json").read_text())["lr"] == 0.05
     table = (folder / "sweep.md").read_text()
     assert "| 0.05 |" in table and "chosen" in table
-    assert cv2.imread(str(folder / "sweep.png")) is not None
+    lines = sweep_figure.draw(result).axes[0].lines
+    assert sorted(lines[0].get_ydata()) == sorted(result["dev"].values())
+    assert lines[1].get_xdata() == [0.05]
 
 
 def test_a_sweep_that_is_stopped_goes_on_and_ends_with_the_same_result(

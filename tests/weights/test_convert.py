@@ -1,6 +1,5 @@
 """convert and inspect: what is written is what was meant, and says where it came from."""
 
-import argparse
 import hashlib
 import zipfile
 
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 import mlp_mixer
-from mlp_mixer.weights import convert, describe, files, load, naming
+from mlp_mixer.weights import convert, files, load, naming
 from mlp_mixer.weights.files import open_weights
 
 
@@ -74,12 +73,8 @@ def test_image_size_and_head_are_as_asked(file, tmp_path):
     assert "head" not in params
 
 
-def test_table_has_one_row_for_all_blocks(file, tmp_path, capsys):
-    parser = argparse.ArgumentParser()
-    convert.add_arguments(parser)
-    target = str(tmp_path / "x.safetensors")
-    convert.main(parser.parse_args([str(file), target, "--dtype", "float16"]))
-    out = capsys.readouterr().out
+def test_table_has_one_row_for_all_blocks(file, tmp_path, run):
+    out = run("convert", file, tmp_path / "x.safetensors", "--dtype", "float16")
     assert "2       MixerBlock_*/token_mixing/Dense_0/kernel float32 4x6" in out
     assert "blocks.*.mlp_tokens.fc1.weight float16 6x4" in out
     assert "layout linen -> timm; dtype float32 -> float16" in out
@@ -113,10 +108,10 @@ def test_a_write_that_does_not_read_back_equal_is_an_error(file, tmp_path, monke
     assert [p.name for p in tmp_path.iterdir()] == [file.name]
 
 
-def test_inspect_says_what_the_file_is_and_flags_what_is_not_finite(file, flat, tmp_path):
+def test_inspect_says_what_the_file_is_and_flags_what_is_not_finite(flat, tmp_path, run):
     flat["head/bias"][0] = np.nan
     np.savez(tmp_path / "x.npz", **flat)
-    text = "\n".join(describe.describe(tmp_path / "x.npz"))
+    text = run("inspect", tmp_path / "x.npz")
     for expected in (
         "none of the published ones",
         "4x4 pixels, 3 channels (taken to be square)",
@@ -133,10 +128,10 @@ def test_inspect_says_what_the_file_is_and_flags_what_is_not_finite(file, flat, 
     assert row.split()[1:4] == ["2x2x3x8", f"{kernel.mean():.4g}", f"{kernel.std():.4g}"]
 
 
-def test_inspect_names_the_variant_and_the_origin(published, tmp_path):
+def test_inspect_names_the_variant_and_the_origin(published, tmp_path, run):
     published.write(tmp_path / "s32.npz", "S/32")
     convert.convert(tmp_path / "s32.npz", tmp_path / "x.npz", dtype="bfloat16")
-    text = "\n".join(describe.describe(tmp_path / "x.npz"))
+    text = run("inspect", tmp_path / "x.npz")
     for expected in ("Mixer-S/32", "19,104,624", "bfloat16", "s32.npz (sha256", "-> bfloat16"):
         assert expected in text
 

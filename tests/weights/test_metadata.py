@@ -214,7 +214,7 @@ def test_weights_for_pixels_from_0_to_1_become_ones_for_all(module, params, flat
         said = json.loads(archive.comment)["mlp_mixer"]
     assert said["pixel_range"] == [-1, 1]
     assert "stem for pixels in [-1, 1] instead of 0.0 to 1.0" in said["history"][0]["changes"]
-    assert any("0.0 to 1.0 (load makes" in line for line in describe.describe(by_name))
+    assert dict(describe.describe(by_name).facts)["pixels"].startswith("0.0 to 1.0 (load makes")
 
 
 def test_the_hubs_miil_models_are_ones_for_pixels_from_minus_1(
