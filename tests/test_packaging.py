@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import tomllib
 from importlib.metadata import version
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -58,9 +60,13 @@ def test_importing_mlp_mixer_imports_nothing_slow():
     assert not slow.intersection(found)
 
 
-@pytest.mark.parametrize(
-    ("file", "what"), [("", "."), ("-dev", ".[dev]"), ("-tpu", ".[tpu]")]
-)  # fmt: skip
+def test_changelog_and_citation_tell_this_version():
+    newest = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert newest and newest[1] == citation["version"] == mlp_mixer.__version__
+
+
+@pytest.mark.parametrize(("file", "what"), [("", "."), ("-dev", ".[dev]"), ("-tpu", ".[tpu]")])
 def test_requirements_files_are_what_pyproject_says(file, what):
     assert lines(f"requirements{file}.txt") == [f"-e {what}"]
 
