@@ -22,7 +22,8 @@ MUTATIONS = (
     ),
     Mutation(
         "sigmoid's probabilities are those of softmax",
-        "mlp_mixer/inference/classifier.py", 'jax.nn.sigmoid(logits) if loss == "sigmoid" else ',
+        "mlp_mixer/models/losses.py",
+        'jax.nn.sigmoid(logits) if loss == "sigmoid" else ',
         "",
         "tests/cli/test_evaluate_and_predict.py tests/inference/test_export.py",
     ),
@@ -50,8 +51,9 @@ MUTATIONS = (
     ),
     Mutation(
         "the mean over five tasks is one over four",
-        "mlp_mixer/analysis/suite.py", 'np.mean([found["ImageNet"], *transfers.values()])',
-        "np.mean([*transfers.values()])",
+        "mlp_mixer/analysis/suite.py",
+        'np.mean([found["ImageNet"], *others.values()])',
+        "np.mean([*others.values()])",
         "tests/analysis/test_suite.py -k suite",
     ),
     Mutation(
@@ -66,8 +68,9 @@ MUTATIONS = (
     ),
     Mutation(
         "predictions are shown from the least likely on",
-        "mlp_mixer/cli/predict.py", 'np.argsort(-row, kind="stable")',
-        'np.argsort(row, kind="stable")',
+        "mlp_mixer/inference/classifier.py",
+        'np.argsort(-probabilities, kind="stable")',
+        'np.argsort(probabilities, kind="stable")',
         "tests/cli/test_evaluate_and_predict.py",
     ),
 )  # fmt: skip

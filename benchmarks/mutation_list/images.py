@@ -64,7 +64,9 @@ MUTATIONS = (
     ),
     Mutation(
         "images are not turned as their metadata says",
-        "mlp_mixer/data/decoding.py", "opened.getexif().get(ORIENTATION)", "1",
+        "mlp_mixer/data/decoding.py",
+        "opened.getexif().get(ORIENTATION, 1)",
+        "1",
         "tests/data/test_decoding.py",
     ),
     Mutation(
@@ -157,12 +159,16 @@ MUTATIONS = (
     ),
     Mutation(
         "every epoch has the same order",
-        "mlp_mixer/data/pipeline.py", "(self.seed, 0, epoch)", "(self.seed, 0, 0)",
+        "mlp_mixer/data/in_memory.py",
+        "(self.seed, 0, epoch)",
+        "(self.seed, 0, 0)",
         "tests/data/test_pipeline.py -k epoch",
     ),
     Mutation(
         "every batch is augmented alike",
-        "mlp_mixer/data/pipeline.py", "(self.seed, 1, k)", "(self.seed, 1, 0)",
+        "mlp_mixer/data/in_memory.py",
+        "(self.seed, 1, k)",
+        "(self.seed, 1, 0)",
         "tests/data/test_pipeline.py -k augmentation",
     ),
     Mutation(
@@ -179,8 +185,8 @@ MUTATIONS = (
     Mutation(
         "a large source hangs a worker that dies",
         "mlp_mixer/data/workers.py",
-        "futures.ProcessPoolExecutor(workers, context, _start_worker, (path,))",
-        "futures.ProcessPoolExecutor(workers, context, _start_worker, (path, pickled))",
+        "futures.ProcessPoolExecutor(count, context, _start_worker, (path,))",
+        "futures.ProcessPoolExecutor(count, context, _start_worker, (path, pickled))",
         "tests/data/test_workers.py",
     ),
 )  # fmt: skip

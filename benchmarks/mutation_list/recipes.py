@@ -126,7 +126,9 @@ MUTATIONS = (
     ),
     Mutation(
         "pixels are mapped to 0 to 1",
-        "mlp_mixer/training/step.py", "/ 127.5 - 1", "/ 255",
+        "mlp_mixer/models/pixels.py",
+        "/ 127.5 - 1",
+        "/ 255",
         "tests/training/test_parts.py -k gradient_of_the_mean",
     ),
     Mutation(

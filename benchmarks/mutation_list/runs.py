@@ -26,9 +26,9 @@ MUTATIONS = (
     Mutation(
         "a run is finished before its last evaluation",
         "mlp_mixer/training/loop.py",
-        '            self._save_weights(source, state)\n',
-        '            run.mark_finished(self._workdir, total)\n'
-        '            self._save_weights(source, state)\n',
+        "                    training.save_weights(state)\n",
+        "                    folder.mark_finished(workdir, recipe.total_steps)\n"
+        "                    training.save_weights(state)\n",
         "tests/test_killed.py -k fails",
     ),
     Mutation(
@@ -41,8 +41,8 @@ MUTATIONS = (
     Mutation(
         "from Python nothing is seen",
         "mlp_mixer/training/loop.py",
-        "with visible_log.SHOWN, run.lock(workdir):",
-        "with run.lock(workdir):",
+        "with visible_log.SHOWN, folder.lock(workdir):",
+        "with folder.lock(workdir):",
         "tests/test_killed.py -k seen",
     ),
     Mutation(
@@ -83,9 +83,9 @@ MUTATIONS = (
     Mutation(
         "classes in another order are not noticed",
         "mlp_mixer/training/resume.py",
-        "if (there := run.read_classes(workdir)) != source.class_names:",
-        "if sorted(there := run.read_classes(workdir)) != sorted(source.class_names):",
-        "tests/runs/test_folder.py",
+        "if (there := read_classes(workdir)) != source.class_names:",
+        "if sorted(there := read_classes(workdir)) != sorted(source.class_names):",
+        "tests/training/test_resume.py",
     ),
     Mutation(
         "TensorBoard keeps the events of steps that were lost",
@@ -122,36 +122,43 @@ MUTATIONS = (
     ),
     Mutation(
         "a report is of its first step only",
-        "mlp_mixer/runs/metrics.py",
+        "mlp_mixer/training/progress.py",
         "sum(values[name] for values in self._window) / len(self._window)",
         "self._window[0][name]",
-        "tests/runs/test_metrics.py",
+        "tests/training/test_progress.py",
     ),
     Mutation(
         "the speed is seven times too high",
-        "mlp_mixer/runs/metrics.py", "self._per_device / seconds",
+        "mlp_mixer/training/progress.py",
+        "self._per_device / seconds",
         "7 * self._per_device / seconds",
-        "tests/runs/test_metrics.py",
+        "tests/training/test_progress.py",
     ),
     Mutation(
         "the time left is three times too long",
-        "mlp_mixer/runs/metrics.py", "(self._total_steps - step) * seconds",
+        "mlp_mixer/training/progress.py",
+        "(self._total_steps - step) * seconds",
         "3 * (self._total_steps - step) * seconds",
-        "tests/runs/test_metrics.py",
+        "tests/training/test_progress.py",
     ),
     Mutation(
         "evaluation counts as training time",
-        "mlp_mixer/runs/metrics.py", "self._paused += seconds", "pass",
-        "tests/runs/test_metrics.py",
+        "mlp_mixer/training/progress.py",
+        "self._paused += seconds",
+        "pass",
+        "tests/training/test_progress.py",
     ),
     Mutation(
         "no profile is ever taken",
-        "mlp_mixer/runs/metrics.py", "if self._last and step == self._first:", "if False:",
-        "tests/runs/test_metrics.py",
+        "mlp_mixer/training/progress.py",
+        "if self._last and step == self._first:",
+        "if False:",
+        "tests/training/test_progress.py",
     ),
     Mutation(
         "a loss that is not finite is trained on",
-        "mlp_mixer/runs/metrics.py", "if not all(map(math.isfinite, values.values())):",
+        "mlp_mixer/training/progress.py",
+        "if not all(map(math.isfinite, values.values())):",
         "if False:",
         "tests/test_train.py -k not_finite",
     ),
@@ -218,5 +225,12 @@ MUTATIONS = (
         "mlp_mixer/cli/arguments.py",
         "name + equals + os.path.expanduser(value)", "name + equals + value",
         "tests/cli/test_command_line.py",
+    ),
+    Mutation(
+        "a file that was half written takes the place of the whole one",
+        "mlp_mixer/runtime/storage.py",
+        "        with temporary.open(\"w+b\") as file:\n            fill(file)\n",
+        "        with path.open(\"w+b\") as file:\n            fill(file)\n        return\n",
+        "tests/runtime/test_storage.py",
     ),
 )  # fmt: skip
