@@ -47,7 +47,7 @@ def percent(ax: Axes) -> None:
 
 def label(ax: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
     """Writes a text beside each point, on the first side where it covers no other."""
-    ax.figure.draw_without_rendering()  # settles where the points lie
+    ax.figure.canvas.figure.draw_without_rendering()  # settles where the points lie
     places = ax.transData.transform(np.asarray(points, float))
     taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in places]
     sides = [((6, 0), "left", "center"), ((-6, 0), "right", "center")]

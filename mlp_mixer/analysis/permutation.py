@@ -89,7 +89,8 @@ def read_experiment(workdirs: Sequence[str | Path], scalar: str = "fewshot/5shot
         FileNotFoundError: one is no workdir.
         ValueError: two runs are of the same architecture and order, or one lacks the scalar.
     """
-    found, places = {}, {}
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    places: dict[tuple[str, str], str | Path] = {}
     for workdir in workdirs:
         lines, config = curves.read(workdir), read_config(Path(workdir))
         key = config["architecture"], config.get("permuted", {}).get("order", "original")

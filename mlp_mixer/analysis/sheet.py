@@ -29,10 +29,10 @@ def sheet(evaluation: Evaluation, tiles: int = TILES) -> Figure:
         if wrong:
             text += f"\nis {found.class_names[found.labels[i]]}"
         drawn.append(Tile(evaluation.view(i), text, wrong))
-    wrong = int((found.guesses != found.labels).sum())
+    mistakes = int((found.guesses != found.labels).sum())
     title = (
-        f"{evaluation.source}: {1 - wrong / len(found.labels):.2%} correct, "
-        f"{wrong} of {len(found.labels)} wrong (in red, at most {tiles // 2} shown)"
+        f"{evaluation.source}: {1 - mistakes / len(found.labels):.2%} correct, "
+        f"{mistakes} of {len(found.labels)} wrong (in red, at most {tiles // 2} shown)"
     )
     return figures.sheet(drawn, columns=10, width=1.1, title=title)
 

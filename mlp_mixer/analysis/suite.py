@@ -12,6 +12,7 @@ import numpy as np
 
 from mlp_mixer.analysis import table_3
 from mlp_mixer.data import sources
+from mlp_mixer.data.images import Crop
 from mlp_mixer.data.paper_sets import AVG_5, name_of
 from mlp_mixer.evaluation import throughput
 from mlp_mixer.evaluation.classification import Classification
@@ -27,7 +28,8 @@ from mlp_mixer.weights.resize import Resize
 
 IMAGENET, REAL = AVG_5["ImageNet"], "tfds:imagenet2012_real"
 TRANSFERS = {name: source for name, source in AVG_5.items() if name != "ImageNet"}
-CROP, CROP_FRACTION = "resmall", 0.875  # of Table 3
+CROP: Crop = "resmall"  # of Table 3
+CROP_FRACTION = 0.875
 PRETRAINED_ON = {"imagenet1k": "ImageNet", "imagenet21k": "ImageNet-21k"}  # folders of RELEASED
 COLUMNS = ("ImageNet", "ReaL", "Avg 5")
 MISSING = "–"
@@ -54,7 +56,7 @@ def measure(
     source: str | None = None,
     transfers: Sequence[str] = (),
     pretraining: str | None = None,
-    crop: str | None = None,
+    crop: Crop | None = None,
     crop_fraction: float | None = None,
     batch_size: int = 64,
     image_size: int | tuple[int, int] | None = None,
@@ -97,12 +99,14 @@ def measure(
     dtype = compute_dtype("auto", jax.default_backend())
     speed = throughput.measure(module.clone(dtype=dtype), classifier.params)
 
-    measured = *map(found.get, COLUMNS), speed.images_per_second
-    rows = [("", *COLUMNS, "images/s"), _cells("this model", *measured)]
+    rows = [
+        ("", *COLUMNS, "images/s"),
+        _cells("this model", map(found.get, COLUMNS), speed.images_per_second),
+    ]
     data = pretraining or pretrained_on(checkpoint)
     for row in table_3.published(f"Mixer-{name}", module.image_size[0], data):
         label = f"published: {row.model}, {row.data}, {row.px} px, {row.epochs} epochs"
-        rows.append(_cells(label, row.imagenet, row.real, row.avg5, row.throughput))
+        rows.append(_cells(label, (row.imagenet, row.real, row.avg5), row.throughput))
     seen = _by(module.image_size)
     if len(rows) == 2:
         notes.append(
@@ -168,7 +172,8 @@ def _read_transfers(
     workdirs: Sequence[str], name: str | None, image_size: tuple[int, int], crop: str
 ) -> tuple[dict[str, float], list[str]]:
     """Test accuracies in per cent by data set, the mean of its runs, and notes on what is odd."""
-    found, notes = {}, []
+    found: dict[str, list[float]] = {}
+    notes = []
     for text in workdirs:
         workdir = Path(text.rpartition("=")[2])
         if (workdir / sweep.FULL).is_dir():
@@ -200,8 +205,7 @@ def _last_test_accuracy(workdir: Path) -> float | None:
     return 100 * lines[-1]["test/accuracy"] if lines else None
 
 
-def _cells(label: str, *values: float | None) -> tuple[str, ...]:
-    *accuracies, speed = values
+def _cells(label: str, accuracies: Iterable[float | None], speed: float) -> tuple[str, ...]:
     cells = [MISSING if value is None else f"{value:.2f}" for value in accuracies]
     return label, *cells, f"{speed:.0f}" if speed >= 100 else f"{speed:.1f}"
 

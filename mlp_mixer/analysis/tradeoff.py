@@ -84,8 +84,10 @@ class Tradeoff:
         speed = "images_per_second_per_device"
         draw_points(axes[0, 1], self.points, speed, self.speed, more_is_better=True)
         axes[0, 0].set_ylabel(self.accuracy)
-        legend = dict(loc="outside lower center", ncols=8, frameon=False, fontsize=9)
-        figure.legend(*_legend(self.points), **legend)
+        handles, labels = _legend(self.points)
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=8, frameon=False, fontsize=9
+        )
         return figure
 
 
@@ -186,7 +188,8 @@ def forward_flops(config: ml_collections.ConfigDict, num_classes: int) -> float:
     images = jax.ShapeDtypeStruct((1, *module.image_size, module.image_channels), "float32")
     params = jax.eval_shape(lambda: random_params(config, module))
     lowered = jax.jit(module.apply).lower({"params": params}, images)
-    return lowered.cost_analysis()["flops"]
+    costs: Any = lowered.cost_analysis()
+    return costs["flops"]
 
 
 def draw_points(ax: Axes, points: list[Point], x: str, label: str, more_is_better: bool) -> None:
@@ -200,10 +203,10 @@ def draw_points(ax: Axes, points: list[Point], x: str, label: str, more_is_bette
         groups.setdefault((point.family, point.data), []).append(place)
     markers = _markers(points)
     for (family, data), places in groups.items():
-        style = dict(color=FAMILIES[family], marker=markers[data])
-        ax.plot(*zip(*places, strict=True), ls="", ms=6, **style)
+        color = FAMILIES[family]
+        ax.plot(*zip(*places, strict=True), ls="", ms=6, color=color, marker=markers[data])
         best = frontier(places, more_is_better)
-        ax.plot(*zip(*best, strict=True), color=FAMILIES[family], lw=1, alpha=0.5, zorder=1)
+        ax.plot(*zip(*best, strict=True), color=color, lw=1, alpha=0.5, zorder=1)
     ax.set_xlabel(label)
     ax.margins(x=0.12, y=0.08)
     values = [getattr(point, x) for point in points]

@@ -42,7 +42,7 @@ class Transfers:
 
     def summary(self) -> list[tuple[str, ...]]:
         """Returns a row for each data set and each mean, with a heading."""
-        rows = [("data set", "learning rate", "accuracy", "deviation")]
+        rows: list[tuple[str, ...]] = [("data set", "learning rate", "accuracy", "deviation")]
         for name in filter(self.accuracies.get, SOURCES):
             found = self.accuracies[name]
             deviation = f"{np.std(found, ddof=1):.2f} of {len(found)}" if len(found) > 1 else ""

@@ -14,8 +14,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NoReturn
 
 import mlp_mixer
 from mlp_mixer.cli.arguments import at_home
@@ -64,7 +64,7 @@ def _parse(argv: list[str]) -> tuple[Callable[[argparse.Namespace], None], argpa
     )
     parser.add_argument("--version", action="version", version=mlp_mixer.__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    module = None
+    module: Any = None
     for name, (file, summary) in COMMANDS.items():
         command = commands.add_parser(
             name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -109,8 +109,8 @@ def _unrecognized(argument: str, parser: argparse.ArgumentParser) -> str:
     return f"unrecognized argument {argument}{_nearest(flag, known)}"
 
 
-def _nearest(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, 1)
+def _nearest(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), 1)
     return f"; did you mean {near[0]}?" if near else ""
 
 

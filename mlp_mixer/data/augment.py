@@ -133,7 +133,7 @@ def random_crop(
     image: np.ndarray, rng: np.random.Generator, size: tuple[int, int], share: float
 ) -> np.ndarray:
     """A random (height, width) of the image after resizing it to size / share."""
-    larger = tuple(round(side / share) for side in size)
+    larger = round(size[0] / share), round(size[1] / share)
     image = images.resize(image, larger, "bilinear")
     top, left = (rng.integers(0, have - want + 1) for have, want in zip(larger, size, strict=True))
     return image[top : top + size[0], left : left + size[1]]

@@ -192,7 +192,8 @@ class _PillowSettings:
     """
 
     def __init__(self):
-        self._lock, self._users, self._before = threading.Lock(), 0, (None, False)
+        self._lock, self._users = threading.Lock(), 0
+        self._before: tuple[int | None, bool] = None, False
 
     @contextlib.contextmanager
     def ours(self) -> Iterator[None]:

@@ -67,9 +67,9 @@ def transparent_colour(image: Image.Image, bits: int) -> int | tuple[int, ...] |
 
 def _guess(values: np.ndarray, where: str) -> tuple[float, float]:
     """The values that are black and white."""
-    kind, limits = "integers of 32 bits", (255, 65535)
+    kind, limits = "integers of 32 bits", [255, 65535]
     if values.dtype.kind == "f":
-        kind, limits = "floats", (1, 255, 65535)
+        kind, limits = "floats", [1, 255, 65535]
         values = values[np.isfinite(values)]
         if not values.size:
             raise ValueError("all its values are infinite or not a number")

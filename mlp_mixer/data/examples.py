@@ -3,7 +3,7 @@
 import errno
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,17 +18,23 @@ MOST_BROKEN = 100  # broken images one after the other at which a data set is gi
 
 
 class Example(NamedTuple):
-    """An example that was read, or what is left of one that is broken.
+    """An example that was read.
 
     Attributes:
-        image: uint8 [h, w, c]; None for a broken one that nothing stands in for.
+        image: uint8 [h, w, c].
         label: int, or uint8 [num_classes] where an image has several.
         broken: a message for each broken image that was met on the way.
     """
 
-    image: np.ndarray | None
-    label: int | np.ndarray | None
+    image: np.ndarray
+    label: int | np.ndarray
     broken: tuple[str, ...] = ()
+
+
+class Broken(NamedTuple):
+    """An example that is broken and that no other one stands in for: the message."""
+
+    broken: tuple[str]
 
 
 def read(source: Source, index: int) -> tuple[np.ndarray, int | np.ndarray]:
@@ -80,10 +86,10 @@ def read_view(
     crop: str = "resmall",
     fraction: float = 1.0,
     skip_broken: bool = False,
-) -> Example:
+) -> Example | Broken:
     """Reads the evaluation view of an example; see `images.eval_view`.
 
-    With skip_broken a broken one has neither image nor label.
+    Returns Broken for a broken one with skip_broken only.
 
     Raises:
         BrokenImage: it is broken.
@@ -94,7 +100,7 @@ def read_view(
     except BrokenImage as error:
         if not skip_broken:
             raise
-        return Example(None, None, (str(error),))
+        return Broken((str(error),))
     return Example(eval_view(image, size, crop, fraction), label)
 
 
@@ -111,7 +117,7 @@ class BrokenLog:
                 log.warning("skipped %d broken images so far: %s", len(self._seen), message)
 
 
-def stack_labels(labels: list[int] | list[np.ndarray]) -> np.ndarray:
+def stack_labels(labels: Sequence[int | np.ndarray]) -> np.ndarray:
     """int32 [n] of integers; multi-hot labels keep their kind: [n, num_classes]."""
     array = np.asarray(labels)
     return array.astype(np.int32) if array.ndim == 1 else array

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -175,7 +176,7 @@ class FolderSource:
         folder, entry = self._entry(index)
         return self._folder / f"{folder}.tar" if entry.dtype.names else self.path(index)
 
-    def _entry(self, index: int) -> tuple[str, np.generic]:
+    def _entry(self, index: int) -> tuple[str, Any]:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has {len(self)} examples, none at {index}")
         group = int(np.searchsorted(self._firsts, index, side="right")) - 1

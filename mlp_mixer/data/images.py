@@ -6,7 +6,7 @@ import os
 import stat
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -156,8 +156,8 @@ def _covered(old: int, new: int, wanted: range) -> tuple[slice, np.ndarray, np.n
 
 def middle(whole: tuple[int, int], size: tuple[int, int]) -> tuple[slice, slice]:
     """Rows and columns of the middle (height, width) of an image that is at least as large."""
-    tops = ((have - want) // 2 for have, want in zip(whole, size, strict=True))
-    return tuple(slice(top, top + side) for top, side in zip(tops, size, strict=True))
+    top, left = ((have - want) // 2 for have, want in zip(whole, size, strict=True))
+    return slice(top, top + size[0]), slice(left, left + size[1])
 
 
 # --- evaluation views -----------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def eval_view(
     """
     check_crop(crop, fraction)
     cover = [round(side / fraction) for side in size]
-    whole, method = CROPS[crop](*image.shape[:2], cover)
+    whole, method = CROPS[crop](image.shape[0], image.shape[1], cover)
     return resize(image, whole, method, middle(whole, size))
 
 
@@ -203,8 +203,9 @@ def _resmall(h: int, w: int, cover: list[int]) -> tuple[tuple[int, int], str]:
 
 
 def _resize(h: int, w: int, cover: list[int]) -> tuple[tuple[int, int], str]:
-    return tuple(cover), "bilinear"
+    return (cover[0], cover[1]), "bilinear"
 
 
+Crop = Literal["resmall", "resize"]
 # To which (height, width) a crop resizes an image of h x w so that it covers `cover`, and how.
 CROPS = {"resmall": _resmall, "resize": _resize}

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from mlp_mixer.data import examples
 from mlp_mixer.data.augment import Augment
+from mlp_mixer.data.examples import Broken
 from mlp_mixer.data.sources import Source
 from mlp_mixer.data.workers import Batch
 
@@ -109,8 +110,9 @@ def load_all(
 
     def load_into(i: int) -> tuple:
         example = examples.read_view(source, i, size, skip_broken=skip_broken)
-        if example.image is not None:
-            pixels[i] = example.image
+        if isinstance(example, Broken):
+            return None, example.broken
+        pixels[i] = example.image
         return example.label, example.broken
 
     broken_log = examples.BrokenLog()

@@ -74,7 +74,8 @@ def is_cut(data: bytes, header: Header) -> bool:
     It takes two decodings: a picture may well end in that grey. If it is whole, no decoder looks at
     what is put behind its data; where it is not, they take that for its missing part.
     """
-    end = _NEXT_MARKER.search(data, header.scan).start()
+    marker = _NEXT_MARKER.search(data, header.scan)
+    end = marker.start() if marker else len(data)
     return _decode(data) != _decode(data[:end] + _FILLING + data[end:])
 
 

@@ -35,14 +35,15 @@ class Listing(NamedTuple):
     """
 
     names: np.ndarray
-    left_out: Counter
+    left_out: Counter[str]
 
 
 def list_images(folder: Path) -> Listing:
     """Of a folder, with its subfolders, or of the file FOLDER.tar. Links are followed."""
     if not folder.is_dir():
         return _list_tar(Path(f"{folder}.tar"))
-    root, names, left_out = os.fsencode(folder), [], Counter()
+    root, names = os.fsencode(folder), []
+    left_out: Counter[str] = Counter()
     todo: list[tuple[bytes, tuple[bytes, ...]]] = [(b"", ())]  # subfolder, `_follow`'s way to it
     while todo:
         inside, way = todo.pop()
@@ -63,7 +64,8 @@ def class_folders(folder: Path) -> tuple[list[str], Counter]:
 
     They are in alphabetical order, or by number where all are numbers.
     """
-    folders, tars, left_out = set(), set(), Counter()
+    folders, tars = set(), set()
+    left_out: Counter[str] = Counter()
     for entry, kind in _look(os.fsencode(folder), left_out):
         name = os.fsdecode(entry.name)
         if kind == "folder" and _follow(entry, ()) is not None:
@@ -122,7 +124,7 @@ def _shown(name: bytes | str) -> str:
     return os.fsencode(name).decode(errors="backslashreplace")
 
 
-def _look(folder: bytes, left_out: Counter) -> Iterator[tuple[os.DirEntry, str]]:
+def _look(folder: bytes, left_out: Counter[str]) -> Iterator[tuple[os.DirEntry, str]]:
     """Each "image", "folder" and other "file" in a folder; counts what it is better not to open."""
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -166,11 +168,10 @@ def _list_tar(path: Path) -> Listing:
         raise ValueError(f"{path} is damaged, or not an uncompressed tar: {error}") from error
     if files and max(start + size for _, start, size in files) > path.stat().st_size:
         raise ValueError(f"{path} ends early: it was cut short")
-    left_out = Counter(_reason_in_tar(name) for name, _, _ in files)
+    left_out = Counter(reason for name, _, _ in files if (reason := _reason_in_tar(name)))
     files = sorted(file for file in files if _reason_in_tar(file[0]) is None)
     width = max((len(name) for name, _, _ in files), default=1)
     names = np.asarray(files, [("name", f"S{width}"), ("offset", np.int64), ("size", np.int64)])
-    del left_out[None], left_out[""]
     return Listing(names, left_out)
 
 

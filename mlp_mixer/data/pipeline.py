@@ -11,7 +11,7 @@ each batch.
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import grain
@@ -22,7 +22,7 @@ from mlp_mixer.data.augment import Augment
 from mlp_mixer.data.examples import Example
 from mlp_mixer.data.in_memory import train_batches as in_memory_batches
 from mlp_mixer.data.sources import Source
-from mlp_mixer.data.workers import Batch, fill_batches
+from mlp_mixer.data.workers import Batch, Load, fill_batches
 
 
 class Reading(NamedTuple):
@@ -127,7 +127,7 @@ def _share(batch_size: int, process: tuple[int, int]) -> tuple[int, slice]:
 
 def _fill(
     source: Source,
-    load: Callable[[int], Example],
+    load: Load,
     positions: Iterable[range],
     rows: int,
     size: tuple[int, int],

@@ -16,7 +16,7 @@ def data_dir() -> epath.Path:
     return epath.Path(folder).expanduser()
 
 
-def find(name: str, folder: epath.Path) -> Any | None:
+def find(name: str, folder: epath.Path) -> Any:
     """The tfds.core.DatasetBuilder of a data set's files: its newest version, wherever that is.
 
     It is looked for in `folder` and in array_record/ in it, and needs no code of the data set's. Of

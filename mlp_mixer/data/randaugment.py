@@ -167,8 +167,8 @@ def _warp(image: np.ndarray, matrix: list[list[float]]) -> np.ndarray:
     """Takes pixel (x, y) from matrix @ (x, y, 1): the nearest one, grey where there is none."""
     h, w, _ = image.shape
     # Half-way between two pixels the reference goes up, OpenCV to the even one.
-    matrix = np.asarray(matrix, np.float64) + [[0, 0, 1e-3]] * 2
+    shifted = np.asarray(matrix, np.float64) + [[0, 0, 1e-3]] * 2
     flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(image, matrix, (w, h), flags=flags, borderValue=(FILL,) * 4).reshape(
+    return cv2.warpAffine(image, shifted, (w, h), flags=flags, borderValue=(FILL,) * 4).reshape(
         image.shape
     )

@@ -60,5 +60,5 @@ def _position(text: str, default: int, count: int, what: str) -> int:
     number = float(text[:-1]) if text.endswith("%") else int(text)
     if abs(number) > (100 if text.endswith("%") else count):
         raise ValueError(f"{what} reaches beyond the {count} examples of the split")
-    position = round(number * count / 100) if text.endswith("%") else number
+    position = round(number * count / 100) if text.endswith("%") else int(number)
     return position + count if position < 0 else position

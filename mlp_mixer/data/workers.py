@@ -17,12 +17,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlp_mixer.data.examples import BrokenLog, Example, stack_labels
+from mlp_mixer.data.examples import Broken, BrokenLog, Example, stack_labels
 
 log = logging.getLogger(__name__)
 
 Batch = dict[str, np.ndarray]
-Load = Callable[[int], Example]
+Load = Callable[[int], Example | Broken]
 
 PART_ROWS = 32  # of a batch, that a worker fills at a time
 WARN_SECONDS = 60  # after which a batch that does not come is mentioned, again and again
@@ -57,7 +57,8 @@ def fill_batches(
     threads = threads or os.cpu_count() or 1
     crew = _Processes(load, workers) if workers else _Threads(load, threads)
     ahead = max(2, -(-2 * (workers or threads) // -(-rows // PART_ROWS)))
-    broken_log, pending = BrokenLog(), collections.deque()
+    broken_log = BrokenLog()
+    pending: collections.deque[_Pending] = collections.deque()
     try:
         for number, positions in enumerate(batches):
             pending.append(_Pending(crew, positions, rows, like))
@@ -116,12 +117,14 @@ def _result(future: futures.Future):
 
 def _fill(load: Load, images: np.ndarray, positions: Sequence[int]) -> list[tuple]:
     """Writes images into their rows; gives back label (None without an image) and messages."""
-    found = []
+    found: list[tuple] = []
     for row, position in enumerate(positions):
         example = load(position)
-        if example.image is not None:
+        if isinstance(example, Broken):
+            found.append((None, example.broken))
+        else:
             images[row] = example.image
-        found.append((example.label, example.broken))
+            found.append((example.label, example.broken))
     return found
 
 
@@ -199,6 +202,9 @@ def _path(file: int) -> str:
     return f"/proc/{os.getpid()}/fd/{file}"
 
 
+_load: Load  # of a worker process
+
+
 def _start_worker(path: str) -> None:
     global _load  # noqa: PLW0603 - a pool's initializer has no other place to leave it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process
@@ -211,7 +217,8 @@ def _start_worker(path: str) -> None:
 
 
 def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
+    if parent := multiprocessing.parent_process():
+        parent.join()
     os._exit(1)
 
 

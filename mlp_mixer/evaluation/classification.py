@@ -56,7 +56,7 @@ class Classification:
         self._module, self._source = module, source
         self._mesh = mesh
         self._batch_size = meshes.divisible(min(batch_size, len(source)), mesh)
-        self._view = dict(crop=crop, crop_fraction=crop_fraction)
+        self._view: dict[str, Any] = dict(crop=crop, crop_fraction=crop_fraction)
         self._skip_broken = skip_broken
         loss_fn = losses.get(loss)
 

@@ -30,7 +30,7 @@ class Scheduled(NamedTuple):
     only_at_end: bool
 
 
-TYPES = {"classification": Classification, "fewshot": FewShot}
+TYPES: dict[str, Any] = {"classification": Classification, "fewshot": FewShot}
 
 # Fields of every evaluator; the others are arguments of its from_config.
 COMMON = ("type", "enabled", "only_at_end")
@@ -84,7 +84,7 @@ def run(
     Raises:
         ValueError: one failed; says which, and at what step.
     """
-    result = {}
+    result: dict[str, float] = {}
     for name, (evaluator, only_at_end) in evaluators.items():
         if only_at_end and not is_last:
             continue

@@ -30,7 +30,7 @@ class Features:
         self._module = module.clone(num_classes=0)
         self._mesh = mesh
         self._batch_size = batch_size
-        self._view = dict(crop=crop, crop_fraction=crop_fraction)
+        self._view: dict[str, Any] = dict(crop=crop, crop_fraction=crop_fraction)
         self._skip_broken = skip_broken
 
         def features(params: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, ...]:

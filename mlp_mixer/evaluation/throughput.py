@@ -31,16 +31,16 @@ def measure(module: Any, params: Any) -> Throughput:
     Raises:
         jax.errors.JaxRuntimeError: not even the smallest batch fits the memory.
     """
-    best, since_best = None, 0
+    best, since_best = Throughput(0.0, 0), 0
     for batch_size in BATCH_SIZES:
         try:
             speed = _images_per_second(module, params, batch_size)
         except jax.errors.JaxRuntimeError as error:
-            if best is None or "RESOURCE_EXHAUSTED" not in str(error):
+            if not best.batch_size or "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             break
         since_best += 1
-        if best is None or speed > best.images_per_second:
+        if speed > best.images_per_second:
             best, since_best = Throughput(speed, batch_size), 0
         if since_best == PATIENCE:
             break

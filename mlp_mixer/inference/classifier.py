@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from mlp_mixer.data import images
-from mlp_mixer.models.losses import to_probabilities
+from mlp_mixer.data.images import Crop
+from mlp_mixer.models.losses import Loss, to_probabilities
 from mlp_mixer.models.pixels import normalise
 from mlp_mixer.weights.load import read
 from mlp_mixer.weights.resize import Resize
@@ -44,9 +45,9 @@ class Classifier:
     module: Any
     params: dict[str, Any]
     class_names: tuple[str, ...] | None
-    crop: str
+    crop: Crop
     crop_fraction: float
-    loss: str
+    loss: Loss
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -104,10 +105,11 @@ class Classifier:
 
 
 def _each(images: ImageLike | Iterable[ImageLike]) -> Iterable[ImageLike]:
-    one = isinstance(images, str | Path | Image.Image)
-    if isinstance(images, np.ndarray):
-        one = images.ndim < 4
-    return [images] if one else images
+    if isinstance(images, str | Path | Image.Image):
+        return [images]
+    if isinstance(images, np.ndarray) and images.ndim < 4:
+        return [images]
+    return images
 
 
 def _batches(views: Iterator[np.ndarray]) -> Iterator[Sequence[np.ndarray]]:

@@ -3,14 +3,14 @@
 import json
 import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import export as jax_export
 
 from mlp_mixer.inference.classifier import load_classifier
-from mlp_mixer.models.losses import to_probabilities
+from mlp_mixer.models.losses import Loss, to_probabilities
 from mlp_mixer.models.pixels import normalise
 from mlp_mixer.runtime.storage import write_whole
 from mlp_mixer.weights.files import open_weights
@@ -35,7 +35,7 @@ def export(
     image_size: int | tuple[int, int] | None = None,
     patch_size: int | tuple[int, int] | None = None,
     resize: Resize = "auto",
-    activation: Literal["softmax", "sigmoid"] | None = None,
+    activation: Loss | None = None,
 ) -> Exported:
     """Writes weights and their model as one file that runs with jax alone.
 
@@ -73,7 +73,7 @@ def export(
     return Exported(path, about)
 
 
-def serialise(module: Any, params: dict[str, Any], activation: str = "softmax") -> bytes:
+def serialise(module: Any, params: dict[str, Any], activation: Loss = "softmax") -> bytes:
     """The program from pixels to probabilities, with its weights, as jax.export serialises it.
 
     Args:

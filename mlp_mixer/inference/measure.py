@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from mlp_mixer.data import images
+from mlp_mixer.data.images import Crop
 from mlp_mixer.data.sources import Source, open_source
 from mlp_mixer.evaluation import fewshot
 from mlp_mixer.evaluation.classification import Classification
@@ -18,8 +19,6 @@ from mlp_mixer.runs.folder import read_config, workdir_of
 from mlp_mixer.runtime.mesh import make_mesh
 from mlp_mixer.weights.load import read
 from mlp_mixer.weights.resize import Resize
-
-Crop = Literal["resmall", "resize"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class Evaluation:
     """
 
     source: str
-    crop: str
+    crop: Crop
     crop_fraction: float
     accuracy: float
     top5: float
@@ -201,7 +200,7 @@ class FewShots:
     """
 
     source: str
-    crop: str
+    crop: Crop
     crop_fraction: float
     accuracy: dict[str, float]
     examples: int

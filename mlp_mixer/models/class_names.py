@@ -87,9 +87,9 @@ def _known_ids(
 ) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
     """Both lists by WordNet id, where one list that is known here has all of their names."""
     for ids, names in (imagenet(), imagenet21k()):
-        found = [_ids(classes, ids, names) for classes in (have, want)]
-        if all(found):
-            return found[0], found[1]
+        have_ids, want_ids = (_ids(classes, ids, names) for classes in (have, want))
+        if have_ids and want_ids:
+            return have_ids, want_ids
     return None
 
 

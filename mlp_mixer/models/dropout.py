@@ -18,7 +18,9 @@ def training_rows(train: bool, rows: jax.Array | None, images: jax.Array) -> jax
     return jnp.arange(len(images), dtype=jnp.int32) if rows is None else rows
 
 
-def keep(key: jax.Array, rows: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
+def keep(
+    key: jax.Array, rows: jax.Array, rate: float | jax.Array, shape: tuple[int, ...]
+) -> jax.Array:
     """bool [n, *shape], False with probability `rate`.
 
     Args:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +48,7 @@ def by_sigmoid(u: jax.Array) -> jax.Array:
     return jax.nn.sigmoid(2 * u)
 
 
+Gelu = Literal["tanh", "exact"]
 FORMS = {"tanh": tanh_form, "exact": partial(jax.nn.gelu, approximate=False)}
 
 

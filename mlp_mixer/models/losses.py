@@ -4,6 +4,7 @@ A loss takes logits [n, k] and targets [n, k] and gives one number for each exam
 """
 
 import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ def sigmoid(logits: jax.Array, targets: jax.Array) -> jax.Array:
     return optax.sigmoid_binary_cross_entropy(logits, targets).sum(-1)
 
 
+Loss = Literal["softmax", "sigmoid"]
 LOSSES = {"softmax": softmax, "sigmoid": sigmoid}
 
 

@@ -36,10 +36,13 @@ class MlpBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, rows: jax.Array | None = None) -> jax.Array:
         def dense(width: int, name: str) -> nn.Dense:
-            inits = dict(
-                kernel_init=nn.initializers.xavier_uniform(), bias_init=nn.initializers.normal(1e-6)
+            return nn.Dense(
+                width,
+                dtype=self.dtype,
+                kernel_init=nn.initializers.xavier_uniform(),
+                bias_init=nn.initializers.normal(1e-6),
+                name=name,
             )
-            return nn.Dense(width, dtype=self.dtype, name=name, **inits)
 
         dropout = Dropout(self.dropout_rate, name="dropout")
         y = dropout(nn.gelu(dense(self.mlp_dim, "Dense_0")(x)), rows)
@@ -56,15 +59,17 @@ class EncoderBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, rows: jax.Array | None = None) -> jax.Array:
-        def attention(*qkv: jax.Array, dropout_rng: jax.Array | None = None, **options: Any) -> Any:
+        def attention(
+            q: jax.Array, k: jax.Array, v: jax.Array, dropout_rng: Any = None, **options: Any
+        ) -> jax.Array:
             if dropout_rng is None:
-                return nn.dot_product_attention(*qkv, **options)
+                return nn.dot_product_attention(q, k, v, **options)
 
-            def of_one(row: jax.Array, *qkv: jax.Array) -> jax.Array:
+            def of_one(row: Any, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
                 key = jax.random.fold_in(dropout_rng, row)
-                return nn.dot_product_attention(*qkv, dropout_rng=key, **options)
+                return nn.dot_product_attention(q, k, v, dropout_rng=key, **options)
 
-            return jax.vmap(of_one)(rows, *qkv)
+            return jax.vmap(of_one)(rows, q, k, v)
 
         y = nn.LayerNorm(dtype=self.dtype)(x)  # [n, s, c]
         y = nn.MultiHeadDotProductAttention(

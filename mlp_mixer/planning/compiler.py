@@ -151,7 +151,7 @@ def train_program(
     layout = recipe.layout
     params = jax.eval_shape(lambda: random_params(config, recipe.module))
     state = jax.eval_shape(recipe.new_state, params)
-    rows = (config.batch_size,)
+    rows: tuple[int, ...] = (config.batch_size,)
     if isinstance(layout, layouts.Pmap):  # its arrays have an axis of devices
         rows = (layout.mesh.size, config.batch_size // layout.mesh.size)
     batch = {

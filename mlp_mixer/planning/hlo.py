@@ -93,7 +93,8 @@ class _Instruction:
 def parse(text: str) -> Module:
     """The costs of an optimized HLO module, as `compiled.as_text()` prints it."""
     computations = dict(_computations(text))
-    module, collectives = Module(), defaultdict(lambda: [0, 0])
+    module = Module()
+    collectives: dict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
 
     def visit(name: str, times: int, fused: bool) -> None:
         instructions = computations.get(name, {})
@@ -136,7 +137,8 @@ def memory_needed(message: str) -> float | None:
 
 
 def _computations(text: str) -> Iterator[tuple[str, dict[str, _Instruction]]]:
-    name, instructions = "", {}
+    name = ""
+    instructions: dict[str, _Instruction] = {}
     for line in text.splitlines():
         if line.endswith("{") and not line.startswith((" ", "HloModule")):
             name = "ENTRY" if line.startswith("ENTRY") else line.split()[0].lstrip("%")
@@ -151,6 +153,8 @@ def _computations(text: str) -> Iterator[tuple[str, dict[str, _Instruction]]]:
 def _instruction(name: str, text: str) -> _Instruction:
     # A type, an opcode and operands; the type of several results is in brackets of its own.
     opcode = re.search(r" ([a-z][a-z0-9-]*)\(", text)
+    if not opcode:
+        raise ValueError(f"{name} is no instruction: {text}")
     rest = text[opcode.end() :]
     operands = tuple(re.findall(r"%([\w.-]+)", rest.partition(")")[0]))
     return _Instruction(name, opcode[1], tuple(_arrays(text[: opcode.start()])), operands, rest)

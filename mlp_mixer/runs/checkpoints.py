@@ -75,7 +75,7 @@ class Checkpoints:
         self._newest: int | None = None  # the step that was restored or saved last
         self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
         self._background = ThreadPoolExecutor(1)
-        self._saving: Future | None = None
+        self._saving: tuple[int, Future] | None = None
         if jax.process_index() == 0:
             self._folder.mkdir(parents=True, exist_ok=True)
             for path in self._folder.iterdir():
@@ -116,7 +116,7 @@ class Checkpoints:
         except Exception as error:  # tensorstore raises bare Exception
             raise self._unwritten(step, error) from error
         self._newest = step
-        self._saving = self._background.submit(self._finish, step, lanes, like)
+        self._saving = step, self._background.submit(self._finish, step, lanes, like)
 
     def _finish(self, step: int, lanes: dict[str, Any], like: dict[str, Any]) -> None:
         self._orbax.wait_until_finished()  # until the parts of all processes are there
@@ -142,17 +142,18 @@ class Checkpoints:
 
     def check(self) -> None:
         """Raises OSError if the last checkpoint could not be written; does not wait."""
-        if self._saving and self._saving.done():
+        if self._saving and self._saving[1].done():
             self.wait()
 
     def wait(self) -> None:
         """Waits until the last checkpoint is written and verified; raises OSError if it is not."""
-        saving, self._saving = self._saving, None
+        if not self._saving:
+            return
+        (step, saving), self._saving = self._saving, None
         try:
-            if saving:
-                saving.result()
+            saving.result()
         except Exception as error:  # tensorstore raises bare Exception
-            raise self._unwritten(self._newest, error) from error
+            raise self._unwritten(step, error) from error
 
     def close(self) -> None:
         """As `wait`; nothing can be saved after it."""

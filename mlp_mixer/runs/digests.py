@@ -115,10 +115,11 @@ def damage(folder: Path, part: str = "") -> str:
     if not (folder / FILES_FILE).is_file():
         return f"it has no {FILES_FILE}"
     lines = (folder / FILES_FILE).read_bytes().decode(errors="replace").splitlines()
-    entries = [re.fullmatch(r"([0-9a-f]{64})  (.+)", line) for line in lines]
-    if None in entries:
-        return f"line {entries.index(None) + 1} of {FILES_FILE} is damaged"
-    expected = {entry[2]: entry[1] for entry in entries}
+    expected = {}
+    for number, line in enumerate(lines, 1):
+        if not (entry := re.fullmatch(r"([0-9a-f]{64})  (.+)", line)):
+            return f"line {number} of {FILES_FILE} is damaged"
+        expected[entry[2]] = entry[1]
     found = _files(folder)
     if differing := sorted(expected.keys() ^ set(found)):
         return f"file {differing[0]} is {'missing' if differing[0] in expected else 'not listed'}"

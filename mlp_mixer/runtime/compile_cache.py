@@ -5,6 +5,7 @@ import os
 import platform
 import zlib
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -21,8 +22,9 @@ def enable() -> str | None:
     this kind of machine below $XDG_CACHE_HOME or ~/.cache. JAX_ENABLE_COMPILATION_CACHE=0 turns the
     cache off. Deleting the folder is always safe.
     """
-    if jax.config.jax_compilation_cache_dir:
-        return jax.config.jax_compilation_cache_dir
+    config: Any = jax.config  # its attributes are not in its class
+    if config.jax_compilation_cache_dir:
+        return config.jax_compilation_cache_dir
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     folder = Path(home).expanduser() / "mlp_mixer" / "jax" / _machine()
     try:

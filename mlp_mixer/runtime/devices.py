@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -28,7 +29,7 @@ def leave_out_libtpu() -> None:
 
     libtpu takes seconds to find no TPU, and says so by pages.
     """
-    if jax.config.jax_platforms or in_colab() or importlib.util.find_spec("libtpu") is None:
+    if _platforms() or in_colab() or importlib.util.find_spec("libtpu") is None:
         return
     if has_tpu() or has_nvidia_gpu():
         return
@@ -36,9 +37,14 @@ def leave_out_libtpu() -> None:
     log.info("libtpu is installed, but no TPU is here: JAX_PLATFORMS=cpu is assumed")
 
 
+def _platforms() -> str | None:
+    config: Any = jax.config  # its attributes are not in its class
+    return config.jax_platforms
+
+
 def problem() -> str:
     """Why JAX has no device to compute on; "" where it has."""
-    platforms = jax.config.jax_platforms
+    platforms = _platforms()
     wanted = f"JAX_PLATFORMS={platforms}" if platforms else "jax"
     try:
         jax.devices()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def write_whole(path: Path, fill: Callable[[BinaryIO], None]) -> None:
+def write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     """Calls `fill` with a new file, which then takes the place of `path`, if all went well.
 
     Where `path` is a symbolic link, what it points to is written, and the link stays. The folder is

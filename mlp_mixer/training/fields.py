@@ -121,7 +121,7 @@ EVALUATOR = {
 
 # What `training.recipe` gives to a model beside config.model.
 _FROM_ELSEWHERE = {"num_classes", "image_size", "image_channels", "head_bias", "dtype", "remat"}
-_MODULES = {"mixer": MlpMixer, "vit": VisionTransformer, "bit": BiT}
+_MODULES: dict[Any, Any] = {"mixer": MlpMixer, "vit": VisionTransformer, "bit": BiT}
 
 # Fields that configs of the first version lack, with what they stand for there.
 ADDED = {
@@ -219,7 +219,7 @@ def _unknown(name: str, known: dict[str, ranges.Field]) -> str:
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts as one, with dotted names; empty ones leave nothing."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         nested = flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else None
         flat |= {prefix + key: value} if nested is None else nested

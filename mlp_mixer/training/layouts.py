@@ -33,7 +33,7 @@ SUM_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # 16; with 40 the tiles are larger, and a step takes 2 % fewer cycles (docs/tpu_plans.md). On a
 # Hopper GPU cuBLAS's products, alone, are 3 % faster than a choice of them and Triton's, and
 # compiled in half the time (docs/speed.md).
-COMPILER_OPTIONS = {
+COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
     "TPU v5 lite": {"xla_tpu_scoped_vmem_limit_kib": "40960"},
     "NVIDIA H100 80GB HBM3": {"xla_gpu_enable_triton_gemm": False},
     "NVIDIA H200": {"xla_gpu_enable_triton_gemm": False},
@@ -74,7 +74,7 @@ class Replicated:
         """Where each array of a state (or of any part of one) lies."""
         return jax.tree.map(lambda x: NamedSharding(self.mesh, self._spec(x)), tree)
 
-    def jit_step(self, step: Step, like: TrainState) -> Callable:
+    def jit_step(self, step: Step, like: TrainState) -> jax.stages.Wrapped:
         """(state, batch) -> (state, metrics), compiled for this layout when it is first called.
 
         Args:
@@ -111,7 +111,7 @@ class Replicated:
         """Compiles `jit_step` for batches like one of `to_devices`."""
         return self.jit_step(step, like).lower(like, batch).compile()
 
-    def to_devices(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    def to_devices(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         """This process's rows of a batch to the global batch, split over the devices."""
         return meshes.to_devices(batch, self.mesh)
 
@@ -172,7 +172,7 @@ class Fsdp(Replicated):
 class Pmap(Replicated):
     """The same with jax.pmap. Between steps the state is on this process's devices only."""
 
-    def jit_step(self, step: Step, like: TrainState) -> Callable:
+    def jit_step(self, step: Step, like: TrainState) -> jax.stages.Wrapped:
         del like  # pmap takes the shapes from its first call
         axis = "device"
 
@@ -199,7 +199,7 @@ class Pmap(Replicated):
         """
         return self.jit_step(step, like)
 
-    def to_devices(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def to_devices(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         count = len(self.mesh.local_devices)
         return {key: x.reshape(count, -1, *x.shape[1:]) for key, x in batch.items()}
 

@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from typing import Any, NoReturn
 
 import jax
 from jax.experimental import multihost_utils
@@ -31,7 +32,7 @@ class Preemption:
     def __init__(self):
         self._noted: int | None = None
         self._interrupting = False
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Preemption":
         # Python hands signals to the main thread only.
@@ -76,7 +77,7 @@ class Preemption:
             return multihost_utils.reached_preemption_sync_point(step)
         return self._noted is not None
 
-    def exit(self, step: int) -> None:
+    def exit(self, step: int) -> NoReturn:
         """Ends the process with 128 + the signal's number, as a shell reports one that it killed.
 
         So it can be told from a finished run, whose status is 0, by whatever may start it again.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from mlp_mixer.training.mixup import Mixup
 from mlp_mixer.training.step import Step, make_train_step
 from mlp_mixer.weights.resize import resize_module
 
-Config = ml_collections.ConfigDict
+Config: TypeAlias = ml_collections.ConfigDict
 
 # A part of an accumulated batch has at most as many numbers as the tokens of 32 images have in
 # B/16: what fits the on-chip memory of a TPU v5e, where it makes a step faster (docs/tpu_plans.md).

@@ -82,7 +82,7 @@ def record_data(workdir: Path, source: Source, step: int) -> None:
 def _check_processes(source: Source) -> None:
     if jax.process_count() == 1:
         return
-    mine = np.int64([len(source), int(source.digest()[:7], 16)]).astype(np.int32)
+    mine = np.array([len(source), int(source.digest()[:7], 16)], np.int32)
     found = multihost_utils.process_allgather(mine)
     if other := np.flatnonzero((found != found[0]).any(1)).tolist():
         raise ValueError(

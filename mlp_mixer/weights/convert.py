@@ -11,11 +11,13 @@ from flax import traverse_util
 
 from mlp_mixer.models import mixer
 from mlp_mixer.models.checks import as_pair
+from mlp_mixer.models.gelu import Gelu
 from mlp_mixer.runtime.storage import temporary_beside
 from mlp_mixer.weights import load, naming, npz, of_runs, pixel_range, safetensors
 from mlp_mixer.weights.files import open_weights
 from mlp_mixer.weights.finite import not_finite
 from mlp_mixer.weights.npz import Arrays
+from mlp_mixer.weights.resize import Resize
 from mlp_mixer.weights.save import settings_of
 
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
@@ -38,11 +40,11 @@ def convert(
     *,
     image_size: int | tuple[int, int] | None = None,
     patch_size: int | tuple[int, int] | None = None,
-    resize: str = "auto",
+    resize: Resize = "auto",
     layout: str | None = None,
     dtype: str = "float32",
     drop_head: bool = False,
-    gelu: str | None = None,
+    gelu: Gelu | None = None,
 ) -> Converted:
     """Reads weights from a source of `load` and writes them to a file.
 

@@ -39,7 +39,9 @@ def describe(source: str | Path) -> Description:
         if opened.config.get("architecture", "mixer") != "mixer":
             raise ValueError(f"{source} is {of_runs.kind(opened.config)}; inspect is for Mixers")
         found = load.recognise(opened)
-        rows, bad = [("array", "shape", "mean", "std", "smallest", "largest", "not finite")], []
+        rows: list[tuple[str, ...]] = []
+        rows.append(("array", "shape", "mean", "std", "smallest", "largest", "not finite"))
+        bad = []
         for name, entry in found.entries.items():
             array = opened.read(entry.name)
             rows.append((name, "x".join(map(str, entry.arrange(array).shape)), *_statistics(array)))

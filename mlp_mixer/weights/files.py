@@ -78,10 +78,11 @@ def open_weights(source: str | Path) -> Iterator[OpenWeights]:
     """
     name = str(source)
     path, expected = _locate(name)
-    config, settings = {}, {}
+    config: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     workdir = workdir_of(path)
-    if path.is_dir() or workdir:
-        path, config = of_runs.find(path if path.is_dir() else workdir)
+    if folder := path if path.is_dir() else workdir:
+        path, config = of_runs.find(folder)
         settings = of_runs.settings(config, workdir) if workdir else {}
         if path.is_dir():
             tree = checkpoints.restore_params(path)

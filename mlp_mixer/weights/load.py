@@ -10,12 +10,13 @@ from flax import traverse_util
 from mlp_mixer.models import known_classes, mixer
 from mlp_mixer.models.checks import as_pair, check_value
 from mlp_mixer.models.gelu import FORMS as GELUS
+from mlp_mixer.models.gelu import Gelu
 from mlp_mixer.models.init import shapes
 from mlp_mixer.weights import metadata, naming, of_runs
 from mlp_mixer.weights.files import OpenWeights, open_weights
 from mlp_mixer.weights.finite import not_finite
 from mlp_mixer.weights.pixel_range import RANGE, fold
-from mlp_mixer.weights.resize import describe, resize_module, resize_params
+from mlp_mixer.weights.resize import Resize, describe, resize_module, resize_params
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +43,9 @@ def load(
     num_classes: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     patch_size: int | tuple[int, int] | None = None,
-    resize: str = "auto",
+    resize: Resize = "auto",
     *,
-    gelu: str | None = None,
+    gelu: Gelu | None = None,
     like: mixer.MlpMixer | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Reads weights: the module they fit, and its parameters.
@@ -97,9 +98,9 @@ def read(
     num_classes: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     patch_size: int | tuple[int, int] | None = None,
-    resize: str = "auto",
+    resize: Resize = "auto",
     *,
-    gelu: str | None = None,
+    gelu: Gelu | None = None,
     like: mixer.MlpMixer | None = None,
 ) -> Weights:
     """As `load`, with the settings that say how the weights are used."""

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -203,13 +204,12 @@ def _inside(arrays: Arrays, prefix: str) -> Arrays:
 
 
 def _entries(arrays: Arrays, prefix: str, layout: str, where: str) -> dict[str, Entry]:
-    module, entries = _MODULES[layout], {}
+    module = _MODULES[layout]
+    entries: dict[str, Entry] = {}
     for name, published in module.published_names(arrays).items():
         if published in entries:
             raise ValueError(f"{where}: {entries[published].name} and {name} are both {published}")
-        entries[published] = Entry(
-            prefix + name, lambda array, published=published: module.arrange(published, array)
-        )
+        entries[published] = Entry(prefix + name, partial(module.arrange, published))
     return entries
 
 

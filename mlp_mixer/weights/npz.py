@@ -91,7 +91,7 @@ class Reader:
         self._file.seek(after, io.SEEK_CUR)
         checksum = zlib.crc32(self._file.read(length))
         array = np.empty(shape, dtype, order="F" if fortran else "C")
-        memory = array.ravel(order="K").view(np.uint8)
+        memory = array.ravel(order="K").view(np.uint8).data
         if self._file.readinto(memory) != array.nbytes:
             raise ValueError("it is cut off")
         if zlib.crc32(memory, checksum) != member.CRC:
@@ -183,7 +183,8 @@ def write(path: Path, arrays: Arrays, settings: dict[str, Any] | None = None) ->
         raise ValueError(f"{path}: {len(comment)} bytes of metadata are more than fit")
 
     def fill(file: BinaryIO) -> None:
-        np.savez(file, **{name: np.asarray(array) for name, array in arrays.items()})
+        members: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
+        np.savez(file, **members)
         with zipfile.ZipFile(file, "a") as archive:
             for member, piece in zip(archive.infolist(), pieces[1:], strict=False):
                 member.comment = piece

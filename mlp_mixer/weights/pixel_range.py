@@ -12,8 +12,8 @@ Bound = float | Sequence[float]  # one for all channels, or one for each
 
 def of_mean_and_std(mean: Sequence[float], std: Sequence[float]) -> list[Bound]:
     """The range in which pixels from [0, 1] lie after the mean is taken off and std divides."""
-    mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
-    bounds = ((pixel - mean) / std for pixel in (0.0, 1.0))
+    means, deviations = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+    bounds = ((pixel - means) / deviations for pixel in (0.0, 1.0))
     return [x.tolist()[0] if np.all(x == x.flat[0]) else x.tolist() for x in bounds]
 
 
@@ -32,14 +32,16 @@ def fold(stem: dict[str, Any], low: Bound, high: Bound) -> dict[str, Any]:
     """
     kernel = stem["kernel"].astype(np.float64)
     try:
-        low, high = (np.broadcast_to(np.float64(x), kernel.shape[2]) for x in (low, high))
+        lows, highs = (
+            np.broadcast_to(np.asarray(x, np.float64), kernel.shape[2]) for x in (low, high)
+        )
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"pixels from {low} to {high} are no range for {kernel.shape[2]} channels"
         ) from error
-    if np.array_equal(low, np.full_like(low, RANGE[0])) and np.all(high == RANGE[1]):
+    if np.all(lows == RANGE[0]) and np.all(highs == RANGE[1]):
         return stem
-    scale, shift = (high - low) / 2, (high + low) / 2
+    scale, shift = (highs - lows) / 2, (highs + lows) / 2
     bias = stem["bias"] + (kernel * shift[:, None]).sum((0, 1, 2))
     return {
         "kernel": (kernel * scale[:, None]).astype(np.float32),

@@ -71,7 +71,8 @@ def _renumbered(names: list[str]) -> dict[str, str]:
         for m in number.finditer(name):
             children[name[: m.start()]].add(int(m[1]))
     rank = {path: {n: i for i, n in enumerate(sorted(ns))} for path, ns in children.items()}
-    return {
-        name: number.sub(lambda m, name=name: f"_{rank[name[: m.start()]][int(m[1])]}", name)
-        for name in names
-    }
+
+    def renumbered(name: str) -> str:
+        return number.sub(lambda m: f"_{rank[name[: m.start()]][int(m[1])]}", name)
+
+    return {name: renumbered(name) for name in names}

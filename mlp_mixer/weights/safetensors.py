@@ -117,7 +117,7 @@ class Reader:
                     f"are {', '.join(DTYPES)}"
                 )
             try:
-                dtype, shape = DTYPES[kind], tuple(entry["shape"])
+                dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
                 begin, end = entry["data_offsets"]
                 fits = all(type(n) is int and n >= 0 for n in (*shape, begin, end))
                 if not fits or end - begin != math.prod(shape) * dtype.itemsize:
@@ -175,9 +175,9 @@ def _checksum(array: np.ndarray) -> int:
     return zlib.crc32(_bytes(np.ascontiguousarray(array)), described)
 
 
-def _bytes(array: np.ndarray) -> np.ndarray:
+def _bytes(array: np.ndarray) -> memoryview:
     """The memory of a contiguous array."""
-    return array.reshape(-1).view(np.uint8)
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

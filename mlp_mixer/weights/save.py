@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -10,6 +10,7 @@ from flax import traverse_util
 
 from mlp_mixer.models import mixer
 from mlp_mixer.models.init import shapes
+from mlp_mixer.models.losses import Loss
 from mlp_mixer.weights import naming, npz, pixel_range
 from mlp_mixer.weights.finite import not_finite
 
@@ -20,9 +21,9 @@ def save(
     params: dict[str, Any],
     *,
     class_names: Sequence[str] | None = None,
-    crop: str | None = None,
+    crop: Literal["resmall", "resize"] | None = None,
     crop_fraction: float | None = None,
-    loss: str | None = None,
+    loss: Loss | None = None,
 ) -> None:
     """Writes parameters as a published-style .npz file, which appears complete or not at all.
 
@@ -58,7 +59,7 @@ def save(
     naming.check_floats(flat, str(path))
     if bad := [f"  {name}: {n} numbers" for name, a in flat.items() if (n := not_finite(a))]:
         raise ValueError(f"{path}: numbers that are NaN or infinite:\n" + "\n".join(bad))
-    given = dict(crop=crop, crop_fraction=crop_fraction, loss=loss)
+    given: dict[str, Any] = dict(crop=crop, crop_fraction=crop_fraction, loss=loss)
     if class_names is not None:
         if len(class_names) != module.num_classes:
             raise ValueError(
