@@ -22,9 +22,9 @@ def enable() -> str | None:
     this kind of machine below $XDG_CACHE_HOME or ~/.cache. JAX_ENABLE_COMPILATION_CACHE=0 turns the
     cache off. Deleting the folder is always safe.
     """
-    config: Any = jax.config  # its attributes are not in its class
-    if config.jax_compilation_cache_dir:
-        return config.jax_compilation_cache_dir
+    settings: Any = jax.config  # its attributes are not in its class
+    if settings.jax_compilation_cache_dir:
+        return settings.jax_compilation_cache_dir
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     folder = Path(home).expanduser() / "mlp_mixer" / "jax" / _machine()
     try:

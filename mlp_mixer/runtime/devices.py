@@ -38,8 +38,8 @@ def leave_out_libtpu() -> None:
 
 
 def _platforms() -> str | None:
-    config: Any = jax.config  # its attributes are not in its class
-    return config.jax_platforms
+    settings: Any = jax.config  # its attributes are not in its class
+    return settings.jax_platforms
 
 
 def problem() -> str:
