@@ -90,7 +90,7 @@ def test_libtpu_without_a_tpu_is_left_out_unless_it_is_asked_for(
     monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: libtpu or None)
     monkeypatch.setattr(devices, "has_tpu", lambda: tpu)
-    monkeypatch.setattr(devices, "has_nvidia_gpu", lambda: False)
+    monkeypatch.setattr(devices, "has_gpu", lambda: False)
     before = jax.config.jax_platforms
     jax.config.update("jax_platforms", platforms)
     try:
@@ -98,3 +98,11 @@ def test_libtpu_without_a_tpu_is_left_out_unless_it_is_asked_for(
         assert jax.config.jax_platforms == chosen
     finally:
         jax.config.update("jax_platforms", before)
+
+
+@pytest.mark.parametrize("device", ["nvidia0", "dxg", "kfd"])
+def test_a_gpu_is_known_by_its_device_file(monkeypatch, tmp_path, device):
+    monkeypatch.setattr(devices, "Path", lambda *parts: tmp_path.joinpath(*parts[1:]))
+    assert not devices.has_gpu()
+    (tmp_path / device).touch()
+    assert devices.has_gpu()

@@ -130,7 +130,9 @@ def read_labels(
     images = set(map(os.fsdecode, files))
     found: dict[str, tuple[int, int]] = {}  # line and label of each file
     for line, text in _lines(path):
-        pairs = {(name, label_of[folder]) for name, folder in _splits(text) if folder in label_of}
+        pairs = {
+            (name, label_of[folder]): folder for name, folder in _splits(text) if folder in label_of
+        }
         there = [pair for pair in pairs if pair[0] in images]
         if len(there) != 1:
             problem = "could mean several files" if there else (
@@ -146,7 +148,7 @@ def read_labels(
         if name in found:
             raise ValueError(f"{path}, line {line}: {name} is in line {found[name][0]} already")
         found[name] = line, label
-        if text.split()[-1] in numbers:
+        if pairs[there[0]] in numbers:
             say_once(logging.INFO, f"{path}: {_counted(folders)}")
     names = sorted(found, key=os.fsencode)
     labels = [found[name][1] for name in names]

@@ -144,7 +144,9 @@ class FolderSource:
                     f"{len(real):08d}, the number by which {path} has its labels"
                 )
             numbers = real[int(found[1]) - 1]
-            if not isinstance(numbers, list) or not set(numbers) <= set(range(len(order))):
+            if not isinstance(numbers, list) or not all(
+                type(number) is int and 0 <= number < len(order) for number in numbers
+            ):
                 raise ValueError(
                     f"{path} gives {file} the classes {numbers}, but {self.name} has {len(order)}, "
                     "and a list of their numbers is needed"

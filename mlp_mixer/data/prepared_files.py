@@ -31,16 +31,21 @@ def find(name: str, folder: epath.Path) -> Any:
 
 def _found(name: str, folder: epath.Path) -> list[Any]:
     import tensorflow_datasets as tfds
+    from google.protobuf.json_format import ParseError
 
+    if not re.fullmatch(r"[a-z]\w*(/[\w.+-]+)?(:[\d.*]+)?", name):
+        raise ValueError(
+            f"tfds:{name}: write NAME, NAME/CONFIG, NAME:VERSION or NAME/CONFIG:VERSION"
+        )
     found = []
     for place in (folder, folder / CONVERTED):
         try:
             builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=place)
         except tfds.core.DatasetNotFoundError:
             continue
-        except ValueError as error:
+        except (ValueError, ParseError) as error:
             raise ValueError(
-                f"tfds:{name}: write NAME, NAME/CONFIG, NAME:VERSION or NAME/CONFIG:VERSION"
+                f"tfds:{name}: what describes the data set in {place} is damaged: {error}"
             ) from error
         if builder.info.splits:
             found.append(builder)

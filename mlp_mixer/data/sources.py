@@ -40,7 +40,7 @@ class Source(Protocol):
         """Every example's label, int32 [len] or uint8 [len, k], without decoding images."""
 
     def digest(self) -> str:
-        """A hex digest that other classes, labels, files or an other order of them change.
+        """Returns a hex digest. It changes with the classes, labels, files and their order.
 
         It is cheap, and the same wherever the data lies: pixels do not count, nor does the folder.
         """

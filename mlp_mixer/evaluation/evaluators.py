@@ -90,7 +90,7 @@ def run(
             continue
         try:
             values = evaluator.run(params)
-        except Exception as error:
+        except (ValueError, OSError, RuntimeError) as error:  # others are bugs
             raise ValueError(
                 f"evaluator {name!r} failed at step {step}: {error}. The same command tries it "
                 f"again; with --config.evals.{name}.enabled=False it goes on without it"

@@ -127,7 +127,7 @@ def devices_of(topology: Topology) -> list[jax.Device]:
         devices = topologies.get_topology_desc(
             platform="tpu", topology_name=topology.name, **options
         ).devices
-    except Exception as error:
+    except Exception as error:  # libtpu raises kinds of its own
         message = f"libtpu does not give the topology {topology.name}: {str(error)[:300]}"
         if "lockfile" in message:
             message += "; another process holds libtpu's lock, start that with " + (

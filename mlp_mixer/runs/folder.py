@@ -151,13 +151,21 @@ def _check_shared(workdir: Path) -> None:
         )
 
 
-def claim(workdir: Path, config: ml_collections.ConfigDict, class_names: tuple[str, ...]) -> None:
+def claim(
+    workdir: Path,
+    config: ml_collections.ConfigDict,
+    class_names: tuple[str, ...],
+    is_new: bool = False,
+) -> None:
     """Writes config and class names into the workdir, as process 0 only.
 
-    The config that is kept is that of the newest start.
+    The config that is kept is that of the newest start. A new run has no weights yet: those that
+    an earlier one has left are taken away.
     """
     if jax.process_index():
         return
+    if is_new:
+        (workdir / WEIGHTS_FILE).unlink(missing_ok=True)
     write_text(workdir / CLASSES_FILE, "\n".join(class_names) + "\n")
     config_file = workdir / CONFIG_FILE
     write_text(config_file, json.dumps(json.loads(config.to_json()), indent=2) + "\n")
@@ -187,7 +195,14 @@ def workdir_of(weights: str | Path) -> Path | None:
         path = path.absolute().parent.parent
     if not (path / CONFIG_FILE).exists():
         return None
-    return path if "model" in read_config(path) else None  # timm has a config.json, too
+    try:
+        config = read_config(path)
+    except ValueError:
+        return None
+    # Other tools have a config.json, too: timm, and many on the hub.
+    is_ours = isinstance(config, dict) and isinstance(config.get("model"), dict)
+    is_ours = is_ours and "image_size" in config
+    return path if is_ours else None
 
 
 def is_checkpoint(folder: Path) -> bool:
@@ -200,11 +215,15 @@ def read_config(workdir: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: this is no workdir.
+        ValueError: the file is damaged.
     """
     path = Path(workdir) / CONFIG_FILE
     if not path.exists():
         raise FileNotFoundError(f"{workdir} is not the workdir of a training run: no {CONFIG_FILE}")
-    return json.loads(path.read_text())
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:  # of JSON, or of UTF-8
+        raise ValueError(f"{path} is not the config of a run: {error}") from error
 
 
 def read_classes(workdir: Path) -> tuple[str, ...]:

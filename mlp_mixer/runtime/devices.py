@@ -16,8 +16,10 @@ def has_tpu() -> bool:
     return any(Path("/dev").glob("accel[0-9]*")) or any(Path("/dev/vfio").glob("[0-9]*"))
 
 
-def has_nvidia_gpu() -> bool:
-    return any(Path("/dev").glob("nvidia[0-9]*"))
+def has_gpu() -> bool:
+    """Whether this machine or container has a GPU: of NVIDIA, also in WSL 2, or of AMD."""
+    named = any(Path("/dev", name).exists() for name in ("dxg", "kfd"))
+    return named or any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 def in_colab() -> bool:
@@ -31,7 +33,7 @@ def leave_out_libtpu() -> None:
     """
     if _platforms() or in_colab() or importlib.util.find_spec("libtpu") is None:
         return
-    if has_tpu() or has_nvidia_gpu():
+    if has_tpu() or has_gpu():
         return
     jax.config.update("jax_platforms", "cpu")
     log.info("libtpu is installed, but no TPU is here: JAX_PLATFORMS=cpu is assumed")

@@ -159,6 +159,11 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         for name, value in flat.items()
         if name in known and not known[name].allows(value)
     ]
+    problems += [
+        f"evals.{name} has no type, such as classification"
+        for name, evaluator in config.to_dict().get("evals", {}).items()
+        if not isinstance(evaluator, dict) or not evaluator.get("type")
+    ]
     if problems:
         raise ValueError(f"config (configs/common.py explains each field): {'; '.join(problems)}")
     return _as_config(flat).lock()
@@ -188,6 +193,8 @@ def changes_training(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[
     known = _known(before) | _known(now)
     # A new head or a kept one is nothing to a run that began without weights.
     no_matter = OF_THE_WEIGHTS if now["init_from"] else ("init_head",)
+    if before["permuted.order"] == now["permuted.order"] == "original":
+        no_matter = (*no_matter, "permuted.patch_size", "permuted.seed")
     changed = []
     for name in sorted(before.keys() | now.keys()):
         values = [side.get(name, UNSET.get(name, "absent")) for side in (before, now)]

@@ -82,7 +82,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
         if finished:
             log.info("the run in %s was finished already; it is evaluated again", workdir)
         with Preemption() as preemption:
-            folder.claim(workdir, config, source.class_names)
+            folder.claim(workdir, config, source.class_names, is_new=not saved)
             resume.record_data(workdir, source, saved)
             with Checkpoints(workdir, keep=config.keep_checkpoints) as checkpoints:
                 restored = checkpoints.restore(like, shardings) if saved else None

@@ -42,7 +42,9 @@ def sweep(config: ml_collections.ConfigDict, workdir: Path) -> dict:
             that was tested before.
     """
     if "sweep" not in config:
-        raise ValueError("this config has no field sweep (learning_rates, train_split, dev_split)")
+        raise ValueError(f"this config has no field sweep ({', '.join(fields.SWEEP)})")
+    if missing := [f"sweep.{name}" for name in fields.SWEEP if name not in config.sweep]:
+        raise ValueError(f"this config lacks {', '.join(missing)}")
     config, workdir = fields.check(config), workdir.expanduser()
     found = {}
     for lr in config.sweep.learning_rates:

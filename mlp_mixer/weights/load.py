@@ -159,7 +159,10 @@ def recognise(source: OpenWeights, otherwise: tuple[int, int] | None = None) -> 
         return _other_model(source)
     made_for = source.settings.get("image_size")
     found = naming.recognise(
-        source.arrays, source.name, as_pair(made_for) if made_for else None, otherwise
+        source.arrays,
+        source.name,
+        as_pair(made_for, f"{source.name}: its image_size") if made_for else None,
+        otherwise,
     )
     if expected := source.expected:
         have = (mixer.variant_of(found.module), found.module.num_classes)
@@ -186,18 +189,11 @@ def lasting_settings(source: OpenWeights, num_classes: int) -> dict[str, Any]:
     if isinstance(known := found.pop("class_names", None), str):  # of a list, by the weights' name
         known = KNOWN_CLASSES[known]().names
         known = known if len(known) == num_classes else None
-    if known is not None and num_classes:
-        texts = isinstance(known, list | tuple) and all(isinstance(name, str) for name in known)
-        if not texts or len(known) != num_classes:
-            raise ValueError(
-                f"{source.name} names {len(known) if texts else 'no'} classes, but its head has "
-                f"{num_classes}"
-            )
-        found["class_names"] = tuple(known)
-    kinds = {"crop": str, "crop_fraction": float | int, "loss": str}
-    for key, kind in kinds.items():
-        if key in found and not isinstance(found[key], kind):
-            raise ValueError(f"{source.name}: its {key} is {found[key]!r}")
+    if known is not None:
+        found["class_names"] = known
+    found = metadata.checked(found, num_classes, source.name)
+    if "class_names" in found:
+        found["class_names"] = tuple(found["class_names"])
     return found
 
 

@@ -22,13 +22,55 @@ What is not known is left out. In memory, as a dict, these are called a source's
 import json
 import re
 import zlib
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
+
+from mlp_mixer.models.losses import LOSSES
 
 KEY, CHECKSUM = "mlp_mixer", "crc32"
 # What stays true of weights whatever their size, format and number type becomes.
 LASTING = ("class_names", "crop", "crop_fraction", "loss")
+CROPS = ("resmall", "resize")  # of `data.images`
 
 _BEGIN, _END = f'{{"{KEY}": {{', re.compile(rf', "{CHECKSUM}": \d+\}}$')
+
+
+def checked(said: Mapping[str, Any], num_classes: int, where: str) -> dict[str, Any]:
+    """Returns what is said of weights by the names of LASTING, in the types that it has there.
+
+    Args:
+        said: values by name, of what is known.
+        num_classes: of the head; 0 where there is none, which then has no class names either.
+        where: what to call the weights in an error.
+
+    Raises:
+        ValueError: a value is not what it should be.
+    """
+    found = dict(said)
+    names = found.pop("class_names", None)
+    if "class_names" in said and num_classes:
+        texts = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+        if not texts or len(names) != num_classes:
+            raise ValueError(
+                f"{where} names {len(names) if texts else 'no'} classes, but its head has "
+                f"{num_classes}; they are a list of texts"
+            )
+        found["class_names"] = list(names)
+    if (crop := found.get("crop", CROPS[0])) not in CROPS:
+        raise ValueError(f"{where}: its crop is {crop!r}; it may be {' or '.join(CROPS)}")
+    if (loss := found.get("loss", "softmax")) not in tuple(LOSSES):
+        raise ValueError(f"{where}: its loss is {loss!r}; it may be {' or '.join(LOSSES)}")
+    if "crop_fraction" in found:
+        fraction = found["crop_fraction"]
+        real = isinstance(fraction, float | int | np.floating) and not isinstance(fraction, bool)
+        if not real or not 0 < fraction <= 1:
+            raise ValueError(
+                f"{where}: its crop_fraction is {fraction!r}; it may be a number over 0 and up to 1"
+            )
+        found["crop_fraction"] = float(fraction)
+    return found
 
 
 def encode(settings: dict[str, Any]) -> str:

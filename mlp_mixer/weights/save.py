@@ -11,7 +11,7 @@ from flax import traverse_util
 from mlp_mixer.models import mixer
 from mlp_mixer.models.init import shapes
 from mlp_mixer.models.losses import Loss
-from mlp_mixer.weights import naming, npz, pixel_range
+from mlp_mixer.weights import metadata, naming, npz, pixel_range
 from mlp_mixer.weights.finite import not_finite
 
 
@@ -40,7 +40,8 @@ def save(
 
     Raises:
         ValueError: module and parameters do not belong together, or there are numbers that are NaN
-            or infinite; names the arrays. Or the model is no Mixer.
+            or infinite; names the arrays. Or the model is no Mixer, or what is said of the weights
+            is not what it should be.
     """
     path = Path(path).expanduser()
     if not isinstance(module, mixer.MlpMixer):
@@ -59,15 +60,10 @@ def save(
     naming.check_floats(flat, str(path))
     if bad := [f"  {name}: {n} numbers" for name, a in flat.items() if (n := not_finite(a))]:
         raise ValueError(f"{path}: numbers that are NaN or infinite:\n" + "\n".join(bad))
-    given: dict[str, Any] = dict(crop=crop, crop_fraction=crop_fraction, loss=loss)
-    if class_names is not None:
-        if len(class_names) != module.num_classes:
-            raise ValueError(
-                f"{path}: {len(class_names)} class names for {module.num_classes} outputs"
-            )
-        given["class_names"] = list(class_names)
-    given = {name: value for name, value in given.items() if value is not None}
-    npz.write(path, flat, settings_of(module) | given)
+    said = {"class_names": class_names, "crop": crop, "crop_fraction": crop_fraction, "loss": loss}
+    said = {name: value for name, value in said.items() if value is not None}
+    said = metadata.checked(said, module.num_classes, str(path))
+    npz.write(path, flat, settings_of(module) | said)
 
 
 def settings_of(module: mixer.MlpMixer) -> dict[str, Any]:

@@ -270,6 +270,9 @@ def test_a_label_file_says_what_it_leaves_out_and_numbers_never_are_places_among
         (b"{}", r"real\.json has to be a list"),
         (b"[[0], [7]]", r"the classes \[7\], but .* has 2"),
         (b"[[0], 1]", r"the classes 1, but .* has 2, and a list"),
+        (b"[[0], [[0]]]", r"the classes \[\[0\]\], but"),
+        (b"[[0], [1.0]]", r"the classes \[1\.0\], but"),
+        (b"[[0], [true]]", r"the classes \[True\], but"),
     ],
 )
 def test_real_labels_that_are_wrong_are_one_error(make, text, words):

@@ -294,3 +294,16 @@ def test_the_checksum_is_that_of_the_standard():
     masked = (((plain >> 15) | (plain << 17)) + 0xA282EAD8) % 2**32
     assert from_tfrecord.masked_crc32c(bytes(32)) == masked
     assert isinstance(masked, int) and np.uint32(masked) == masked
+
+
+@pytest.mark.parametrize("file", ["features.json", "dataset_info.json"])
+def test_a_damaged_description_of_a_data_set_is_told_as_one(tfrecords, tmp_path, file):
+    (tfrecords / file).write_text("{")
+    with pytest.raises(ValueError, match=r"what describes the data set in .* is damaged"):
+        prepared_files.find("imagenet2012", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a//b", "a:b", "../a"])
+def test_what_is_no_name_of_a_data_set_is_told_so(tmp_path, name):
+    with pytest.raises(ValueError, match="write NAME, NAME/CONFIG"):
+        prepared_files.find(name, tmp_path)

@@ -327,3 +327,18 @@ def test_a_file_that_is_no_config_is_refused(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"is not the config\.json of a run"):
         cli_config.load(f"{tmp_path}/config.json")
+
+
+def test_an_evaluator_without_a_type_is_refused():
+    for evaluator in (ml_collections.ConfigDict(), None):
+        config = load_config("digits")
+        with config.unlocked():
+            config.evals.other = evaluator
+        with pytest.raises(ValueError, match=r"evals\.other"):
+            fields.check(config)
+
+
+def test_an_unused_permutation_may_be_another():
+    config = fields.check(load_config("permutation", "cifar10,mixer,original")).to_dict()
+    before = {name: value for name, value in config.items() if name != "permuted"}  # of e108a84
+    assert not fields.changes_training(before, config)

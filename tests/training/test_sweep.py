@@ -126,3 +126,10 @@ def test_a_rate_that_diverges_is_out_and_not_tried_again(config, tmp_path, monke
 def test_a_config_without_a_sweep_is_refused(tiny_config, tmp_path):
     with pytest.raises(ValueError, match=r"no field sweep.*learning_rates"):
         sweep.sweep(tiny_config, tmp_path)
+
+
+def test_a_sweep_without_all_of_its_fields_is_refused(tmp_path):
+    config = make_config()
+    del config.sweep["dev_split"]
+    with pytest.raises(ValueError, match=r"lacks sweep\.dev_split"):
+        sweep.sweep(config, tmp_path)

@@ -334,8 +334,8 @@ def test_module_and_parameters_have_to_belong_together(module, params, tmp_path)
     ):  # fmt: skip
         with pytest.raises(ValueError, match=match):
             mlp_mixer.save(tmp_path / "x.npz", *args)
-    with pytest.raises(ValueError, match="2 class names for 3 outputs"):
-        mlp_mixer.save(tmp_path / "x.npz", module, params, class_names="ab")
+    with pytest.raises(ValueError, match="names 2 classes, but its head has 3"):
+        mlp_mixer.save(tmp_path / "x.npz", module, params, class_names=["a", "b"])
     with pytest.raises(ValueError, match=r"convert makes \.safetensors"):
         mlp_mixer.save(tmp_path / "x.safetensors", module, params)
     assert list(tmp_path.iterdir()) == []

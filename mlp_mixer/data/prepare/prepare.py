@@ -116,7 +116,8 @@ def _download(name: str, folder: epath.Path, manual_dir: str | Path | None) -> N
     except tensorflow_datasets.core.DatasetNotFoundError as error:
         raise ValueError(f"TFDS has no data set {name}, and there is none in {folder}") from error
     except (ValueError, AssertionError) as error:  # another config, another version
-        reason = str(error).splitlines()[0].partition('": ')[2].partition(" Here are")[0]
+        text = (str(error) or type(error).__name__).splitlines()[0]
+        reason = text.partition('": ')[2].partition(" Here are")[0] or text
         raise ValueError(f"TFDS has no {name}, and there is none in {folder}: {reason}") from error
     manual = Path(manual_dir or Path(folder) / "downloads" / "manual").expanduser()
     instructions = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
