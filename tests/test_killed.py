@@ -28,6 +28,8 @@ from .runtime.test_visible_log import nothing_set_up
 from .test_layouts import two_processes
 from .test_train import TINY, assert_same_weights, finish, scalars, start
 
+pytestmark = pytest.mark.slow
+
 RUN = [
     *TINY, "--config.total_steps=120", "--config.eval_every_steps=40",
     "--config.checkpoint_every_steps=20",

@@ -14,6 +14,8 @@ from mlp_mixer.runs import metrics
 
 from .conftest import ROOT, python_with_devices, with_devices
 
+pytestmark = pytest.mark.slow
+
 LAYOUTS = ["replicated", "fsdp", "pmap"]
 
 

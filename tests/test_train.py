@@ -18,6 +18,8 @@ from mlp_mixer.training import loop, progress
 
 from .conftest import ROOT, load_config, shrink, with_devices
 
+pytestmark = pytest.mark.slow
+
 TINY = [
     "--config.model.num_blocks=2", "--config.model.hidden_dim=16", "--config.total_epochs=0",
     "--config.model.tokens_mlp_dim=8", "--config.model.channels_mlp_dim=32",

@@ -11,6 +11,8 @@ from mlp_mixer.models import bit, mixer
 from mlp_mixer.models.init import init
 from mlp_mixer.models.permuted import Permuted, make_order, patch_order, permute
 
+pytestmark = pytest.mark.slow
+
 IMAGE, PATCH = (8, 12), (4, 2)  # 2 x 6 patches of 8 pixels
 RNG = np.random.default_rng(0)
 PATCHES, INSIDE = RNG.permutation(12), RNG.permutation(8)

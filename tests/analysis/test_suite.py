@@ -17,6 +17,8 @@ from mlp_mixer.models.init import init
 
 from ..conftest import GOLDEN
 
+pytestmark = pytest.mark.slow
+
 
 def test_table_3_is_the_papers():
     """Against a transcript that was made independently of the module."""

@@ -17,6 +17,8 @@ from mlp_mixer.training.recipe import make_model
 
 from ..conftest import load_config, shrink
 
+pytestmark = pytest.mark.slow
+
 
 def rows(path):
     with path.open() as file:

@@ -20,6 +20,8 @@ from mlp_mixer.training import loop
 
 from ..conftest import load_config, shrink
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):

@@ -15,6 +15,8 @@ from mlp_mixer.runtime.mesh import make_mesh
 
 from ..conftest import SHARED
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def trained():

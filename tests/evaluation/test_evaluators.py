@@ -118,6 +118,7 @@ def test_an_evaluator_that_is_not_possible_is_named_before_training(config, mode
         run(config, model)
 
 
+@pytest.mark.slow
 def test_only_at_end_waits_for_the_last_step(tiny_config, tmp_path):
     tiny_config.evals.dev = common.classification("train[80%:]")
     tiny_config.evals.test.only_at_end = True

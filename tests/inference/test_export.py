@@ -15,6 +15,8 @@ import mlp_mixer
 from mlp_mixer.inference import export
 from mlp_mixer.models.init import shapes
 
+pytestmark = pytest.mark.slow
+
 # What the docs tell users to run, where importing anything but jax and NumPy fails.
 ELSEWHERE = """
 import sys

@@ -8,6 +8,8 @@ import pytest
 from mlp_mixer.models import mixer, vit
 from mlp_mixer.models.dropout import Dropout
 
+pytestmark = pytest.mark.slow
+
 SIZES = dict(num_classes=3, image_size=8, patch_size=4, num_blocks=3, hidden_dim=16)
 MODELS = {
     "mixer": mixer.create(

@@ -159,6 +159,7 @@ def test_stochastic_depth_drops_the_last_block_most_and_the_first_never():
     assert 6 <= sum(kept) <= 28 and 6 <= sum(skipped) <= 28  # 16 expected of each
 
 
+@pytest.mark.slow
 def test_rematerialisation_changes_no_name_and_no_gradient():
     module = small(stoch_depth=0.5, dropout_rate=0.1)
     params, x = random_params(module), images(module)

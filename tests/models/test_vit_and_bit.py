@@ -11,6 +11,8 @@ import pytest
 
 from mlp_mixer.models import bit, init, vit
 
+pytestmark = pytest.mark.slow
+
 # With 1,000 classes at 224 px: ViT as in vision_transformer's models_test.py, BiT as in timm.
 COUNTS = {
     "B/32": 88_224_232,

@@ -17,6 +17,8 @@ from mlp_mixer.training.recipe import make_model, make_recipe, random_params
 
 from ..conftest import load_config
 
+pytestmark = pytest.mark.slow
+
 # 4 iterations of a body of 10 + 1 cycles, and 100 + 7 before and after. In HBM: 4096 bytes read and
 # 2048 written by %big, 4096 read by the copy, 64 read by each slice of %stack and 64 written.
 MODULE = textwrap.dedent("""\

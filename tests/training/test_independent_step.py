@@ -10,6 +10,8 @@ from mlp_mixer.training.recipe import make_model, make_recipe, random_params
 
 from . import reference_trainer as reference
 
+pytestmark = pytest.mark.slow
+
 STEPS, CLASSES, BATCH = 20, 7, 32
 EPOCHS = dict(total_steps=0, total_epochs=2.0, warmup_steps=0, warmup_epochs=0.5)  # of 10 steps
 

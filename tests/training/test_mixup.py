@@ -7,6 +7,8 @@ import pytest
 
 from mlp_mixer.training.mixup import Mixup
 
+pytestmark = pytest.mark.slow
+
 
 def mixed(mixup, n=8, seed=0):
     """(own, partner, share) of a batch whose row r holds the number r."""

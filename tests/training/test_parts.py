@@ -15,6 +15,8 @@ from mlp_mixer.training import layouts, optimizer
 from mlp_mixer.training.recipe import make_recipe
 from mlp_mixer.training.step import make_train_step
 
+pytestmark = pytest.mark.slow
+
 
 def config(**fields):
     base = dict(optimizer="adam", weight_decay=0.0)

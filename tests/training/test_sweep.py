@@ -13,6 +13,8 @@ from mlp_mixer.training import loop, sweep
 
 from ..conftest import load_config, shrink
 
+pytestmark = pytest.mark.slow
+
 
 def make_config():
     config = shrink(load_config("digits"))

@@ -9,6 +9,8 @@ import mlp_mixer
 from mlp_mixer.models import mixer
 from mlp_mixer.models.init import init, shapes
 
+pytestmark = pytest.mark.slow
+
 
 def small(**fields) -> mixer.MlpMixer:
     sizes = dict(patch_size=4, num_blocks=2, hidden_dim=8, tokens_mlp_dim=6, channels_mlp_dim=16)

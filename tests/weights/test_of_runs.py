@@ -16,6 +16,8 @@ from mlp_mixer.models.permuted import Permuted
 from mlp_mixer.runs.checkpoints import Checkpoints, TrainState
 from mlp_mixer.weights import convert, load
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def workdir(tmp_path, params):

@@ -1,0 +1,117 @@
+"""What CONTRIBUTING.md says it takes to add something is all that it takes."""
+
+from types import SimpleNamespace
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+import pytest
+
+from mlp_mixer.data import augment, digits, sources
+from mlp_mixer.evaluation import evaluators
+from mlp_mixer.models import architectures
+from mlp_mixer.runtime.mesh import make_mesh
+from mlp_mixer.training import fields, optimizer, ranges
+from mlp_mixer.training.recipe import make_augment, make_recipe
+
+from .conftest import ROOT, load_config
+
+
+class Linear(nn.Module):
+    num_classes: int
+    image_size: tuple[int, int]
+    image_channels: int = 3
+    dtype: object = np.float32
+    head_bias: float = 0.0
+    scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, images, *, train=False, rows=None, return_features=False):
+        return nn.Dense(self.num_classes, name="head")(self.scale * images.mean((1, 2)))
+
+
+def test_a_model(monkeypatch):
+    monkeypatch.setitem(architectures.ARCHITECTURES, "linear", SimpleNamespace(create=Linear))
+    monkeypatch.setitem(fields._MODULES, "linear", Linear)
+    monkeypatch.setitem(fields.MODEL, "scale", ranges.number(0))
+    allowed = ranges.one_of(tuple(architectures.ARCHITECTURES))
+    monkeypatch.setitem(fields.FIELDS, "architecture", allowed)  # read when fields is imported
+    config = load_config("digits")
+    config.architecture, config.model = "linear", {"scale": 2.0}
+    config.remat = False
+    recipe = make_recipe(fields.check(config), 10, 10_000)
+    assert recipe.module.scale == 2.0 and recipe.state_shapes().params["head"]["bias"].shape == (
+        10,
+    )
+
+
+def test_an_optimizer(monkeypatch):
+    monkeypatch.setitem(optimizer.OPTIMIZERS, "sign", optax.scale_by_sign)
+    config = load_config("digits")
+    config.optimizer = "sign"
+    monkeypatch.setitem(fields.FIELDS, "optimizer", ranges.one_of(optimizer.OPTIMIZERS))
+    recipe = make_recipe(fields.check(config), 10, 10_000)
+    params = {"head": {"bias": np.ones(2, np.float32)}}
+    state = recipe.new_state(params)
+    updates, _ = recipe.optimizer.update(
+        jax.tree.map(lambda x: 5 * x, params), state.opt_state, params
+    )
+    assert abs(updates["head"]["bias"][0]) <= config.lr
+
+
+class Constant:
+    @classmethod
+    def from_config(cls, config, module, mesh, class_names, *, value):
+        made = cls()
+        made.value = value
+        return made
+
+    def run(self, params):
+        return {"constant": self.value}
+
+
+def test_an_evaluator(monkeypatch):
+    monkeypatch.setitem(evaluators.TYPES, "constant", Constant)
+    config = load_config("digits")
+    config.evals = {"mine": {"type": "constant", "value": 3.0}}
+    made = evaluators.make(config, None, make_mesh(), ())
+    assert evaluators.run(made, {}, step=1) == {"mine/constant": 3.0}
+
+
+def test_a_data_set():
+    source = digits.DigitsSource("digit", "train", 1)
+    needed = {name for name in vars(sources.Source) if name.startswith(("__len", "__get"))}
+    for name in (*needed, "labels", "digest", "name", "class_names"):
+        assert hasattr(source, name), name
+    with pytest.raises(ValueError, match="unknown data source 'mine:x'"):
+        sources.open_source("mine:x", "train")
+
+
+def test_an_augmentation():
+    names = set(augment.Augment.__dataclass_fields__) - {"size"}
+    assert names == set(fields.AUGMENT)
+    config = load_config("digits")
+    config.augment.flip = True
+    assert make_augment(fields.check(config)).flip
+
+
+def test_the_page_names_files_and_tables_that_there_are():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    for path in (
+        "models/architectures.py",
+        "training/fields.py",
+        "data/sources.py",
+        "evaluation/evaluators.py",
+        "training/optimizer.py",
+        "data/augment.py",
+    ):
+        assert path in text and (ROOT / "mlp_mixer" / path).exists()
+    for home, name in (
+        (fields, "MODEL"),
+        (fields, "_MODULES"),
+        (fields, "AUGMENT"),
+        (evaluators, "TYPES"),
+        (optimizer, "OPTIMIZERS"),
+    ):
+        assert f"`{name}`" in text and hasattr(home, name)
