@@ -4,7 +4,7 @@
         --config.data.source=folder:PATH
     python train.py --config=configs/cifar10.py:nano --workdir=runs/cifar10_nano \\
         --config.data.source=folder:PATH
-    python -m mlp_mixer plan --config=configs/cifar10.py --topology=v5e:1x1
+    mlp-mixer plan --config=configs/cifar10.py --topology=v5e:1x1
 
 The argument is `small`, 0.17 M parameters and under 25 minutes on two CPU cores, or `nano`, 1.13 M
 parameters and 150 epochs, 3 minutes on a GPU (docs/results.md). nano has the widths of the

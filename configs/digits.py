@@ -1,7 +1,7 @@
 """A small Mixer on scikit-learn's handwritten digits: a first result in about a minute, offline.
 
 python train.py --config=configs/digits.py --workdir=runs/digits
-python -m mlp_mixer plan --config=configs/digits.py --topology=v5e:1x1
+mlp-mixer plan --config=configs/digits.py --topology=v5e:1x1
 """
 
 import ml_collections

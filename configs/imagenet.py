@@ -1,8 +1,8 @@
 """Pretraining on ImageNet with the paper's extra regularisation (Table 4, first rows).
 
     python train.py --config=configs/imagenet.py:B/16 --workdir=runs/imagenet_b16
-    python -m mlp_mixer plan --config=configs/imagenet.py:B/16 --topology=v5e:4x4
-    python -m mlp_mixer plan --config=configs/imagenet.py:L/16 --topology=v5e:4x8
+    mlp-mixer plan --config=configs/imagenet.py:B/16 --topology=v5e:4x4
+    mlp-mixer plan --config=configs/imagenet.py:L/16 --topology=v5e:4x8
 
 The argument is a variant. Table 4 has B and L; S and H take the same numbers here, which nobody has
 published. Data: TFDS's imagenet2012, imagenet2012_real and imagenet_v2 as ArrayRecord, or class

@@ -1,7 +1,7 @@
 """Pretraining on ImageNet-21k with the paper's extra regularisation (Table 4).
 
     python train.py --config=configs/imagenet21k.py:B/16 --workdir=runs/imagenet21k_b16
-    python -m mlp_mixer plan --config=configs/imagenet21k.py:B/16 --topology=v5e:8x8
+    mlp-mixer plan --config=configs/imagenet21k.py:B/16 --topology=v5e:8x8
 
 The argument is a variant. Table 4 has B and L; S takes B's numbers here and H takes L's, which
 nobody has published. Data: 21,843 class folders, or the same as ArrayRecord (docs/data.md).

@@ -2,7 +2,7 @@
 
     python train.py --config=configs/jft.py:H/14 --workdir=runs/jft_h14 \\
         --config.data.source=folder:PATH
-    python -m mlp_mixer plan --config=configs/jft.py:H/14 --topology=v5e:16x16
+    mlp-mixer plan --config=configs/jft.py:H/14 --topology=v5e:16x16
 
 JFT-300M (300 million images, 18,000 classes) is not public; give a source of your own as folder: or
 tfds:. The argument is a variant. Nothing but an Inception crop and a flip: with this much data the

@@ -2,7 +2,7 @@
 
     python train.py --config=configs/permutation.py:cifar10,mixer,patches --workdir=runs/patches \\
         --config.data.source=folder:PATH
-    python -m mlp_mixer plan --config=configs/permutation.py:cifar10,mixer,patches \\
+    mlp-mixer plan --config=configs/permutation.py:cifar10,mixer,patches \\
         --topology=v5e:1x1
 
 The argument is DATASET,MODEL,ORDER:

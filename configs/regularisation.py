@@ -2,7 +2,7 @@
 
     python train.py --config=configs/regularisation.py:mixup --workdir=runs/mixup \\
         --config.data.source=folder:PATH
-    python -m mlp_mixer plan --config=configs/regularisation.py:all --topology=v5e:1x1
+    mlp-mixer plan --config=configs/regularisation.py:all --topology=v5e:1x1
 
 The argument is one of plain, mixup, randaugment, stoch_depth, all. Trains for many epochs on 2,000
 images of CIFAR-10, where a Mixer overfits as the paper's do on ImageNet; everything else is that of

@@ -4,7 +4,7 @@
         --config.init_from=imagenet21k/Mixer-B_16
     python train.py --config=configs/transfer.py:B/16,folder --workdir=runs/mine \\
         --config.init_from=imagenet21k/Mixer-B_16 --config.data.source=folder:PATH
-    python -m mlp_mixer plan --config=configs/transfer.py:B/16,cifar10 --topology=v5e:2x4
+    mlp-mixer plan --config=configs/transfer.py:B/16,cifar10 --topology=v5e:2x4
 
 The argument is MODEL,DATASET. MODEL is a variant of the paper such as B/16, or `digits` for the
 small model of configs/digits.py. DATASET is a row of DATASETS below, or vtab:TASK with one of the
@@ -17,7 +17,7 @@ block-diagonal scheme, at any other (160x256) they are resampled (docs/input_siz
 SGD with momentum 0.9, batch 512, clipping at 1, cosine decay, no weight decay. The paper chooses
 the learning rate on held-out training images, trains again on all of them, and tests once:
 
-    python -m mlp_mixer sweep --config=configs/transfer.py:B/16,cifar10 --workdir=sweeps/cifar10 \\
+    mlp-mixer sweep --config=configs/transfer.py:B/16,cifar10 --workdir=sweeps/cifar10 \\
         --config.init_from=imagenet21k/Mixer-B_16
 
 What the paper leaves open (warm-up, training crop, VTAB's steps) is settled here as docs/recipes.md
@@ -81,7 +81,7 @@ def get_config(argument: str = "B/16,cifar10") -> ml_collections.ConfigDict:
     config.lr = 0.03
     config.log_every_steps = 50
 
-    # Read by `python -m mlp_mixer sweep` only.
+    # Read by `mlp-mixer sweep` only.
     config.sweep = ml_collections.ConfigDict()
     config.sweep.learning_rates = LEARNING_RATES
     if name.startswith("vtab:"):

@@ -64,7 +64,7 @@ def find_array_record(name: str) -> Any:
     builder = find(name, data_dir())
     if builder is not None and is_array_record(builder):
         return builder
-    mend = f"Once:\n  python -m mlp_mixer prepare {name}\nor set TFDS_DATA_DIR to the folder of it."
+    mend = f"Once:\n  mlp-mixer prepare {name}\nor set TFDS_DATA_DIR to the folder of it."
     if builder is not None:
         older = [str(b.version) for b in _found(name, data_dir()) if is_array_record(b)]
         raise ValueError(

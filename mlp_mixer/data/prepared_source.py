@@ -1,7 +1,7 @@
 """TFDS data sets in ArrayRecord format, read without TensorFlow: `tfds:NAME`.
 
 NAME is anything that TFDS calls a data set: `cifar10`, `eurosat/rgb`, `imagenet2012:5.*.*`, or one
-of your own that `python -m mlp_mixer prepare` made of a folder. With `#FEATURE` at the end, such as
+of your own that `mlp-mixer prepare` made of a folder. With `#FEATURE` at the end, such as
 `cifar100#coarse_label`, the label is that feature.
 """
 
