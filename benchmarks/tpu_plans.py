@@ -21,7 +21,7 @@ from mlp_mixer.training import optimizer
 CONFIGS = Path(__file__).parent.parent / "configs"
 # By this command a file in configs/ names its TPU: the cheapest kind that is easy to get, and as
 # many chips as end the run in about a day.
-COMMAND = re.compile(r"mlp_mixer plan --config=configs/(\w+)\.py:?(\S*)[\s\\]+--topology=(\S+)")
+COMMAND = re.compile(r"mlp-mixer plan --config=configs/(\w+)\.py:?(\S*)[\s\\]+--topology=(\S+)")
 
 
 def main() -> None:

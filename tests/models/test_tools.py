@@ -66,7 +66,7 @@ def small(name: str, **fields: Any) -> nn.Module:
     if name == "ViT":
         sizes |= dict(patch_size=4, num_blocks=2, hidden_dim=4)
         return vit.create(**sizes, mlp_dim=6, num_heads=2, **fields)
-    return bit.create(**sizes, stages=(1,), width=4, groups=2, stem="3x3", **fields)
+    return bit.create(**sizes, stages=(1, 1), width=4, groups=2, stem="3x3", **fields)
 
 
 class Case(NamedTuple):
