@@ -86,6 +86,9 @@ def base() -> ml_collections.ConfigDict:
     config.checkpoint_every_epochs = 0.0
     config.checkpoint_every_steps = 0
     config.keep_checkpoints = 2  # the newest, and one to fall back to; 1 or more
+    # A scalar of an evaluation, such as "test/accuracy" or "val/loss": the checkpoint with the best
+    # one is kept, too, and every evaluation is of a checkpoint. "" keeps none for that.
+    config.keep_best = ""
     return config
 
 

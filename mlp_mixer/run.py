@@ -78,6 +78,12 @@ class Run:
         return checkpoints.latest_step(self.workdir) or 0
 
     @property
+    def best_step(self) -> int | None:
+        """The step of the best checkpoint by config.keep_best; None where none is kept for it."""
+        found = checkpoints.best(self.workdir)
+        return found.step if found else None
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """What the outputs of the model are."""
         return folder.read_classes(self.workdir)

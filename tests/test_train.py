@@ -254,6 +254,23 @@ def test_every_config_runs_end_to_end_and_every_key_of_it_is_read(
     assert set(unread(config)) <= may
 
 
+def test_a_run_keeps_its_best_checkpoint_and_says_which_it_took(tiny_config, tmp_path, caplog):
+    tiny_config.keep_best, tiny_config.keep_checkpoints = "test/loss", 1
+    tiny_config.eval_every_steps, tiny_config.checkpoint_every_steps = 1, 6
+    tiny_config.lr = 0.3  # so that it gets worse again
+    run = mlp_mixer.train(tiny_config, tmp_path)
+    losses = {line["step"]: line["test/loss"] for line in run.metrics if "test/loss" in line}
+    assert len(losses) == 6 and run.best_step == min(losses, key=losses.get)
+    with caplog.at_level("INFO", "mlp_mixer"):
+        run.params()
+    assert f"the run's end; the best test/loss, {min(losses.values()):.4g}, is in" in caplog.text
+    best = mlp_mixer.evaluate(tmp_path / "checkpoints" / str(run.best_step))
+    assert best.loss == pytest.approx(min(losses.values()), abs=1e-4)
+    tiny_config.keep_best = "val/loss"
+    with pytest.raises(ValueError, match=r"keep_best=val/loss.*test/accuracy"):
+        mlp_mixer.train(tiny_config, tmp_path / "other")
+
+
 # --- the command line ---
 
 

@@ -6,6 +6,7 @@ with a bare number as its name was whole at that time, and one that is damaged s
 its digests (see digests.py). Only when the new checkpoint has its name are older ones deleted.
 """
 
+import json
 import logging
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,13 +20,14 @@ from mlp_mixer.runs import digests
 from mlp_mixer.runs.orbax_errors import SILENT_THREADS, in_a_line
 from mlp_mixer.runtime import visible_log
 from mlp_mixer.runtime.processes import from_process_0
+from mlp_mixer.runtime.storage import write_text
 
 with visible_log.root_as_it_is():
     import orbax.checkpoint as ocp
 
 log = logging.getLogger(__name__)
 
-FOLDER = "checkpoints"
+FOLDER, BEST_FILE = "checkpoints", "best.json"
 # Of checkpoints on their way in or out: a run that is killed leaves them, the next deletes them.
 _UNVERIFIED, _DELETING = ".unverified", ".deleting"
 _DAMAGED = ".damaged"  # set aside, for a person to look at
@@ -50,6 +52,28 @@ class TrainState(NamedTuple):
     step: jax.Array  # int32 scalar: the number of updates already applied
     params: Any  # nested dict with the published names
     opt_state: Any
+
+
+class Best(NamedTuple):
+    """The checkpoint of the best evaluation: its step, and the scalar that it is best by."""
+
+    step: int
+    scalar: str
+    value: float
+
+    def is_beaten_by(self, value: float) -> bool:
+        """Whether a value is better: a lower loss, or more of anything else."""
+        return value < self.value if self.scalar.endswith("loss") else value > self.value
+
+
+def best(workdir: str | Path) -> Best | None:
+    """Returns which checkpoint of a run was best; None where none is kept for that."""
+    folder = Path(workdir).absolute() / FOLDER
+    try:
+        found = Best(**json.loads((folder / BEST_FILE).read_text()))
+    except (OSError, ValueError, TypeError):  # there is none, or it is damaged
+        return None
+    return found if (folder / str(found.step)).is_dir() else None
 
 
 class Misfit(ValueError):
@@ -135,8 +159,23 @@ class Checkpoints:
         log.info("checkpoint %d is written and verified", step)
         self._delete_old()
 
+    def note(self, step: int, scalar: str, value: float) -> None:
+        """Keeps the checkpoint of a step for as long as no other has a better value of a scalar.
+
+        To be called by all processes, after `save` of that step and before the next.
+        """
+        if jax.process_index():
+            return
+        before = best(self._workdir)
+        if before is None or before.scalar != scalar or before.is_beaten_by(value):
+            text = json.dumps(Best(step, scalar, value)._asdict())
+            write_text(self._folder / BEST_FILE, text + "\n")
+
     def _delete_old(self) -> None:
+        kept = best(self._workdir)
         for old in all_steps(self._workdir)[: -self._keep]:
+            if kept and old == kept.step:
+                continue
             # Renamed first: a run that is killed here must not leave half of a checkpoint.
             shutil.rmtree(self._path(old).rename(self._path(old, _DELETING)))
 

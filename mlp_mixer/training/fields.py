@@ -74,6 +74,7 @@ FIELDS = {
     "checkpoint_every_epochs": ranges.free(ranges.NOT_NEGATIVE),
     "checkpoint_every_steps": ranges.free(ranges.COUNT_OR_NONE),
     "keep_checkpoints": ranges.free(ranges.COUNT),
+    "keep_best": ranges.free(ranges.TEXT),
 }
 
 # Those that a config need not have.
@@ -133,6 +134,7 @@ ADDED = {
     "init_image_size": (),
     "init_patch_size": (),
     "init_resize": "auto",
+    "keep_best": "",
 }
 # Fields that a run takes from the weights of its init_from; see `initial.with_trained_sizes`.
 OF_THE_WEIGHTS = ("init_image_size", "init_patch_size", "model.tokens_mlp_dim")

@@ -59,6 +59,11 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
         source = open_data(config)
         recipe = make_recipe(config, len(source.class_names), len(source))
         evaluations = evaluators.make(config, recipe.module, recipe.layout.mesh, source.class_names)
+        if config.keep_best and config.keep_best.partition("/")[0] not in evaluations:
+            raise ValueError(
+                f"keep_best={config.keep_best} is no scalar of an evaluation, such as "
+                f"{' or '.join(f'{name}/accuracy' for name in evaluations) or 'test/accuracy'}"
+            )
         resume.check_data(workdir, config, source, saved)
         like = recipe.state_shapes()
         shardings = recipe.layout.shardings(like)
@@ -173,6 +178,7 @@ class _Training:
                 bar.update()
                 evaluate = self._evaluation_is_due(step) and step < total
                 save = step % self._recipe.checkpoint_every == 0 or step == total
+                save = save or (evaluate and bool(self._config.keep_best))
                 if evaluate or save:
                     # Raises where the state is not finite: not saved then. And the report of a step
                     # is written before its checkpoint exists, so that a kill loses neither.
@@ -204,6 +210,8 @@ class _Training:
         if result:  # all evaluators may wait for the end
             log.info("step %d/%d  %s", step, total, evaluators.log_line(result))
             self._writer.scalars(step, result)
+        if self._config.keep_best in result:
+            self._checkpoints.note(step, self._config.keep_best, result[self._config.keep_best])
         return result
 
     def save_weights(self, state: TrainState) -> None:

@@ -1,5 +1,6 @@
 """The weights of a training run: where they are in its workdir, and what model they are of."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from mlp_mixer.runs.folder import (
     workdir_of,
 )
 
+log = logging.getLogger(__name__)
+
 
 def find(folder: Path) -> tuple[Path, dict[str, Any]]:
     """Where the weights of a workdir, or of one of its checkpoints, are; and the run's config.
@@ -28,7 +31,16 @@ def find(folder: Path) -> tuple[Path, dict[str, Any]]:
     """
     if (folder / CONFIG_FILE).exists():
         weights = folder / WEIGHTS_FILE
-        return weights if weights.exists() else checkpoints.latest(folder), read_config(folder)
+        if not weights.exists():
+            weights = checkpoints.latest(folder)
+        best = checkpoints.best(folder)
+        log.info(
+            "%s: weights of %s%s", folder,
+            f"step {weights.name}" if is_checkpoint(weights) else "the run's end",
+            f"; the best {best.scalar}, {best.value:.4g}, is in {checkpoints.FOLDER}/{best.step}"
+            if best else "",
+        )  # fmt: skip
+        return weights, read_config(folder)
     if is_checkpoint(folder):
         workdir = workdir_of(folder)
         return folder, read_config(workdir) if workdir else {}

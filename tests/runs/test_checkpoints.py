@@ -250,3 +250,13 @@ def test_a_full_disk_is_one_message_and_loses_nothing(tmp_path):
         "command goes on from step 10"
     )
     assert_equal(restore(tmp_path), make_state(10))
+
+
+@pytest.mark.parametrize(("scalar", "kept"), [("test/accuracy", 10), ("test/loss", 20)])
+def test_the_best_checkpoint_stays_beside_the_newest(tmp_path, scalar, kept):
+    with Checkpoints(tmp_path, keep=1) as checkpoints_:
+        for step, value in ((10, 0.9), (20, 0.1), (30, 0.5), (40, 0.5)):
+            checkpoints_.save(step, make_state(step))
+            checkpoints_.note(step, scalar, value)
+    assert checkpoints.best(tmp_path).step == kept
+    assert checkpoints.all_steps(tmp_path) == [kept, 40]
