@@ -55,7 +55,7 @@ MUTATIONS = (
     Mutation(
         "two runs of one process share a workdir",
         "mlp_mixer/runs/folder.py",
-        "if folder in _held:",
+        "if self._folder in _held:",
         "if False:",
         "tests/runs/test_folder.py",
     ),
@@ -69,7 +69,7 @@ MUTATIONS = (
     Mutation(
         "a new workdir stays when its run was refused",
         "mlp_mixer/runs/folder.py",
-        "if is_new and [",
+        "if self._is_new and [",
         "if False and [",
         "tests/runs/test_folder.py",
     ),

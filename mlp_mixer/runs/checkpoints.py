@@ -31,7 +31,6 @@ FOLDER, BEST_FILE = "checkpoints", "best.json"
 # Of checkpoints on their way in or out: a run that is killed leaves them, the next deletes them.
 _UNVERIFIED, _DELETING = ".unverified", ".deleting"
 _DAMAGED = ".damaged"  # set aside, for a person to look at
-_NONE, _ALL_DAMAGED = -1, -2  # where a step could stand
 
 
 def all_steps(workdir: str | Path) -> list[int]:
@@ -217,7 +216,8 @@ class Checkpoints:
         """
         like = jax.tree.map(_placed, like, shardings)
         damaged: dict[int, str] = {}  # steps and what is wrong; in process 0 only, but for arrays
-        while (step := from_process_0(lambda: self._newest_whole(damaged))) >= 0:
+        # Process 0 says which; there is no checkpoint of step 0, which stands for none.
+        while step := from_process_0(lambda: self._newest_whole(damaged) or 0):
             state = self._restore(step, like)
             names = digests.changed(
                 digests.read_arrays(self._path(step))[1], digests.of_arrays(state)
@@ -229,22 +229,22 @@ class Checkpoints:
                     self._delete_old()  # a run that was killed may not have come to it
                 return state
             damaged[step] = f"{names} is not what was saved"
-        if step == _NONE:
+        if not from_process_0(lambda: len(damaged)):
             return None
         raise ValueError(
             f"no checkpoint in {self._folder} is undamaged: {_listing(damaged)}; delete this "
             "folder to go on from the start"
         )
 
-    def _newest_whole(self, damaged: dict[int, str]) -> int:
+    def _newest_whole(self, damaged: dict[int, str]) -> int | None:
         """The newest step whose files are right and which is not in `damaged`; extends that."""
         for step in reversed(all_steps(self._workdir)):
             if step not in damaged:
-                reason = damage(self._path(step))
+                reason = what_is_wrong(self._path(step))
                 if not reason:
                     return step
                 damaged[step] = reason
-        return _ALL_DAMAGED if damaged else _NONE
+        return None
 
     def _restore(self, step: int, like: TrainState) -> TrainState:
         folder = self._path(step)
@@ -284,7 +284,7 @@ class Checkpoints:
         )
 
 
-def damage(folder: Path, part: str = "") -> str:
+def what_is_wrong(folder: Path, part: str = "") -> str:
     """What is wrong with a checkpoint's files, or with those of one part of it; "" for nothing."""
     reason = digests.damage(folder, part)
     if not reason and (step := digests.read_arrays(folder)[0]) != int(folder.name):
@@ -302,7 +302,7 @@ def latest(workdir: str | Path) -> Path:
     damaged = {}
     for step in reversed(all_steps(workdir)):
         folder = Path(workdir).absolute() / FOLDER / str(step)
-        damaged[step] = damage(folder, "params/")
+        damaged[step] = what_is_wrong(folder, "params/")
         if not damaged[step]:
             return folder
         log.error("CHECKPOINT %s IS DAMAGED: %s", folder, damaged[step])

@@ -61,66 +61,81 @@ def lock(workdir: Path) -> Iterator[None]:
             f"workdir {workdir} is an address; locks and renaming need a folder. Mount the bucket "
             "(gcsfuse), or train in a folder and copy it"
         )
-    holder = ""
-
-    def acquire() -> int:
-        nonlocal holder
-        holder = _acquire(workdir, stack)
-        return not holder
-
-    with contextlib.ExitStack() as stack:
-        if not from_process_0(acquire):
+    held = _Lock(workdir)
+    try:
+        if not from_process_0(held.acquire):
             raise ValueError(
-                f"a run in {workdir} is under way ({holder or 'see process 0'}), and two would "
-                "overwrite each other's files; stop that one first, or choose another workdir"
+                f"a run in {workdir} is under way ({held.holder or 'see process 0'}), and two "
+                "would overwrite each other's files; stop that one first, or choose another workdir"
             )
         _check_shared(workdir)
         yield
+    finally:
+        held.release()
 
 
-def _acquire(workdir: Path, stack: contextlib.ExitStack) -> str:
-    """Locks the workdir until the stack is closed; "" if that worked, else who holds it."""
-    is_new = not workdir.exists()
-    workdir.mkdir(parents=True, exist_ok=True)
-    folder = workdir.resolve()
-    path = folder / LOCK_FILE
-    with _holding:
-        if folder in _held:
-            return _held[folder]
-        file = path.open("a+")
-        try:
-            # Not flock, which a forked child would go on holding after its parent was killed.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                with file:
-                    file.seek(0)
-                    return file.read().strip() or "by an unknown process"
-            log.warning(
-                "%s cannot be locked (%s): nothing keeps a second run out of this workdir",
-                path, error.strerror,
-            )  # fmt: skip
-        if not path.exists() or not os.path.samefile(
-            path, file.fileno()
-        ):  # see _release of another process
-            file.close()
-            return "one that is just ending"
-        now = datetime.datetime.now().isoformat(" ", "seconds")
-        _held[folder] = f"process {os.getpid()} on {socket.gethostname()} since {now}"
-        stack.callback(_release, folder, file, is_new)
-        file.truncate(0)
-        file.write(f"{_held[folder]}\n")
-        file.flush()
-    return ""
+class _Lock:
+    """The lock file of a workdir.
+
+    Attributes:
+        holder: who holds the lock, where `acquire` did not get it.
+    """
+
+    def __init__(self, workdir: Path):
+        self._workdir, self.holder = workdir, ""
+        self._file: TextIO | None = None
+
+    def acquire(self) -> bool:
+        """Locks the workdir, which is made where there is none; whether that worked."""
+        self._is_new = not self._workdir.exists()
+        self._workdir.mkdir(parents=True, exist_ok=True)
+        self._folder = self._workdir.resolve()
+        path = self._folder / LOCK_FILE
+        with _holding:
+            if self._folder in _held:
+                self.holder = _held[self._folder]
+                return False
+            file = path.open("a+")
+            self.holder = _locked_by(file, path)
+            if self.holder:
+                file.close()
+                return False
+            now = datetime.datetime.now().isoformat(" ", "seconds")
+            words = f"process {os.getpid()} on {socket.gethostname()} since {now}"
+            self._file, _held[self._folder] = file, words
+            file.truncate(0)
+            file.write(f"{words}\n")
+            file.flush()
+        return True
+
+    def release(self) -> None:
+        """Gives the lock back, if it was acquired; removes a new workdir that stayed empty."""
+        if self._file is None:
+            return
+        with _holding, self._file:
+            del _held[self._folder]
+            with contextlib.suppress(OSError):  # it may have vanished
+                if self._is_new and [x.name for x in self._folder.iterdir()] == [LOCK_FILE]:
+                    (self._folder / LOCK_FILE).unlink()
+                    self._folder.rmdir()
 
 
-def _release(folder: Path, file: TextIO, is_new: bool) -> None:
-    with _holding, file:
-        del _held[folder]
-        with contextlib.suppress(OSError):  # it may have vanished
-            if is_new and [path.name for path in folder.iterdir()] == [LOCK_FILE]:
-                (folder / LOCK_FILE).unlink()
-                folder.rmdir()
+def _locked_by(file: TextIO, path: Path) -> str:
+    """Locks an open file for this process; "" if that worked, else who holds it."""
+    try:
+        # Not flock, which a forked child would go on holding after its parent was killed.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            file.seek(0)
+            return file.read().strip() or "by an unknown process"
+        log.warning(
+            "%s cannot be locked (%s): nothing keeps a second run out of this workdir",
+            path, error.strerror,
+        )  # fmt: skip
+    # Another process may have removed the file since it was opened; see `_Lock.release`.
+    is_there = path.exists() and os.path.samefile(path, file.fileno())
+    return "" if is_there else "one that is just ending"
 
 
 def _check_shared(workdir: Path) -> None:

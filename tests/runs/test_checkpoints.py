@@ -167,7 +167,7 @@ def test_damage_to_any_file_is_noticed_and_the_one_before_is_used(tmp_path, harm
         copy = tmp_path / "copy" / "20"
         shutil.copytree(good, copy, dirs_exist_ok=False)
         harm(copy / path.relative_to(good), rng)
-        assert checkpoints.damage(copy), path
+        assert checkpoints.what_is_wrong(copy), path
         shutil.rmtree(copy)
     data = max(harmed, key=lambda path: path.stat().st_size)
     harm(data, rng)
