@@ -1,7 +1,5 @@
 """What CONTRIBUTING.md says it takes to add something is all that it takes."""
 
-from types import SimpleNamespace
-
 import flax.linen as nn
 import jax
 import numpy as np
@@ -32,7 +30,7 @@ class Linear(nn.Module):
 
 
 def test_a_model(monkeypatch):
-    monkeypatch.setitem(architectures.ARCHITECTURES, "linear", SimpleNamespace(create=Linear))
+    monkeypatch.setitem(architectures.ARCHITECTURES, "linear", architectures.Architecture(Linear))
     monkeypatch.setitem(fields._MODULES, "linear", Linear)
     monkeypatch.setitem(fields.MODEL, "scale", ranges.number(0))
     allowed = ranges.one_of(tuple(architectures.ARCHITECTURES))

@@ -142,7 +142,7 @@ def test_two_processes_end_at_the_same_step_when_one_is_asked_to(tmp_path):
     assert [process.returncode for process in processes] == [STOPPED, STOPPED], texts
     step = checkpoints.latest_step(tmp_path)
     assert all(f"stopped by SIGTERM; step {step} is saved" in text for text in texts)
-    assert not checkpoints.damage(checkpoints.latest(tmp_path))
+    assert not checkpoints.what_is_wrong(checkpoints.latest(tmp_path))
 
 
 def test_a_report_is_written_before_its_step_is_saved_and_a_step_is_saved_before_its_evaluation(

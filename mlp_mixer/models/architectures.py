@@ -1,5 +1,28 @@
-"""The models that a config's `architecture` names; each module has a `create`."""
+"""The models that a config's `architecture` names, and what can be done with each."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from mlp_mixer.models import bit, mixer, vit
 
-ARCHITECTURES = {"mixer": mixer, "vit": vit, "bit": bit}
+
+class Architecture(NamedTuple):
+    """A kind of model.
+
+    Attributes:
+        create: makes the module of its fields.
+        can_remat: whether its module has a field `remat`.
+        can_resize: whether weights of one input size can be made to fit another; see
+            `weights.resize`.
+    """
+
+    create: Callable[..., Any]
+    can_remat: bool = False
+    can_resize: bool = False
+
+
+ARCHITECTURES = {
+    "mixer": Architecture(mixer.create, can_remat=True, can_resize=True),
+    "vit": Architecture(vit.create),
+    "bit": Architecture(bit.create),
+}

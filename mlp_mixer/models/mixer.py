@@ -138,6 +138,11 @@ class MlpMixer(nn.Module):
         """The number of patches along the height and the width."""
         return tile(self.image_size, self.patch_size)
 
+    @property
+    def numbers_in_tokens(self) -> int:
+        """How many numbers the tokens of one image are."""
+        return self.grid[0] * self.grid[1] * self.hidden_dim
+
     @nn.compact
     def __call__(
         self,

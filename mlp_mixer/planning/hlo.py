@@ -10,6 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 COLLECTIVES = (
     "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute",
@@ -91,42 +92,64 @@ class _Instruction:
 
 
 def parse(text: str) -> Module:
-    """The costs of an optimized HLO module, as `compiled.as_text()` prints it."""
+    """Reads the costs of an optimized HLO module, as `compiled.as_text()` prints it."""
     computations = dict(_computations(text))
     module = Module()
     collectives: dict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
-
-    def visit(name: str, times: int, fused: bool) -> None:
-        instructions = computations.get(name, {})
-        for instruction in instructions.values():
-            kind = instruction.opcode.removesuffix("-start")
-            if kind in COLLECTIVES and (devices := _group_size(instruction.text)) > 1:
-                entry = collectives[kind, devices]
-                entry[0] += times
-                entry[1] += times * _collective_bytes(kind, instruction, instructions)
-            cycles = re.search(r'"estimated_cycles":"(\d+)"', instruction.text)
-            if not fused:
-                module.cycles += times * int(cycles[1]) if cycles else 0
-                module.hbm_bytes += times * _hbm_bytes(instruction, instructions, computations)
-                if cycles or '"tpu_custom_call"' in instruction.text:
-                    source = re.search(r'op_name="([^"]*)"', instruction.text)
-                    bounds = re.search(r'"iteration_bounds":\[([^\]]*)\]', instruction.text)
-                    module.operations.append(
-                        Operation(
-                            instruction.name,
-                            source[1] if source else "",
-                            times,
-                            int(cycles[1]) if cycles else None,
-                            math.prod(map(int, re.findall(r"\d+", bounds[1]))) if bounds else 1,
-                        )
-                    )
-            repeat = _trip_count(instruction, computations) if kind == "while" else 1
-            for called in _called(instruction):
-                visit(called, times * repeat, fused or kind == "fusion" or cycles is not None)
-
-    visit("ENTRY", 1, False)
+    for run in _runs(computations, "ENTRY"):
+        instruction = run.instruction
+        kind = instruction.opcode.removesuffix("-start")
+        if kind in COLLECTIVES and (devices := _group_size(instruction.text)) > 1:
+            entry = collectives[kind, devices]
+            entry[0] += run.times
+            entry[1] += run.times * _collective_bytes(kind, instruction, run.neighbours)
+        if run.is_fused:  # what it costs is counted where the fusion is
+            continue
+        cycles = _cycles(instruction)
+        module.cycles += run.times * (cycles or 0)
+        module.hbm_bytes += run.times * _hbm_bytes(instruction, run.neighbours, computations)
+        if cycles is not None or '"tpu_custom_call"' in instruction.text:
+            module.operations.append(_operation(instruction, run.times, cycles))
     module.collectives = [Collective(*key, *value) for key, value in sorted(collectives.items())]
     return module
+
+
+class _Run(NamedTuple):
+    """An instruction as it is run: how often, and whether inside another that has its cost."""
+
+    instruction: _Instruction
+    neighbours: dict[str, _Instruction]  # of its computation, by name
+    times: int
+    is_fused: bool
+
+
+def _runs(
+    computations: dict[str, dict[str, _Instruction]],
+    name: str,
+    times: int = 1,
+    is_fused: bool = False,
+) -> Iterator[_Run]:
+    """Every instruction of a computation, and of all that it calls."""
+    instructions = computations.get(name, {})
+    for instruction in instructions.values():
+        yield _Run(instruction, instructions, times, is_fused)
+        loops = _trip_count(instruction, computations) if instruction.opcode == "while" else 1
+        inside = is_fused or instruction.opcode == "fusion" or _cycles(instruction) is not None
+        for called in _called(instruction):
+            yield from _runs(computations, called, times * loops, inside)
+
+
+def _cycles(instruction: _Instruction) -> int | None:
+    """What the compiler expects one run of it to take; None where it does not say."""
+    found = re.search(r'"estimated_cycles":"(\d+)"', instruction.text)
+    return int(found[1]) if found else None
+
+
+def _operation(instruction: _Instruction, times: int, cycles: int | None) -> Operation:
+    source = re.search(r'op_name="([^"]*)"', instruction.text)
+    bounds = re.search(r'"iteration_bounds":\[([^\]]*)\]', instruction.text)
+    windows = math.prod(map(int, re.findall(r"\d+", bounds[1]))) if bounds else 1
+    return Operation(instruction.name, source[1] if source else "", times, cycles, windows)
 
 
 def memory_needed(message: str) -> float | None:

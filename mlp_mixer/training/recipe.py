@@ -11,7 +11,7 @@ import optax
 
 from mlp_mixer.data import sources
 from mlp_mixer.data.augment import Augment
-from mlp_mixer.models import losses, mixer
+from mlp_mixer.models import losses
 from mlp_mixer.models.architectures import ARCHITECTURES
 from mlp_mixer.models.checks import as_pair
 from mlp_mixer.models.dtypes import compute_dtype
@@ -125,10 +125,10 @@ def _auto_accum_steps(
 ) -> int:
     """The fewest parts of a Mixer that are small enough for a TPU's on-chip memory; else 1."""
     rows = config.batch_size // layout.mesh.size
-    if platform != "tpu" or not rows or not isinstance(module, mixer.MlpMixer):
+    numbers = getattr(module, "numbers_in_tokens", 0)  # of other models it is not known
+    if platform != "tpu" or not rows or not numbers:
         return 1
-    tokens = module.grid[0] * module.grid[1]
-    most = max(1, PART_ACTIVATIONS // (tokens * module.hidden_dim))
+    most = max(1, PART_ACTIVATIONS // numbers)
     return next(parts for parts in range(1, rows + 1) if rows % parts == 0 and rows <= most * parts)
 
 
@@ -144,7 +144,8 @@ def make_model(config: Config, num_classes: int, platform: str | None = None) ->
         raise ValueError(
             f"unknown architecture {config.architecture!r}; use one of {', '.join(ARCHITECTURES)}"
         )
-    module = ARCHITECTURES[config.architecture].create(
+    architecture = ARCHITECTURES[config.architecture]
+    module = architecture.create(
         num_classes=num_classes,
         image_size=config.image_size,
         image_channels=config.image_channels,
@@ -152,14 +153,15 @@ def make_model(config: Config, num_classes: int, platform: str | None = None) ->
         dtype=compute_dtype(config.dtype, platform or jax.default_backend()),
         **config.model,
     )
-    if isinstance(module, mixer.MlpMixer):
+    if architecture.can_remat:
         module = module.clone(remat=config.remat)
     elif config.remat:
         raise ValueError(f"remat is for the Mixer only, not for architecture={config.architecture}")
     if config.permuted.order != "original":
         module = Permuted(module, **config.permuted)
         module.pixel_order()  # raises where it is not possible
-    if not isinstance(module, mixer.MlpMixer):
+        return module
+    if not architecture.can_resize:
         return module
     init = module.clone(
         image_size=as_pair(config.init_image_size or module.image_size),
