@@ -73,4 +73,18 @@ MUTATIONS = (
         'np.argsort(probabilities, kind="stable")',
         "tests/cli/test_evaluate_and_predict.py",
     ),
+    Mutation(
+        "errors of one class hide those of others",
+        "mlp_mixer/inference/measure.py",
+        'return order[np.argsort(rank, kind="stable")][:count]',
+        "return order[:count]",
+        "tests/inference/test_measure.py",
+    ),
+    Mutation(
+        "rows and columns of a confusion matrix are exchanged",
+        "mlp_mixer/inference/measure.py",
+        "self.labels.astype(np.int64) * k + self.guesses",
+        "self.guesses.astype(np.int64) * k + self.labels",
+        "tests/inference/test_measure.py",
+    ),
 )  # fmt: skip

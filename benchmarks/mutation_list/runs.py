@@ -233,4 +233,18 @@ MUTATIONS = (
         "        with path.open(\"w+b\") as file:\n            fill(file)\n        return\n",
         "tests/runtime/test_storage.py",
     ),
+    Mutation(
+        "of losses the highest is the best",
+        "mlp_mixer/runs/checkpoints.py",
+        "value < self.value if",
+        "value > self.value if",
+        "tests/runs/test_checkpoints.py -k best",
+    ),
+    Mutation(
+        "the best checkpoint is deleted",
+        "mlp_mixer/runs/checkpoints.py",
+        "if kept and old == kept.step:",
+        "if False:",
+        "tests/runs/test_checkpoints.py -k best",
+    ),
 )  # fmt: skip

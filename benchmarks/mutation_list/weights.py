@@ -68,4 +68,11 @@ MUTATIONS = (
         "mlp_mixer/weights/hub.py", 'found["pixel_range"] = [0.0, 1.0]', "pass",
         "tests/weights/test_metadata.py -k miil",
     ),
+    Mutation(
+        "what is said of weights is saved unseen",
+        "mlp_mixer/weights/save.py",
+        "    said = metadata.checked(said, module.num_classes, str(path))\n",
+        "",
+        "tests/weights/test_save.py",
+    ),
 )  # fmt: skip

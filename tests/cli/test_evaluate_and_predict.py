@@ -1,8 +1,12 @@
 """The commands that use a model, as a user calls them."""
 
+import http.server
+import json
 import os
 import shutil
+import threading
 from collections import Counter
+from functools import partial
 
 import jax
 import numpy as np
@@ -193,3 +197,53 @@ def test_curves_and_filters_draw_pictures(run, workdir, tmp_path):
 def test_a_mistake_is_one_clear_message(arguments, words, command, workdir):
     told = command(*(argument.format(workdir=workdir) for argument in arguments))
     assert told.status == 1 and all(word in told.err for word in words), told.err
+
+
+def test_evaluate_tells_programs_and_each_class(run, workdir, tmp_path):
+    found = json.loads(run("evaluate", "--checkpoint", workdir, "--json", "--per-class"))
+    assert found["examples"] == 360 and found["source"] == "digits"
+    classes = found["per_class"].values()
+    assert sum(one["examples"] for one in classes) == 360
+    right = sum(one["accuracy"] * one["examples"] for one in classes)
+    assert right / 360 == pytest.approx(found["accuracy"])
+    table, picture = tmp_path / "c.csv", tmp_path / "c.png"
+    run("evaluate", "--checkpoint", workdir, "--confusion", table)
+    run("evaluate", "--checkpoint", workdir, "--confusion", picture)
+    matrix = np.loadtxt(table, delimiter=",", skiprows=1)[:, 1:]
+    assert matrix.sum() == 360 and np.trace(matrix) == pytest.approx(right)
+    with Image.open(picture) as drawn:
+        assert min(drawn.size) > 300
+
+
+def test_predict_takes_folders_and_tells_programs(run, workdir, tmp_path):
+    for name in ("a/1.png", "b/2.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True)
+        Image.new("L", (9, 9)).save(tmp_path / "in" / name)
+    predict = ["predict", "--checkpoint", workdir, "--top", 2, tmp_path / "in"]
+    told = [json.loads(line) for line in run(*predict, "--json").splitlines()]
+    assert [one["image"] for one in told] == [
+        str(tmp_path / "in" / n) for n in ("a/1.png", "b/2.png")
+    ]
+    assert all(len(one["classes"]) == 2 for one in told)
+    run(*predict, "--csv", tmp_path / "x.csv")
+    rows = (tmp_path / "x.csv").read_text().splitlines()
+    assert rows[0] == "image,rank,class,probability" and len(rows) == 5
+
+
+def test_an_image_is_the_same_however_it_is_given(workdir, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    image.save(tmp_path / "x.png")
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    handler.func.log_message = lambda *args: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/x.png"
+        ways = [tmp_path / "x.png", str(tmp_path / "x.png"), address, image, pixels]
+        found = load_classifier(workdir).probabilities(ways)
+        with pytest.raises(OSError, match="missing"):
+            load_classifier(workdir).probabilities(address.replace("x.png", "missing.png"))
+        server.shutdown()
+    assert found.shape == (5, 10) and (found == found[0]).all()
+    with pytest.raises(ValueError, match=r"uint8.*float64"):
+        load_classifier(workdir).probabilities(np.zeros((4, 4)))
