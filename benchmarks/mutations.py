@@ -25,7 +25,8 @@ from typing import NamedTuple
 from benchmarks.mutation_list import MUTATIONS, Mutation
 
 ROOT = Path(__file__).parent.parent
-LEFT_BEHIND = (".git", ".venv", "__pycache__", "runs", "demo", ".*_cache", "*.egg-info")
+LEFT_BEHIND = shutil.ignore_patterns("__pycache__", ".*_cache", "*.egg-info")
+LEFT_BEHIND_AT_THE_TOP = {".git", ".venv", "runs", "demo", "build"}
 TIMEOUT = 900  # seconds, after which tests hang: that is noticed, too
 NOTICED, SURVIVED, ERROR = "noticed", "SURVIVED", "ERROR"
 
@@ -59,7 +60,7 @@ def main() -> int:
         copies = queue.Queue()
         for number in range(args.jobs):
             copies.put(shutil.copytree(
-                ROOT, Path(folder) / str(number), ignore=shutil.ignore_patterns(*LEFT_BEHIND)
+                ROOT, Path(folder) / str(number), ignore=left_behind
             ))  # fmt: skip
         # Without a mutation all has to pass; this also compiles what the others then find.
         unmutated = dict.fromkeys(mutation.tests for mutation in chosen)
@@ -77,6 +78,12 @@ def main() -> int:
         print(f"{verdict.outcome}: {mutation.breaks}\n  {mutation.file}: {mutation.new.strip()}\n"
               f"  {mutation.tests}: {verdict.reason}")  # fmt: skip
     return int(bool(left))
+
+
+def left_behind(folder: str, names: list[str]) -> set[str]:
+    """What of a folder is not copied."""
+    at_the_top = LEFT_BEHIND_AT_THE_TOP if Path(folder) == ROOT else set()
+    return LEFT_BEHIND(folder, names) | (at_the_top & set(names))
 
 
 def misfit(mutation: Mutation, root: Path = ROOT) -> str:
