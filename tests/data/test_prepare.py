@@ -239,7 +239,7 @@ def test_a_config_or_version_that_is_not_prepared_is_told_how_to_be(name, tmp_pa
     with pytest.raises(ValueError) as error:
         open_source(f"tfds:{name}", "train")
     assert f"tfds:{name} is not prepared" in str(error.value)
-    assert f"python -m mlp_mixer prepare {name}\n" in str(error.value)
+    assert f"mlp-mixer prepare {name}\n" in str(error.value)
 
 
 def test_what_is_lacking_is_said_before_anything_is_downloaded(tmp_path, monkeypatch):
