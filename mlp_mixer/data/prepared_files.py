@@ -33,7 +33,7 @@ def _found(name: str, folder: epath.Path) -> list[Any]:
     import tensorflow_datasets as tfds
     from google.protobuf.json_format import ParseError
 
-    if not re.fullmatch(r"[a-z]\w*(/[\w.+-]+)?(:[\d.*]+)?", name):
+    if not re.fullmatch(r"[a-zA-Z]\w*(/[\w.+-]+)?(:(\d+|\*)(\.(\d+|\*)){2})?", name):
         raise ValueError(
             f"tfds:{name}: write NAME, NAME/CONFIG, NAME:VERSION or NAME/CONFIG:VERSION"
         )

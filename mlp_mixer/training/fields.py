@@ -161,9 +161,10 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         for name, value in flat.items()
         if name in known and not known[name].allows(value)
     ]
+    evals = config.to_dict().get("evals")
     problems += [
         f"evals.{name} has no type, such as classification"
-        for name, evaluator in config.to_dict().get("evals", {}).items()
+        for name, evaluator in (evals.items() if isinstance(evals, dict) else ())
         if not isinstance(evaluator, dict) or not evaluator.get("type")
     ]
     if problems:

@@ -41,7 +41,7 @@ def sweep(config: ml_collections.ConfigDict, workdir: Path) -> dict:
         ValueError: the config has no sweep, every rate is too high, or the best rate is not the one
             that was tested before.
     """
-    if "sweep" not in config:
+    if not isinstance(config.get("sweep"), ml_collections.ConfigDict):
         raise ValueError(f"this config has no field sweep ({', '.join(fields.SWEEP)})")
     if missing := [f"sweep.{name}" for name in fields.SWEEP if name not in config.sweep]:
         raise ValueError(f"this config lacks {', '.join(missing)}")

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
+from mlp_mixer.models.architectures import ARCHITECTURES
 from mlp_mixer.runs import checkpoints
-from mlp_mixer.runs.folder import workdir_of
+from mlp_mixer.runs.folder import read_config, workdir_of
 from mlp_mixer.weights import download, hub, npz, of_runs, pickles, released, safetensors
 from mlp_mixer.weights.npz import Arrays
 
@@ -81,6 +82,8 @@ def open_weights(source: str | Path) -> Iterator[OpenWeights]:
     config: dict[str, Any] = {}
     settings: dict[str, Any] = {}
     workdir = workdir_of(path)
+    if workdir and read_config(workdir).get("architecture", "mixer") not in tuple(ARCHITECTURES):
+        workdir = None  # the config.json is another tool's
     if folder := path if path.is_dir() else workdir:
         path, config = of_runs.find(folder)
         settings = of_runs.settings(config, workdir) if workdir else {}

@@ -303,7 +303,7 @@ def test_a_damaged_description_of_a_data_set_is_told_as_one(tfrecords, tmp_path,
         prepared_files.find("imagenet2012", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a//b", "a:b", "../a"])
+@pytest.mark.parametrize("name", ["", "a b", "a//b", "cifar10:3", "cifar10:3.0", "../a"])
 def test_what_is_no_name_of_a_data_set_is_told_so(tmp_path, name):
     with pytest.raises(ValueError, match="write NAME, NAME/CONFIG"):
         prepared_files.find(name, tmp_path)

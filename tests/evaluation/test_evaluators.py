@@ -128,3 +128,12 @@ def test_only_at_end_waits_for_the_last_step(tiny_config, tmp_path):
         for name in ("dev", "test")
     }
     assert steps == {"dev": [3, 6], "test": [6]}
+
+
+def test_a_bug_in_an_evaluator_keeps_its_own_error():
+    class Buggy:
+        def run(self, params):
+            return {}["missing"]
+
+    with pytest.raises(KeyError):
+        evaluators.run({"mine": evaluators.Scheduled(Buggy(), False)}, {}, step=1)

@@ -7,6 +7,7 @@ import threading
 from types import SimpleNamespace
 
 import jax
+import ml_collections
 import numpy as np
 import pytest
 
@@ -99,3 +100,12 @@ def test_a_run_is_finished_when_it_says_so_or_has_weights_and_is_of_an_earlier_v
     earlier = tmp_path / "earlier"
     shutil.copytree(tmp_path, earlier, ignore=shutil.ignore_patterns("data.json", "finished"))
     assert is_finished(earlier) and not is_finished(tmp_path / "nothing")
+
+
+def test_a_new_run_has_no_weights_of_an_earlier_one(tmp_path):
+    config = ml_collections.ConfigDict({"lr": 1.0})
+    (tmp_path / WEIGHTS_FILE).touch()
+    folder.claim(tmp_path, config, ("a",))
+    assert (tmp_path / WEIGHTS_FILE).exists()  # a run that goes on
+    folder.claim(tmp_path, config, ("a",), is_new=True)
+    assert not (tmp_path / WEIGHTS_FILE).exists()

@@ -342,3 +342,10 @@ def test_an_unused_permutation_may_be_another():
     config = fields.check(load_config("permutation", "cifar10,mixer,original")).to_dict()
     before = {name: value for name, value in config.items() if name != "permuted"}  # of e108a84
     assert not fields.changes_training(before, config)
+
+
+def test_a_section_that_is_none_is_refused():
+    config = load_config("digits")
+    config.evals = None
+    with pytest.raises(ValueError, match="evals"):
+        fields.check(config)

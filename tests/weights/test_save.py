@@ -61,6 +61,14 @@ def test_a_config_of_another_tool_beside_weights_is_no_run(tmp_path, weights, co
     assert mlp_mixer.load(tmp_path / "model.npz")[0] == weights[0]
 
 
+@pytest.mark.parametrize("architecture", ["resnet", ["x"]])
+def test_weights_are_read_beside_a_config_of_an_unknown_model(tmp_path, weights, architecture):
+    mlp_mixer.save(tmp_path / "model.npz", *weights)
+    config = {"model": {}, "image_size": 4, "architecture": architecture}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert mlp_mixer.load(tmp_path / "model.npz")[0] == weights[0]
+
+
 def test_a_damaged_config_of_a_run_is_named(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"lr": 1})[:-1])
     with pytest.raises(ValueError, match=r"config\.json is not the config of a run"):
