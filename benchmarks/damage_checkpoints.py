@@ -27,6 +27,7 @@ from tqdm import tqdm
 from mlp_mixer.cli.output import table
 from mlp_mixer.models import mixer
 from mlp_mixer.models.init import init
+from mlp_mixer.runs import checkpoints
 from mlp_mixer.runs.checkpoints import Checkpoints, TrainState
 
 OLDER, NEWER = 10, 20
@@ -118,9 +119,9 @@ def main() -> None:
     failed = False
     with tempfile.TemporaryDirectory() as temporary:
         whole, copy = Path(temporary) / "whole", Path(temporary) / "copy"
-        with Checkpoints(whole, keep=2) as checkpoints:
+        with Checkpoints(whole, keep=2) as run:
             for step, state in states.items():
-                checkpoints.save(step, state)
+                run.save(step, state)
         undamaged = by_orbax(whole / checkpoints.FOLDER / str(NEWER), like, states[NEWER])
         if undamaged != "right arrays":
             raise ValueError(f"Orbax alone, on the checkpoint before any damage: {undamaged}")
@@ -133,8 +134,8 @@ def main() -> None:
                     [p for p in sorted(folder.rglob("*")) if p.is_file() and p.stat().st_size], rng
                 )
                 alone[by_orbax(folder, like, states[NEWER])] += 1
-                with Checkpoints(copy) as checkpoints:
-                    state = checkpoints.restore(like, shardings)
+                with Checkpoints(copy) as run:
+                    state = run.restore(like, shardings)
                 noticed += checkpoints.all_steps(copy) == [OLDER]
                 right += same(state, states[OLDER])
                 shutil.rmtree(copy)

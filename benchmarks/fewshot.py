@@ -63,7 +63,8 @@ def big_vision_solver(checkout: str) -> Callable:
         parent, _, leaf = f"big_vision.{name}".rpartition(".")
         module = sys.modules[f"big_vision.{name}"] = types.ModuleType(name)
         setattr(importlib.import_module(parent), leaf, module)
-    sys.modules["big_vision.utils"].jit_cpu = lambda **fields: functools.partial(jax.jit, **fields)
+    utils = vars(sys.modules["big_vision.utils"])
+    utils["jit_cpu"] = lambda **fields: functools.partial(jax.jit, **fields)
     theirs = importlib.import_module("big_vision.evaluators.fewshot_lsr")
 
     def solve(x: np.ndarray, y: np.ndarray, new: np.ndarray, new_y: np.ndarray) -> float:
@@ -100,9 +101,9 @@ def main() -> None:
         ratio = median / medians["ours"]
         rows.append((name, f"{accuracies[name]:.3%}", f"{median:.2f}", f"{ratio:.2f}"))
     print(output.table(rows))
-    few = data[2][:2000]
-    weights, bias = fewshot.fit(*data[:2], CLASSES)
-    apart = np.abs(few @ weights + bias - ridge_outputs(*data[:2], few)).max()
+    x, y, new, _ = data
+    weights, bias = fewshot.fit(x, y, CLASSES)
+    apart = np.abs(new[:2000] @ weights + bias - ridge_outputs(x, y, new[:2000])).max()
     print(f"outputs at most {apart:.1e} from scikit-learn's")
 
 

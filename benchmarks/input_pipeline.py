@@ -109,7 +109,8 @@ def _reference_randaugment(checkout: str):
         return transform(image, [cos, -sin, across, sin, cos, down, 0, 0])
 
     addons = types.ModuleType("tensorflow_addons")
-    addons.image = types.SimpleNamespace(transform=transform, translate=translate, rotate=rotate)
+    image = types.SimpleNamespace(transform=transform, translate=translate, rotate=rotate)
+    vars(addons)["image"] = image
     sys.modules["tensorflow_addons"] = addons
     sys.path.insert(0, checkout)
     from big_vision.pp.archive import autoaugment

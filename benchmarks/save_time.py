@@ -62,9 +62,9 @@ def orbax_alone(folder: Path, state: TrainState) -> tuple[np.ndarray, np.ndarray
 
 
 def with_digests(folder: Path, state: TrainState) -> tuple[np.ndarray, np.ndarray]:
-    with Checkpoints(folder) as checkpoints:
-        blocked = measure(lambda: checkpoints.save(1, state) or ())
-        return blocked, blocked + measure(lambda: checkpoints.wait() or ())
+    with Checkpoints(folder) as run:
+        blocked = measure(lambda: run.save(1, state) or ())
+        return blocked, blocked + measure(lambda: run.wait() or ())
 
 
 def parts(folder: Path, state: TrainState) -> tuple[np.ndarray, ...]:

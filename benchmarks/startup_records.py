@@ -72,7 +72,7 @@ def measure_one(folder: Path, start: int, workers: int) -> None:
     next(stream)
     seconds = time.perf_counter() - begun
     print(seconds, before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    stream.close()
+    del stream  # ends its worker processes
 
 
 def measure(args: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from benchmarks.tpu_results import kept
+from mlp_mixer.cli import output
 from mlp_mixer.planning import compiler, estimate, picture
 from mlp_mixer.planning.chips import GIB, parse_topology
 from mlp_mixer.planning.estimate import Estimate
@@ -37,7 +38,7 @@ def main() -> None:
             plans[label], steps[label] = make(label, name, argument, topology, args.results)
     print_table(plans, steps)
     print(f"\n{estimate.LEFT_OUT}")
-    picture.draw(plans, args.images / "tpu_plans.png")
+    output.save_figure(picture.draw(plans), args.images / "tpu_plans.png")
 
 
 def named() -> list[tuple[str, str, str]]:

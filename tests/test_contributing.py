@@ -30,8 +30,8 @@ class Linear(nn.Module):
 
 
 def test_a_model(monkeypatch):
-    monkeypatch.setitem(architectures.ARCHITECTURES, "linear", architectures.Architecture(Linear))
-    monkeypatch.setitem(fields._MODULES, "linear", Linear)
+    linear = architectures.Architecture(Linear, Linear)
+    monkeypatch.setitem(architectures.ARCHITECTURES, "linear", linear)
     monkeypatch.setitem(fields.MODEL, "scale", ranges.number(0))
     allowed = ranges.one_of(tuple(architectures.ARCHITECTURES))
     monkeypatch.setitem(fields.FIELDS, "architecture", allowed)  # read when fields is imported
@@ -107,7 +107,7 @@ def test_the_page_names_files_and_tables_that_there_are():
         assert path in text and (ROOT / "mlp_mixer" / path).exists()
     for home, name in (
         (fields, "MODEL"),
-        (fields, "_MODULES"),
+        (architectures, "ARCHITECTURES"),
         (fields, "AUGMENT"),
         (evaluators, "TYPES"),
         (optimizer, "OPTIMIZERS"),

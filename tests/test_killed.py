@@ -217,6 +217,14 @@ def test_an_evaluation_that_fails_costs_no_step_and_the_run_can_be_finished(
     assert [x["step"] for x in metrics.read(tmp_path) if "train/loss" in x] == [2, 4, 6]
 
 
+def test_a_bug_in_an_evaluation_costs_no_step(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(Classification, "run", lambda *args: {}["missing"])
+    tiny_config.checkpoint_every_steps = 6
+    with pytest.raises(KeyError, match="missing"):
+        loop.train(tiny_config, tmp_path)
+    assert checkpoints.latest_step(tmp_path) == 3 and not is_finished(tmp_path)
+
+
 def test_a_run_without_evaluators_or_weights_to_write_is_finished_when_its_steps_are_done(
     tiny_config, tmp_path, caplog
 ):

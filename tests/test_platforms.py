@@ -1,6 +1,7 @@
 """Machines on which something is missing, and Ctrl-C: a line and a status, no traceback."""
 
 import importlib.util
+import os
 import signal
 import subprocess
 import sys
@@ -59,6 +60,20 @@ def test_another_error_is_a_bug_and_keeps_its_traceback(curves_that):
 
     with pytest.raises(AssertionError, match="a bug"):
         curves_that(bug)
+
+
+@pytest.mark.slow
+def test_commands_draw_without_a_screen_from_the_import_on():
+    program = (
+        "import sys; from mlp_mixer.cli.main import main; main(['curves', '--help']);"
+        "import matplotlib as m; print(dict.__getitem__(m.rcParams, 'backend'), file=sys.stderr)"
+    )
+    environment = {name: x for name, x in os.environ.items() if name != "MPLBACKEND"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, check=True,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stderr.split()[-1] == "agg"
 
 
 def test_ctrl_c_ends_a_command_with_its_documented_status(curves_that):

@@ -32,6 +32,11 @@ MUTATIONS = (
         "tests/planning/test_plan.py -k sends",
     ),
     Mutation(
+        "plans are told when all are made",
+        "mlp_mixer/planning/plan.py", "        if tell:\n", "        if False:\n",
+        "tests/planning/test_plan.py -k one_by_one",
+    ),
+    Mutation(
         "communication costs no time",
         "mlp_mixer/planning/estimate.py",
         "max(self.core_seconds, self.hbm_seconds) + self.ici_seconds",

@@ -78,7 +78,7 @@ MUTATIONS = (
         "mlp_mixer/training/resume.py",
         'if have["examples"] != len(source):',
         "if False:",
-        "tests/runs/test_folder.py",
+        "tests/training/test_resume.py",
     ),
     Mutation(
         "classes in another order are not noticed",
@@ -189,6 +189,12 @@ MUTATIONS = (
         "of equally good rates that of the higher loss is taken",
         "mlp_mixer/training/sweep.py", ', finite[lr]["dev/loss"]', ', -finite[lr]["dev/loss"]',
         "tests/training/test_sweep.py -k equal",
+    ),
+    Mutation(
+        "a bug in an evaluation costs the steps since the last checkpoint",
+        "mlp_mixer/training/loop.py", "        except Exception:  # a bug as well",
+        "        except ValueError:  # a bug as well",
+        "tests/test_killed.py -k bug",
     ),
     Mutation(
         "a run may go on with another seed",

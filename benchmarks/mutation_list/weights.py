@@ -69,6 +69,12 @@ MUTATIONS = (
         "tests/weights/test_metadata.py -k miil",
     ),
     Mutation(
+        "weights for which the memory is too small are called damaged",
+        "mlp_mixer/weights/npz.py", "        except MemoryError as error:",
+        "        except KeyError as error:",
+        "tests/weights/test_refusals.py -k memory",
+    ),
+    Mutation(
         "what is said of weights is saved unseen",
         "mlp_mixer/weights/save.py",
         "    said = metadata.checked(said, module.num_classes, str(path))\n",

@@ -49,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the command and its arguments; those of this process where not given.
     """
     argv = [at_home(argument) for argument in (sys.argv[1:] if argv is None else argv)]
+    # Pictures go to files; matplotlib asks for a screen when a command imports it.
+    os.environ.setdefault("MPLBACKEND", "agg")
     try:
         with _ending_at_once():
             run, args = _parse(argv)
@@ -65,6 +67,7 @@ def _parse(argv: list[str]) -> tuple[Callable[[argparse.Namespace], None], argpa
     parser.add_argument("--version", action="version", version=mlp_mixer.__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     module: Any = None
+    chosen = parser
     for name, (file, summary) in COMMANDS.items():
         command = commands.add_parser(
             name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -82,6 +85,8 @@ def _parse(argv: list[str]) -> tuple[Callable[[argparse.Namespace], None], argpa
     for argument in rest:
         if argument not in overrides or not takes_config:
             chosen.error(_unrecognized(argument, chosen))
+    if module is None:  # behind something that is no command, such as --
+        parser.error("the command comes first")
     if takes_config:
         from mlp_mixer.cli.config import load  # imports Flax
 
@@ -136,7 +141,6 @@ def guard(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -
     host_memory.keep()
     compile_cache.enable()
     devices.leave_out_libtpu()
-    os.environ.setdefault("MPLBACKEND", "agg")  # pictures go to files; no screen is needed
     try:
         run(args)
     except BrokenPipeError:  # `| head` has seen enough

@@ -44,9 +44,8 @@ def main(args: argparse.Namespace) -> None:
         examples=args.examples,
         evaluation=args.eval,
         compare=args.compare,
+        tell=lambda text: print(f"{text}\n", flush=True),
     )
-    for label in plans.estimates:
-        print(f"{plans.describe(label)}\n")
     if len(plans.estimates) > 1:
         print(f"{output.table(plans.summary())}\n")
     if args.compare:

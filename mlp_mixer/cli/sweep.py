@@ -1,6 +1,6 @@
 """Chooses a learning rate on held-out training images, trains on all of them, and tests once.
 
-    mlp-mixer sweep --config=transfer:B/16,cifar10 --workdir=sweeps/cifar10 \\\\
+    mlp-mixer sweep --config=transfer:B/16,cifar10 --workdir=sweeps/cifar10 \\
         --config.init_from=imagenet21k/Mixer-B_16
 
 Each rate of config.sweep.learning_rates is a run in WORKDIR/lr_RATE, trained on

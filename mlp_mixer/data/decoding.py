@@ -130,6 +130,7 @@ def decode_opened(opened: Image.Image, channels: int, where: str) -> np.ndarray:
     _check_size(opened.height, opened.width, where, max_pixels())
     try:
         with _pillow.ours():
+            opened.load()
             return _to_pixels(opened, opened.info.get("transparency"), channels, where)
     except (OSError, SyntaxError, ValueError) as error:
         raise BrokenImage(f"broken image: {where} cannot be decoded ({error})") from error
@@ -150,8 +151,9 @@ def _to_pixels(
     opened: Image.Image, colour: Any, channels: int, where: str, is_deep: bool = False
 ) -> np.ndarray:
     """A PIL image to pixels; `colour` is the transparent one, if there is one."""
-    image = depth.to_8_bits(opened, where) if opened.mode[0] in "IF" else opened.copy()
-    if colour is not None:
+    image = depth.to_8_bits(opened, where) if opened.mode[0] in "IF" else opened
+    if colour != image.info.get("transparency"):
+        image = image.copy()  # whoever opened the image keeps it as it is
         image.info["transparency"] = colour
     if image.has_transparency_data:
         image = image.convert("RGBA")

@@ -82,6 +82,8 @@ class TfdsSource:
         try:
             example = self._parse(record)
             image = example[self._image_key]
+        except MemoryError as error:  # of this machine, not of the record: nothing to skip
+            raise OSError(f"there is not enough memory for {where}") from error
         except Exception as error:  # of protobuf, TFDS and NumPy, each with kinds of its own
             raise images.BrokenImage(f"{where} is damaged: {error}") from error
         label = self._label(example, index)

@@ -163,7 +163,7 @@ def evaluate(
     spec = source or test.get("source") or config["data"].get("source")
     if not spec:
         raise ValueError(
-            "--source is needed: this checkpoint does not say on which data it is used"
+            "give a source (--source): this checkpoint does not say on which data it is used"
         )
     crop = crop or test.get("crop") or classifier.crop
     fraction = crop_fraction or test.get("crop_fraction") or classifier.crop_fraction

@@ -142,7 +142,7 @@ def train_program(
 ) -> tuple[Program, int]:
     """The training step of a config, and how many of them its run has.
 
-    Arguments and errors are those of `setup.make_recipe`.
+    Arguments and errors are those of `training.recipe.make_recipe`.
     """
     from mlp_mixer.training import layouts
     from mlp_mixer.training.recipe import make_recipe, random_params

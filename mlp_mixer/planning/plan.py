@@ -5,7 +5,7 @@ No TPU is needed, only libtpu, which has the compiler; neither is the data set, 
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import ml_collections
@@ -62,6 +62,7 @@ def plan(
     examples: int | None = None,
     evaluation: bool = False,
     compare: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> Plans:
     """Compiles a config's program for TPUs that need not be here; half a minute to minutes each.
 
@@ -72,6 +73,8 @@ def plan(
         examples: of the data set to train on, likewise.
         evaluation: whether to compile the forward pass instead of the training step.
         compare: whether to try the ways to lay out the run.
+        tell: called with each plan in words as soon as it is there, as the next may take minutes,
+            or fail.
 
     Raises:
         ValueError: no such topology, a data set that is not known, libtpu is missing, or the config
@@ -87,10 +90,13 @@ def plan(
         for topology in found
         for name, variant in (variants(config) if compare else [("", config)])
     }
-    estimates, steps = {}, 1
+    estimates: dict[str, Estimate] = {}
+    steps = 1
     for number, (label, (topology, variant)) in enumerate(programs.items(), 1):
         log.info("compiling %d of %d, %s: this can take minutes", number, len(programs), label)
         estimates[label], steps = make(variant, num_classes, examples, topology.name, evaluation)
+        if tell:
+            tell(Plans(estimates, steps).describe(label))
     return Plans(estimates, steps)
 
 

@@ -83,6 +83,7 @@ class _Lock:
 
     def __init__(self, workdir: Path):
         self._workdir, self.holder = workdir, ""
+        self._folder, self._is_new = workdir, False  # with links resolved, by `acquire`
         self._file: TextIO | None = None
 
     def acquire(self) -> bool:

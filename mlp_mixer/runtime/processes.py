@@ -46,7 +46,7 @@ def initialise(
         )
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id)
-    except Exception as error:  # jax raises ValueError, RuntimeError and its own XlaRuntimeError
+    except (ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"cannot join the processes of this run ({reason}). Where jax does not know the "

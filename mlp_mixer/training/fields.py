@@ -14,12 +14,10 @@ import numpy as np
 from mlp_mixer.data.augment import Augment
 from mlp_mixer.data.images import CROPS
 from mlp_mixer.models.architectures import ARCHITECTURES
-from mlp_mixer.models.bit import STEMS, BiT
+from mlp_mixer.models.bit import STEMS
 from mlp_mixer.models.gelu import FORMS as GELUS
 from mlp_mixer.models.losses import LOSSES
-from mlp_mixer.models.mixer import MlpMixer
 from mlp_mixer.models.permuted import ORDERS
-from mlp_mixer.models.vit import VisionTransformer
 from mlp_mixer.training import ranges
 from mlp_mixer.training.layouts import LAYOUTS, SUM_DTYPES
 from mlp_mixer.training.optimizer import DECAYS, OPTIMIZERS
@@ -122,7 +120,6 @@ EVALUATOR = {
 
 # What `training.recipe` gives to a model beside config.model.
 _FROM_ELSEWHERE = {"num_classes", "image_size", "image_channels", "head_bias", "dtype", "remat"}
-_MODULES: dict[Any, Any] = {"mixer": MlpMixer, "vit": VisionTransformer, "bit": BiT}
 
 # Fields that configs of the first version lack, with what they stand for there.
 ADDED = {
@@ -211,8 +208,8 @@ def _known(flat: dict[str, Any]) -> dict[str, ranges.Field]:
     """The fields that a config may have, by their dotted names."""
     known = dict(FIELDS)
     known |= {f"augment.{name}": field for name, field in AUGMENT.items()}
-    module = _MODULES.get(flat.get("architecture"), MlpMixer)
-    own = {"variant", *module.__dataclass_fields__} - _FROM_ELSEWHERE - {"parent", "name"}
+    found = ARCHITECTURES.get(str(flat.get("architecture")), ARCHITECTURES["mixer"])
+    own = {"variant", *found.module.__dataclass_fields__} - _FROM_ELSEWHERE - {"parent", "name"}
     known |= {f"model.{name}": MODEL[name] for name in own}
     known |= {f"sweep.{name}": field for name, field in SWEEP.items()}
     for name in flat:

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 def with_trained_sizes(config: Config, before: dict[str, Any] | None = None) -> Config:
     """The config of a Mixer with those sizes of the weights of init_from that its widths depend on.
 
-    They are init_image_size and init_patch_size, see `setup.make_model`; what the config itself
+    They are init_image_size and init_patch_size, see `recipe.make_model`; what the config itself
     says of them is for programs that have no weights, such as a plan. And where the token-mixing
     MLPs of the weights are some times as wide as the config's, as tiling has made them, that width.
 

@@ -51,7 +51,7 @@ def make_layout(
         name: a key of LAYOUTS.
         sum_dtype: number type in which gradients are summed over devices; "bfloat16" halves the
             traffic and loses digits.
-        devices: may be those of a topology that is not here (see `analysis.tpu`).
+        devices: may be those of a topology that is not here (see `planning`).
 
     Raises:
         ValueError: unknown name or type, or slices of unequal size.

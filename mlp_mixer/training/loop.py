@@ -203,7 +203,7 @@ class _Training:
                 result = evaluators.run(self._evaluations, params, step, is_last=step == total)
         except Interrupted:
             self._stop(step, state)
-        except ValueError:
+        except Exception:  # a bug as well: no step may be lost by it
             if jax.process_count() == 1:  # others may be in the evaluation still
                 self._checkpoints.save(step, self._recipe.layout.to_global(state))
             raise

@@ -5,9 +5,9 @@ config.sweep.train_split and judged by its accuracy on config.sweep.dev_split at
 (of equals the one of lower loss) is trained again in WORKDIR/full, on config.data.train_split, and
 evaluated as config.evals says when it ends, not before. A rate with which a run diverges is out.
 
-Being stopped loses nothing: the same command goes on. With more rates it trains those that are
-missing, unless another than the first winner is best then: the test images have been used. The
-result is also in WORKDIR/sweep.json and sweep.md.
+What is finished is not trained again. With more rates the missing ones are trained, unless another
+than the first winner is best then: the test images have been used. The result is also in
+WORKDIR/sweep.json and sweep.md.
 """
 
 import json
@@ -17,10 +17,11 @@ from pathlib import Path
 import jax
 import ml_collections
 
+from mlp_mixer.runs import metrics
 from mlp_mixer.runs.folder import CONFIG_FILE, is_finished, read_config
 from mlp_mixer.runtime.processes import from_process_0
 from mlp_mixer.runtime.storage import write_text
-from mlp_mixer.training import fields
+from mlp_mixer.training import fields, loop
 from mlp_mixer.training.resume import check_config
 
 log = logging.getLogger(__name__)
@@ -108,9 +109,6 @@ def _on_dev(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, float
 
 def _train(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, float]:
     """The scalars of a run's last evaluation; one that is finished is not trained again."""
-    from mlp_mixer.runs import metrics
-    from mlp_mixer.training import loop
-
     if not from_process_0(lambda: is_finished(workdir) and _is_evaluated(config, workdir)):
         return loop.train(config, workdir)
     check_config(workdir, config)

@@ -20,7 +20,7 @@ from mlp_mixer.weights.resize import Resize, describe, resize_module, resize_par
 
 log = logging.getLogger(__name__)
 
-# What "class_names" of weights that are known by their name may be; see `sources.OpenWeights`.
+# What "class_names" of weights that are known by their name may be; see `files.OpenWeights`.
 KNOWN_CLASSES = {"imagenet1k": known_classes.imagenet, "imagenet21k": known_classes.imagenet21k}
 
 

@@ -71,6 +71,7 @@ class Reader:
 
         Raises:
             ValueError: it is damaged.
+            OSError: there is not enough memory.
         """
         try:
             if self._members[name].compress_type == zipfile.ZIP_STORED:
@@ -79,6 +80,8 @@ class Reader:
                 array = np.lib.format.read_array(member, allow_pickle=False)
                 if member.read(1):  # at its end zipfile compares the checksum
                     raise ValueError("it goes on after its last number")
+        except MemoryError as error:  # of this machine, not of the file
+            raise OSError(f"there is not enough memory for {name} of {self.path}") from error
         except Exception as error:  # over damaged bytes zipfile raises errors of a dozen types
             raise self._damaged(name, error) from error
         return _as_bfloat16(array)
@@ -108,7 +111,7 @@ class Reader:
             found = self._zip.infolist()
             if min(len(found), 0xFFFF) != count:
                 raise ValueError(f"it has {len(found)} entries, but should have {count}")
-        except Exception as error:
+        except Exception as error:  # see `read`
             raise self._damaged("its table of contents", error) from error
         names = [member.filename for member in found]
         if any(name.endswith("data.pkl") for name in names):
@@ -162,7 +165,7 @@ class Reader:
                 )
             self._headers[name] = (header.tell(), shape, fortran, dtype)
             return _as_bfloat16(np.broadcast_to(np.empty((), dtype), shape))
-        except Exception as error:
+        except Exception as error:  # see `read`
             raise self._damaged(name, error) from error
 
     def _damaged(self, name: str, error: Exception) -> ValueError:

@@ -79,9 +79,13 @@ class Reader:
 
         Raises:
             ValueError: it is damaged.
+            OSError: there is not enough memory.
         """
         entry = self._table[name]
-        array = np.empty(entry["shape"], DTYPES[entry["dtype"]])
+        try:
+            array = np.empty(entry["shape"], DTYPES[entry["dtype"]])
+        except MemoryError as error:
+            raise OSError(f"there is not enough memory for {name} of {self.path}") from error
         self._file.seek(self._start + entry["data_offsets"][0])
         if self._file.readinto(_bytes(array)) != array.nbytes:
             raise self._damaged(f"{name} is cut off")

@@ -64,6 +64,8 @@ def test_a_config_of_ones_own_may_import_those_that_come_along(tmp_path):
         (["train", "--config=digits:9", "--workdir=x"], "digits takes no argument, and got '9'"),
         (["train", "--config=digits"], "--workdir"),
         ([], "COMMAND"),
+        (["-x", "train"], "unrecognized argument -x"),
+        (["--", "train"], "mlp-mixer --help lists what there is"),
     ],
 )
 def test_a_wrong_argument_is_one_message_and_status_2(command, given, words):

@@ -192,6 +192,18 @@ def test_a_plan_tells_what_it_compiles_before_each_wait(monkeypatch, caplog):
     assert plans.describe("v6e:2x2 accum_steps=1, remat").startswith("v6e:2x2 accum_steps=1, remat")
 
 
+def test_plans_are_printed_one_by_one_and_none_is_lost_to_a_later_failure(monkeypatch, command):
+    def make(config, num_classes, examples, topology, evaluation):
+        if topology == "v6e:2x2":
+            raise ValueError("the compiler died")
+        return Estimate(compiler.Program(True, {}, cycles=1e6), parse_topology(topology), 8), 6
+
+    monkeypatch.setattr(plan, "make", make)
+    told = command("plan", "--config=imagenet:B/16", "--topology", "v5e:2x2", "v6e:2x2")
+    assert told.status == 1 and "the compiler died" in told.err
+    assert told.out.startswith("v5e:2x2\n  4 chips")
+
+
 def test_what_cannot_be_planned_is_refused(monkeypatch):
     with pytest.raises(ValueError, match=r"unknown topology 'v5litepod-8'.*such as v5e:4x4"):
         parse_topology("v5litepod-8")

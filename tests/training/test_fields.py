@@ -12,6 +12,7 @@ import pytest
 from benchmarks import tpu_plans
 from configs import common
 from mlp_mixer.cli import config as cli_config
+from mlp_mixer.models.architectures import ARCHITECTURES
 from mlp_mixer.runs.folder import CONFIG_FILE, claim, read_config
 from mlp_mixer.training import fields, initial
 from mlp_mixer.training.resume import check_config
@@ -209,10 +210,11 @@ def test_every_field_of_the_table_is_read_and_every_field_that_is_read_is_in_it(
 
 
 def test_the_table_has_every_field_of_models_and_augmentation():
-    for name, module in fields._MODULES.items():
+    modules = {name: found.module for name, found in ARCHITECTURES.items()}
+    for name, module in modules.items():
         own = {"variant", *module.__dataclass_fields__} - {"parent", "name"}
         assert own - fields._FROM_ELSEWHERE <= fields.MODEL.keys(), name
-    everything = set().union(*(module.__dataclass_fields__ for module in fields._MODULES.values()))
+    everything = set().union(*(module.__dataclass_fields__ for module in modules.values()))
     assert fields.MODEL.keys() <= everything | {"variant"}
     assert fields.AUGMENT.keys() == fields.Augment.__dataclass_fields__.keys() - {"size"}
     assert fields.AUGMENT.keys() == set(common.base().augment)

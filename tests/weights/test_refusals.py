@@ -244,3 +244,23 @@ def test_command_line_gives_one_line_and_no_traceback(file):
     assert result.returncode == 1
     assert f"error: {file} is damaged" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("write", [np.savez, np.savez_compressed, safetensors.write])
+def test_weights_are_not_damaged_for_want_of_memory(write, flat, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise MemoryError
+
+    if write is safetensors.write:
+        path = tmp_path / "x.safetensors"
+        write(path, naming.to_layout(flat, "timm"))
+        reader, name = safetensors.Reader(path), "head.bias"
+    else:
+        path = tmp_path / "x.npz"
+        write(path, **flat)
+        reader, name = npz.Reader(path), "head/bias"
+    monkeypatch.setattr(np, "empty", full)
+    monkeypatch.setattr(np.lib.format, "read_array", full)
+    with pytest.raises(OSError, match=rf"not enough memory for {name} of .*{path.name}"):
+        reader.read(name)
+    reader.close()
