@@ -280,6 +280,8 @@ def test_a_run_keeps_its_best_checkpoint_and_says_which_it_took(tiny_config, tmp
         (["--config.lrr=1"], ["no field lrr; did you mean lr?"]),
         (["--config.learning_rate=1"], ["no field learning_rate", "configs/common.py explains"]),
         (["--config.data.sorce=digits"], ["no field data.sorce", "data.source"]),
+        # The data first: weights may have to be downloaded.
+        (["--config.data.source=folder:nowhere", "--config.init_from=x.npz"], ["nowhere"]),
         (["--config.total_steps=5"], ["total_steps=5", "total_epochs=", "exactly one"]),
         (["--config.batch_size=7", "--config.accum_steps=2"], ["batch_size=7", "accum_steps=2"]),
         (["--config.data.source=folder:nowhere"], ["nowhere"]),

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 import mlp_mixer
 from mlp_mixer.cli.arguments import at_home
+from mlp_mixer.cli.output import in_words
 
 # By name: the module in this folder, which has add_arguments(parser) and main(args) and whose
 # docstring is the command's help; and what the command does, for the list of all.
@@ -93,7 +94,7 @@ def _parse(argv: list[str]) -> tuple[Callable[[argparse.Namespace], None], argpa
         try:
             args.config = load(args.config, overrides)
         except (ValueError, OSError) as error:
-            chosen.fail(str(error))
+            chosen.fail(in_words(error))
     return module.main, args
 
 
@@ -149,7 +150,7 @@ def guard(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -
     except USER_ERRORS as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {in_words(error)}", file=sys.stderr)
         if not os.environ.get(TRACEBACK_VARIABLE):
             print(f"({TRACEBACK_VARIABLE}=1 shows where)", file=sys.stderr)
         return 1

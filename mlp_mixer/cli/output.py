@@ -12,6 +12,13 @@ def note(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+def in_words(error: Exception) -> str:
+    """Returns the message of an error; of the system's, FILE: REASON without a number."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Returns rows of cells as lines with aligned columns; the first row is the heading."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

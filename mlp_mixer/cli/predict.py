@@ -88,7 +88,7 @@ def _readable(classifier: Classifier, paths: Sequence[str]) -> Iterator[tuple[st
         try:
             yield path, classifier.view(path)
         except (BrokenImage, OSError) as error:
-            log.error("%s", error)
+            log.error("%s", output.in_words(error))
 
 
 def _in_words(guess: Guess) -> str:

@@ -55,8 +55,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
                 f"{workdir} holds a finished run without its checkpoints; choose another workdir "
                 "to train anew, or delete this one"
             )
+        source = open_data(config)  # before the weights, which may have to be downloaded
         config = initial.with_trained_sizes(config, folder.read_config(workdir) if saved else None)
-        source = open_data(config)
         recipe = make_recipe(config, len(source.class_names), len(source))
         evaluations = evaluators.make(config, recipe.module, recipe.layout.mesh, source.class_names)
         if config.keep_best and config.keep_best.partition("/")[0] not in evaluations:

@@ -82,6 +82,7 @@ def test_predict_goes_on_after_an_image_that_cannot_be_read(command, published_l
     told = [line for line in out.splitlines() if line.startswith(str(tmp_path))]
     assert told == [str(tmp_path / name) for name in names[:5:2]]
     assert all(name in error for name in ("broken.png", "missing.png", "pipe.png"))
+    assert "missing.png: No such file or directory" in error and "Errno" not in error
     assert "3 of 6 images cannot be read" in error and "Traceback" not in error
     with Image.open(figure) as drawn:
         assert drawn.width > 2 * drawn.height  # three side by side
