@@ -23,3 +23,5 @@ def test_the_blocks_of_the_notebook_page_run(tmp_path, monkeypatch, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "mine.npz", "mine.safetensors"}
     assert repr(names["run"]) == "Run('runs/digits'), finished"
     assert 0 <= names["result"].accuracy <= 1
+    for shown in (names["result"], names["classifier"]):  # as the last line of a cell
+        assert len(repr(shown)) < 600 and "array" not in repr(shown)

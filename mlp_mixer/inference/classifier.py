@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,8 +43,8 @@ class Classifier:
     """
 
     module: Any
-    params: dict[str, Any]
-    class_names: tuple[str, ...] | None
+    params: dict[str, Any] = field(repr=False)  # a notebook would show pages of them
+    class_names: tuple[str, ...] | None = field(repr=False)
     crop: Crop
     crop_fraction: float
     loss: Loss

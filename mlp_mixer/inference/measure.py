@@ -1,7 +1,7 @@
 """A finished model measured on data, by the protocol that its weights or its run name."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class Predictions:
         indices: int [n], the examples' numbers in the data set.
     """
 
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...] = field(repr=False)
     labels: np.ndarray
     guesses: np.ndarray
     confidences: np.ndarray
@@ -95,9 +95,9 @@ class Evaluation:
     top5: float
     loss: float
     examples: int
-    _classifier: Classifier
-    _data: Source
-    _evaluation: Classification
+    _classifier: Classifier = field(repr=False)
+    _data: Source = field(repr=False)
+    _evaluation: Classification = field(repr=False)
 
     def scalars(self) -> dict[str, Any]:
         """Returns the fields that are numbers or names, for a table or for JSON."""
