@@ -54,6 +54,15 @@ def test_a_platform_that_is_not_here_is_one_line(curves_that, monkeypatch, error
     assert told.status == 1 and words in told.err and told.err.count("\n") == 1
 
 
+def test_too_little_memory_of_a_device_is_one_line_with_what_needs_less(curves_that):
+    def allocate():
+        jax.numpy.zeros(2**50).block_until_ready()
+
+    told = curves_that(allocate)
+    assert told.status == 1 and told.err.count("\n") == 1
+    assert told.err.startswith("error: RESOURCE_EXHAUSTED: Out of memory") and "remat" in told.err
+
+
 def test_another_error_is_a_bug_and_keeps_its_traceback(curves_that):
     def bug():
         raise AssertionError("a bug")

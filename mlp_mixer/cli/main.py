@@ -41,6 +41,10 @@ COMMANDS = {
 }
 USER_ERRORS = (ValueError, OSError, FloatingPointError)
 TRACEBACK_VARIABLE = "MLP_MIXER_TRACEBACK"
+LESS_MEMORY = (
+    "(less memory is needed with a smaller batch_size or image_size, with more accum_steps, with "
+    "remat=True, and on several devices with layout=fsdp)"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -154,8 +158,11 @@ def guard(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -
         if not os.environ.get(TRACEBACK_VARIABLE):
             print(f"({TRACEBACK_VARIABLE}=1 shows where)", file=sys.stderr)
         return 1
-    except (RuntimeError, AssertionError):
-        if not (problem := devices.problem()):
+    except (RuntimeError, AssertionError) as error:
+        problem = devices.problem()
+        if not problem and devices.is_out_of_memory(error):
+            problem = f"{str(error).splitlines()[0]} {LESS_MEMORY}"
+        if not problem:
             raise
         print(f"error: {problem}", file=sys.stderr)
         return 1

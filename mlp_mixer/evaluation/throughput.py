@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mlp_mixer.models.pixels import normalise
+from mlp_mixer.runtime.devices import is_out_of_memory
 
 BATCH_SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
 SECONDS = 2.0  # at least, for each batch size
@@ -36,7 +37,7 @@ def measure(module: Any, params: Any) -> Throughput:
         try:
             speed = _images_per_second(module, params, batch_size)
         except jax.errors.JaxRuntimeError as error:
-            if not best.batch_size or "RESOURCE_EXHAUSTED" not in str(error):
+            if not best.batch_size or not is_out_of_memory(error):
                 raise
             break
         since_best += 1

@@ -55,3 +55,8 @@ def problem() -> str:
     except AssertionError:  # jax's own, where it is to use a GPU and finds none
         return f"{wanted}: there is no such device here; JAX_PLATFORMS=cpu computes on the CPU"
     return ""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of JAX says that the memory of a device was too small."""
+    return isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
