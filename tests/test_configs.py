@@ -41,7 +41,7 @@ def test_pretraining_is_table_4_of_the_paper(row):
     assert config.optimizer == "adam"
 
 
-def test_imagenet_has_the_loss_and_the_splits_of_the_authors_config():
+def test_imagenet_has_the_loss_and_splits_of_the_authors_config():
     config = load_config("imagenet", "B/16")
     assert config.loss == "sigmoid"
     assert config.data.train_split == "train[:99%]"
@@ -176,7 +176,7 @@ def test_labels_that_vtab_makes():
     ("name", "argument"),
     [("imagenet", "B16"), ("transfer", "B/16,nothing"), ("transfer", "B/16,vtab:nothing")],
 )
-def test_an_argument_that_there_is_not_is_refused_with_those_there_are(name, argument):
+def test_an_unknown_argument_is_refused_with_those_known(name, argument):
     with pytest.raises(ValueError, match=r"(B/16|cifar10|caltech101), "):
         load_config(name, argument)
 

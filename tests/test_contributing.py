@@ -1,5 +1,7 @@
 """What CONTRIBUTING.md says it takes to add something is all that it takes."""
 
+import re
+
 import flax.linen as nn
 import jax
 import numpy as np
@@ -113,3 +115,10 @@ def test_the_page_names_files_and_tables_that_there_are():
         (optimizer, "OPTIMIZERS"),
     ):
         assert f"`{name}`" in text and hasattr(home, name)
+
+
+def test_names_of_tests_are_short():
+    for path in (ROOT / "tests").rglob("*.py"):
+        names = re.findall(r"def (test_\w+)", path.read_text())
+        assert [name for name in names if len(name) > 60] == [], path
+        assert len(set(names)) == len(names), path

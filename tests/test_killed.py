@@ -99,9 +99,7 @@ def saved(workdir, beyond: int = 0):
     return lambda: (checkpoints.latest_step(workdir) or 0) > beyond
 
 
-def test_a_run_killed_three_times_and_asked_to_end_once_is_bit_equal_to_an_uninterrupted_one(
-    straight, tmp_path
-):
+def test_a_run_killed_three_times_ends_bit_equal(straight, tmp_path):
     folder = tmp_path / "checkpoints"
 
     def writing():
@@ -145,7 +143,7 @@ def test_two_processes_end_at_the_same_step_when_one_is_asked_to(tmp_path):
     assert not checkpoints.what_is_wrong(checkpoints.latest(tmp_path))
 
 
-def test_a_report_is_written_before_its_step_is_saved_and_a_step_is_saved_before_its_evaluation(
+def test_a_report_is_written_then_its_step_saved_then_evaluated(
     tiny,
 ):
     _, seen = tiny
@@ -154,7 +152,7 @@ def test_a_report_is_written_before_its_step_is_saved_and_a_step_is_saved_before
     assert list(map(len, evaluations)) == [0, 1]
 
 
-def test_a_run_from_python_is_seen_and_leaves_the_process_as_it_was(tiny):
+def test_a_run_from_python_is_seen_and_leaves_the_process_alone(tiny):
     assert tiny[1].text.count("step 6/6  loss") == 1
     assert tiny[1].changed == []
 
@@ -184,9 +182,7 @@ def test_an_evaluation_is_left_when_asked_to_end_and_made_up_for(tiny_config, ti
     stop(tmp_path)  # the run is finished, and evaluated once more
 
 
-def test_an_evaluation_that_fails_costs_no_step_and_the_run_can_be_finished(
-    tiny_config, tiny, tmp_path
-):
+def test_an_evaluation_that_fails_costs_no_step(tiny_config, tiny, tmp_path):
     evaluate = Classification.run
 
     def fail(step, after: int = 0):
@@ -225,9 +221,7 @@ def test_a_bug_in_an_evaluation_costs_no_step(tiny_config, tmp_path, monkeypatch
     assert checkpoints.latest_step(tmp_path) == 3 and not is_finished(tmp_path)
 
 
-def test_a_run_without_evaluators_or_weights_to_write_is_finished_when_its_steps_are_done(
-    tiny_config, tmp_path, caplog
-):
+def test_a_run_with_nothing_to_evaluate_ends_with_its_last_step(tiny_config, tmp_path, caplog):
     tiny_config.evals = ml_collections.ConfigDict()
     tiny_config.total_steps = tiny_config.checkpoint_every_steps = 2
     with tiny_config.unlocked():
@@ -241,9 +235,7 @@ def test_a_run_without_evaluators_or_weights_to_write_is_finished_when_its_steps
     assert "finished already" in caplog.text
 
 
-def test_workers_that_end_with_the_run_are_no_error_even_before_the_first_step(
-    tiny_config, tiny, tmp_path
-):
+def test_workers_that_end_with_the_run_are_no_error(tiny_config, tiny, tmp_path):
     def end_all(*args, **kwargs):
         signal.raise_signal(signal.SIGTERM)
         raise ChildProcessError("one of the processes that load images died")
@@ -259,7 +251,7 @@ def test_workers_that_end_with_the_run_are_no_error_even_before_the_first_step(
     assert_same_weights(tiny[0], tmp_path)
 
 
-def test_ctrl_c_in_the_first_second_ends_the_process_without_a_traceback(tmp_path):
+def test_ctrl_c_in_the_first_second_gives_no_traceback(tmp_path):
     process = start(tmp_path / "run")
     time.sleep(0.4)
     process.send_signal(signal.SIGINT)
@@ -267,7 +259,7 @@ def test_ctrl_c_in_the_first_second_ends_the_process_without_a_traceback(tmp_pat
     assert (process.returncode, out, err) == (-signal.SIGINT, "", "")  # 130 in a shell
 
 
-def test_ctrl_c_is_noted_once_and_the_next_signal_ends_the_process():
+def test_ctrl_c_is_noted_once_and_the_next_signal_ends_it():
     before = signal.getsignal(signal.SIGINT)
     with Preemption() as preemption:
         assert not preemption.reached(1)

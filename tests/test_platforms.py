@@ -54,7 +54,7 @@ def test_a_platform_that_is_not_here_is_one_line(curves_that, monkeypatch, error
     assert told.status == 1 and words in told.err and told.err.count("\n") == 1
 
 
-def test_too_little_memory_of_a_device_is_one_line_with_what_needs_less(curves_that):
+def test_a_device_out_of_memory_is_one_line_with_what_needs_less(curves_that):
     def allocate():
         jax.numpy.zeros(2**50).block_until_ready()
 

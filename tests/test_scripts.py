@@ -41,7 +41,7 @@ def test_spot_asks_sets_up_trains_and_gives_back():
         assert word in text
 
 
-def test_spot_ends_when_the_run_says_that_it_is_finished_whatever_weights_it_has(tmp_path):
+def test_spot_ends_when_the_run_says_that_it_is_finished(tmp_path):
     gcloud = tmp_path / "gcloud"
     gcloud.write_text(f"""#!/bin/sh
 echo "$*" >> {tmp_path}/calls

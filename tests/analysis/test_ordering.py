@@ -33,7 +33,7 @@ def test_the_ends_of_the_scale():
     assert found[3] < 1.2 / 16  # half a cycle over 8 steps is 1/16: its edges do not count
 
 
-def test_frequency_knows_neither_scale_nor_sign_and_adds_up_channels():
+def test_frequency_ignores_scale_and_sign_and_adds_up_channels():
     units = np.random.default_rng(0).normal(size=(5, 6, 7, 3))
     found = ordering.frequencies(units)
     assert ordering.frequencies(-3 * units) == pytest.approx(found)
@@ -43,7 +43,7 @@ def test_frequency_knows_neither_scale_nor_sign_and_adds_up_channels():
     )
 
 
-def test_each_filter_is_followed_by_its_inverse_from_low_to_high_frequency():
+def test_each_filter_precedes_its_inverse_by_rising_frequency():
     cycles = np.array([0.05, 0.15, 0.25, 0.35])
     units = waves(cycles, (14, 14))
     shuffled = np.random.default_rng(0).permutation(8)

@@ -52,9 +52,7 @@ def test_the_bias_of_each_token_goes_with_it(module, params):
         np.testing.assert_array_equal(moved, [old[token] for token in PATCHES])
 
 
-def test_permuting_patches_and_pixels_within_them_equals_permuting_parameters(
-    module, params, images, highest_precision
-):
+def test_permuting_images_equals_permuting_parameters(module, params, images, highest_precision):
     permuted = permute(images, ORDER)
     expected = compute(module, params, images)
     undone = undo(params, module, PATCHES, INSIDE)
@@ -63,7 +61,7 @@ def test_permuting_patches_and_pixels_within_them_equals_permuting_parameters(
     assert np.abs(unmoved - expected).max() > 0.1  # it does see the permutation
 
 
-def test_training_on_permuted_images_is_training_from_permuted_parameters(
+def test_training_on_permuted_images_equals_permuted_parameters(
     module, params, images, highest_precision
 ):
     """So the two learning curves of figure 4 differ by the draw of the first weights only."""

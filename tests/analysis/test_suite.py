@@ -133,7 +133,7 @@ def test_what_the_suite_cannot_measure_is_a_dash_with_its_reason(imagenet, tmp_p
     assert "crop: resize" in out
 
 
-def test_transfers_of_another_model_or_of_unknown_data_are_refused(imagenet, tmp_path):
+def test_transfers_of_another_model_or_unknown_data_are_refused(imagenet, tmp_path):
     workdir, _ = imagenet
     other = make_run(tmp_path / "large", "tfds:cifar10", 0.9, size=32)
     with pytest.raises(ValueError, match=r"large.*\(32, 32\) pixels, the checkpoint.*\(16, 16\)"):
@@ -143,7 +143,7 @@ def test_transfers_of_another_model_or_of_unknown_data_are_refused(imagenet, tmp
         suite.measure(workdir, transfers=[mine])
 
 
-def test_a_model_is_known_by_its_widths_also_after_the_papers_resizing():
+def test_a_model_is_known_by_its_widths_also_when_resized():
     module = mixer.create("L/16", image_size=448, tokens_mlp_dim=4 * 512)
     assert suite.variant("file.npz", module) == "L/16"
     assert suite.variant("file.npz", module.clone(hidden_dim=1000)) is None
@@ -151,7 +151,7 @@ def test_a_model_is_known_by_its_widths_also_after_the_papers_resizing():
     assert suite.pretrained_on("mine/imagenet21k.npz") is None
 
 
-def test_throughput_is_the_best_batch_size_and_ends_where_memory_does(monkeypatch):
+def test_throughput_is_the_best_of_the_batch_sizes_that_fit(monkeypatch):
     def speeds(of):
         def images_per_second(module, params, batch_size):
             if batch_size not in of:

@@ -20,7 +20,7 @@ def write(workdir, source, accuracy, lr=0.03):
     return workdir
 
 
-def test_avg_5_is_the_mean_over_five_data_sets_of_the_means_over_runs(tmp_path):
+def test_avg_5_is_the_mean_of_five_data_sets_means_over_runs(tmp_path):
     accuracies = {
         "tfds:imagenet2012": 0.80, "tfds:cifar10": 0.96, "tfds:cifar100": 0.84,
         "tfds:oxford_iiit_pet": 0.90,

@@ -64,7 +64,7 @@ def test_filters_draws_blocks_and_the_stem_side_by_side(run, checkpoint, tmp_pat
     assert layers == ["stem"] * 10 + ["block_0"] * 16 + ["block_1"] * 16
 
 
-def test_units_of_an_enlarged_mixer_have_their_quarter_of_the_image(checkpoint):
+def test_units_of_an_enlarged_mixer_see_their_quarter(checkpoint):
     module, params = mlp_mixer.load(checkpoint, image_size=(16, 24))
     units = filters.choose(module, params)["block_0"]
     small = filters.choose(*mlp_mixer.load(checkpoint))["block_0"]
@@ -126,7 +126,7 @@ def test_a_runs_point_is_what_its_workdir_says(run, tmp_path):
     assert 1 < flops / (3 * images * 2 * macs) < 1.5  # biases, GELU and the norms are extra
 
 
-def test_figure_4_of_runs_compares_each_permutation_with_the_original(run, tmp_path):
+def test_figure_4_compares_each_permutation_with_the_original(run, tmp_path):
     workdirs = [tmp_path / order for order in ("original", "pixels")]
     for workdir in workdirs:
         config = shrink(load_config("permutation", f"cifar10,mixer,{workdir.name}"))

@@ -122,7 +122,7 @@ def test_a_thousand_classes_are_not_imagenets_for_that(run, published_like, tmp_
     assert names == {f"class {i}" for i in range(1000)}
 
 
-def test_evaluate_repeats_the_runs_last_evaluation_and_draws_a_sheet(run, workdir, tmp_path):
+def test_evaluate_repeats_the_runs_last_result_and_draws_a_sheet(run, workdir, tmp_path):
     expected = loop.train(shrink(load_config("digits")), workdir)  # finished: evaluates only
     out = run("evaluate", "--checkpoint", workdir, "--figure", tmp_path / "sheet.png")
     assert f"accuracy {expected['test/accuracy']:.2%}" in out and "on 360 images" in out

@@ -120,7 +120,7 @@ def test_inception_crops_are_distributed_as_the_references(h, w):
         np.testing.assert_allclose(np.quantile(found[name], LEVELS), expected, atol=0.012)
 
 
-def test_random_crop_is_cut_out_of_the_whole_image_resized_whatever_its_aspect():
+def test_a_random_crop_comes_from_the_whole_image_resized():
     image = noise(30, 50, 3)
     resized = cv2.resize(image, (16, 12), interpolation=cv2.INTER_LINEAR)
     places = set()
@@ -138,7 +138,7 @@ def test_random_crop_is_cut_out_of_the_whole_image_resized_whatever_its_aspect()
 
 
 @pytest.mark.parametrize("crop", ["inception_crop", "random_crop"])
-def test_training_crops_are_resized_by_blending_four_pixels_also_where_they_shrink(crop):
+def test_training_crops_are_resized_by_blending_four_pixels(crop):
     """As the reference's, without antialiasing. A share of 1 leaves nothing to chance."""
     image = noise(32, 32, 3)
     # A pixel of four times the size stands in the middle of 4 x 4 old ones, between four of them.

@@ -191,9 +191,7 @@ def noisy_jpeg(**options) -> bytes:
 @pytest.mark.parametrize("tail", [b"", b"\xff\xd9", b"\0" * 99 + b"\xff\xd9", b"\xff\xd9text"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("restarts", [0, 1])
-def test_a_jpeg_whose_rest_is_missing_is_broken_whatever_stands_at_its_end(
-    mode, tail, channels, restarts
-):
+def test_a_jpeg_whose_rest_is_missing_is_broken_however_it_ends(mode, tail, channels, restarts):
     with Image.open(io.BytesIO(noisy_jpeg())) as image:
         data = encode(image.convert(mode), "JPEG", restart_marker_rows=restarts)
     assert (b"\xff\xd1" in data) == bool(restarts)
@@ -215,7 +213,7 @@ def test_a_whole_jpeg_is_good_whatever_follows(progressive):
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_a_jpeg_may_be_grey_where_the_missing_part_of_another_would_be(progressive):
+def test_a_complete_jpeg_may_be_grey_at_its_end(progressive):
     grey = np.full((64, 64, 3), 128, np.uint8)
     grey[:8] = 20
     data = encode(Image.fromarray(grey), "JPEG", progressive=progressive)
@@ -239,7 +237,7 @@ def huge(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_damaged_header_that_promises_a_huge_picture_is_a_broken_image(kind):
+def test_a_damaged_header_of_a_huge_picture_is_a_broken_image(kind):
     with pytest.raises(images.BrokenImage, match=r"too large: tom has 65500 x 65500 pixels"):
         images.decode(huge(kind), where="tom")
 
@@ -265,7 +263,7 @@ def test_a_limit_that_is_no_number_of_pixels_is_refused(monkeypatch, text):
     assert not isinstance(error.value, images.BrokenImage)  # which would be skipped
 
 
-def test_pillows_settings_are_as_before_when_the_last_thread_has_decoded(monkeypatch):
+def test_pillows_settings_are_restored_by_the_last_thread(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 7)
     inside, leave = threading.Event(), threading.Event()
 

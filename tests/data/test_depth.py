@@ -102,7 +102,7 @@ def test_the_range_of_floats_is_guessed_once_aloud(low, high, black, white, capl
     assert len(caplog.records) == 1 and f"{black:g} is taken for black and {white:g}" in caplog.text
 
 
-def test_floats_that_are_no_numbers_are_black_and_alone_a_broken_image():
+def test_nans_are_black_and_an_image_of_them_alone_is_broken():
     values = RAMP.astype(np.float32)
     values[0, 1], values[0, 2] = np.nan, -np.inf
     decoded = decode(encode(Image.fromarray(values), "TIFF"))

@@ -28,7 +28,7 @@ def test_where_one_part_ends_counts():
     assert len(fingerprint("\udcff")) == 64  # a file name that is not UTF-8
 
 
-def test_a_folder_keeps_its_digest_when_it_moves_and_loses_it_with_every_change(folder, tmp_path):
+def test_a_folders_digest_survives_a_move_but_no_change(folder, tmp_path):
     def digest(split="train"):
         return open_source(f"folder:{folder}", split).digest()
 
@@ -58,7 +58,7 @@ def test_a_few_of_each_class_are_others_for_another_seed():
     assert len({*few, digits.digest(), open_source("digits", "test", 1).digest()}) == 4
 
 
-def test_a_tfds_data_set_is_known_by_its_files_without_reading_them(write_data_set, monkeypatch):
+def test_a_tfds_data_set_is_known_by_its_files_unread(write_data_set, monkeypatch):
     def write(count, **names):
         example = {"image": png(1, (32, 32)), "label": 3, "id": "x"}
         return write_data_set("cifar10", {"train": [example] * count}, **names)

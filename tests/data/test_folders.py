@@ -41,7 +41,7 @@ def warnings(caplog):
     return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
 
 
-def test_images_in_subfolders_and_of_every_suffix_are_read_and_the_rest_is_said_once(make, caplog):
+def test_images_of_every_suffix_are_read_the_rest_logged_once(make, caplog):
     suffixes = ("jpg", "JPEG", "Jpe", "jfif", "PNG", "webp", "bmp", "gif", "tif", "TIFF", "avif",
                 "jp2", "ppm", "pgm")  # fmt: skip
     root = make({
@@ -82,7 +82,7 @@ def test_of_a_tar_the_same_is_read_and_said(make, caplog):
     assert ".tar beside a folder of that name (1)" in warnings(caplog)[-1]
 
 
-def test_links_are_followed_but_not_for_ever_and_what_is_no_file_is_said(make, caplog):
+def test_links_are_followed_but_never_in_circles(make, caplog):
     root = make({"train/cat/a.png": 1, "train/dog/b.png": 2, "far/sub/c.png": 3})
     cat = root / "train" / "cat"
     (root / "train" / "bird").symlink_to(root / "far")  # a class
@@ -102,7 +102,7 @@ def test_links_are_followed_but_not_for_ever_and_what_is_no_file_is_said(make, c
     assert "links to nothing (4 in bird, cat), pipes or sockets (2 in bird, cat)" in message
 
 
-def test_a_class_without_images_is_refused_where_the_folders_are_the_classes(make, caplog):
+def test_an_empty_class_is_refused_where_folders_are_classes(make, caplog):
     root = make({"train/cat/a.png": 1, "train/dog/a.heic": 2, "test/cat/a.png": 3})
     with pytest.raises(ValueError, match=r"train has no images in dog, of 2 class folders"):
         open_source(f"folder:{root}", "train")
@@ -221,9 +221,7 @@ FLAT = {"train/dog/a.png": 1, "train/great dane/a.png": 1, "train/dane/a.png": 1
         ("b c.png 0\na.png  2\nd.png 1".encode("utf-16"), True),
     ],
 )
-def test_a_label_file_may_have_blanks_in_names_and_come_from_any_editor(
-    make, caplog, text, has_numbers
-):
+def test_a_label_file_may_have_blanks_and_come_from_any_editor(make, caplog, text, has_numbers):
     caplog.set_level(logging.INFO)
     root = make(FLAT | {"val.txt": text})
     assert values(root, "val") == [(0, "great dane"), (1, "dane"), (2, "dog")]
@@ -248,9 +246,7 @@ def test_a_label_file_that_is_wrong_is_one_error_with_its_line(make, text, words
         open_source(f"folder:{root}", "val")
 
 
-def test_a_label_file_says_what_it_leaves_out_and_numbers_never_are_places_among_numbers(
-    make, caplog
-):
+def test_numbers_in_a_label_file_never_are_places_among_numbers(make, caplog):
     root = make(FLAT | {"val.txt": b"a.png dog\n"})
     assert values(root, "val") == [(0, "dog")]
     assert any("images without a line in val.txt (2)" in text for text in warnings(caplog))
@@ -288,7 +284,7 @@ def test_real_labels_that_are_wrong_are_one_error(make, text, words):
 # --- names that are not UTF-8 ---
 
 
-def test_files_may_have_names_that_are_not_utf8_but_classes_may_not(make, caplog):
+def test_names_of_files_need_not_be_utf8_but_class_names_must(make, caplog):
     root = make({"train/cat/a.png": 1})
     odd = os.fsencode(root / "train" / "cat") + b"/caf\xe9"
     for name, value in ((odd + b".png", 2), (odd + b".n\xe9", 3)):
@@ -304,7 +300,7 @@ def test_files_may_have_names_that_are_not_utf8_but_classes_may_not(make, caplog
         open_source(f"folder:{root}", "train")
 
 
-def test_the_order_of_examples_is_by_class_and_then_by_bytes_of_the_path(make):
+def test_examples_are_ordered_by_class_then_by_bytes_of_the_path(make):
     names = ["Z.png", "a-b.png", "a.png", "a/x.png", "a0.png", "b.png", "\u00e9.png"]
     root = make({f"train/cat/{name}": i for i, name in enumerate(names)})
     source = FolderSource(str(root), "train")

@@ -46,7 +46,7 @@ def test_a_socket_is_a_broken_image(tmp_path, monkeypatch):
             images.decode_file("tom.png")
 
 
-def test_a_missing_file_is_not_a_broken_image_and_a_link_to_one_that_is_there_is_read(tmp_path):
+def test_a_missing_file_is_no_broken_image_and_links_are_read(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"tom\.png"):
         images.decode_file(tmp_path / "tom.png")
     (tmp_path / "picture.png").write_bytes(encode(picture(), "PNG"))
@@ -107,7 +107,7 @@ def test_a_part_of_a_resized_image_is_that_part_to_the_bit(method):
 
 
 @pytest.mark.parametrize(("h", "w"), [(3, 20_000), (20_000, 3), (1, 10**7), (10**7, 1)])
-def test_a_view_takes_memory_for_what_it_shows_however_long_the_image_is(h, w):
+def test_a_view_takes_memory_only_for_what_it_shows(h, w):
     image = np.broadcast_to(np.uint8(9), (h, w, 3))
     tracemalloc.start()
     view = images.eval_view(image, (224, 224), "resmall", 0.875)
@@ -116,7 +116,7 @@ def test_a_view_takes_memory_for_what_it_shows_however_long_the_image_is(h, w):
     assert (view == 9).all() and peak < 10 * 224 * 224 * 3 * 4  # a few arrays of floats
 
 
-def test_the_evaluation_view_is_the_shorter_side_resized_and_the_middle_cut_out():
+def test_evaluation_resizes_the_short_side_and_crops_the_middle():
     # A ramp along the width: after resizing 256/128 times, column x holds about x / 2 + 1/4.
     ramp = np.tile(np.arange(200, dtype=np.uint8)[None, :, None], (128, 1, 3))
     view = images.eval_view(ramp, (224, 224), "resmall", 0.875)

@@ -6,7 +6,7 @@ from mlp_mixer.data import known_sizes, vtab
 from mlp_mixer.data.sources import open_source
 
 
-def test_the_training_part_of_imagenet_is_as_large_as_the_authors_say():
+def test_imagenets_training_part_is_as_large_as_the_authors_say():
     # big_vision's mlp_mixer_i1k.py trains on train[:99%], 1,268,355 images.
     assert known_sizes.classes_and_examples("tfds:imagenet2012", "train[:99%]") == (1000, 1_268_355)
     assert known_sizes.classes_and_examples("tfds:imagenet2012:5.*.*", "train[99%:]") == (
@@ -37,7 +37,7 @@ def test_classes_are_those_that_tfds_has(name, tmp_path):
 
 
 @pytest.mark.parametrize("task", vtab.TASKS)
-def test_vtab_tasks_have_a_thousand_examples_and_a_whole_test_split(task):
+def test_vtab_has_a_thousand_examples_and_a_whole_test_split(task):
     classes, examples = known_sizes.classes_and_examples(
         f"vtab:{task}", f"train[:800]+{_dev(task)}"
     )

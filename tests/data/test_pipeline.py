@@ -87,7 +87,7 @@ def test_the_shares_of_all_processes_are_the_batch_of_one(in_memory, count):
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_an_epoch_shows_each_example_once_and_the_next_in_another_order(in_memory):
+def test_an_epoch_shows_each_example_once_the_next_reordered(in_memory):
     source = digits()
     plain = Augment((8, 8))
     stream = batches(2 * 479, in_memory, augment=plain, batch_size=3, seed=0)  # 1437 = 3 * 479

@@ -34,9 +34,7 @@ def tfrecords(write_data_set):
     return write_data_set("imagenet2012", splits, "tfrecord", shards=3)
 
 
-def test_a_converted_data_set_has_the_same_records_and_leaves_the_original_alone(
-    tfrecords, tmp_path, caplog
-):
+def test_conversion_keeps_the_records_and_the_original(tfrecords, tmp_path, caplog):
     before = contents(tfrecords)
     made = run("imagenet2012")
     assert contents(tfrecords) == before
@@ -93,9 +91,7 @@ def test_a_record_of_another_data_set_is_refused(tfrecords, write_data_set):
         run("imagenet2012")
 
 
-def test_a_conversion_that_is_stopped_shows_nothing_and_goes_on_where_it_was(
-    tfrecords, tmp_path, monkeypatch
-):
+def test_a_stopped_conversion_shows_nothing_and_resumes(tfrecords, tmp_path, monkeypatch):
     read, files = from_tfrecord.read, []
 
     def stopped(path):
@@ -146,9 +142,7 @@ def test_a_packed_folder_has_every_image_with_its_class_mixed(images, tmp_path, 
         run(f"folder:{images}", name="mine")
 
 
-def test_packing_goes_on_after_a_stop_but_not_if_the_folder_has_changed(
-    images, tmp_path, monkeypatch
-):
+def test_packing_resumes_unless_the_folder_has_changed(images, tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setattr(from_folder, "SHARD", 8)
     write, written = shards.write, []
@@ -185,7 +179,7 @@ def test_packing_goes_on_after_a_stop_but_not_if_the_folder_has_changed(
     )
 
 
-def test_a_part_is_packed_anew_when_one_of_its_images_was_replaced(images, tmp_path, monkeypatch):
+def test_a_part_is_packed_anew_when_an_image_was_replaced(images, tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setattr(from_folder, "SHARD", 8)
     odd = os.fsencode(images / "train" / "n01") + b"/caf\xe9.png"  # its name is kept, too
@@ -212,7 +206,7 @@ def test_a_part_is_packed_anew_when_one_of_its_images_was_replaced(images, tmp_p
     ]  # fmt: skip
 
 
-def test_a_newer_version_is_not_hidden_by_an_older_one_that_is_converted(write_data_set, tmp_path):
+def test_a_converted_old_version_does_not_hide_a_newer_one(write_data_set, tmp_path):
     def write(version, value):
         made = write_data_set("cifar10", {"train": [{"image": png(value), "label": 1, "id": "x"}]},
                               "tfrecord", shards=1)  # fmt: skip
@@ -234,7 +228,7 @@ def test_a_newer_version_is_not_hidden_by_an_older_one_that_is_converted(write_d
 
 
 @pytest.mark.parametrize("name", ["eurosat/rgb", "cifar10:9.9.9", "imagenet2012:5.*.*"])
-def test_a_config_or_version_that_is_not_prepared_is_told_how_to_be(name, tmp_path, monkeypatch):
+def test_an_unprepared_config_or_version_says_how_to_prepare_it(name, tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     with pytest.raises(ValueError) as error:
         open_source(f"tfds:{name}", "train")
@@ -274,7 +268,7 @@ def test_no_space_is_noticed_before_anything_is_written(tmp_path):
         shards.check_space(tmp_path, 2**60)
 
 
-def test_a_file_that_holds_something_else_than_was_written_gets_no_name(tmp_path, monkeypatch):
+def test_a_file_that_differs_from_what_was_written_gets_no_name(tmp_path, monkeypatch):
     path = tmp_path / "x.array_record"
     with pytest.raises(ValueError, match="3 records, but there are 2"):
         shards.write(path, [b"a", b"b"], 3)

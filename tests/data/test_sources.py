@@ -34,7 +34,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_digits_have_the_fixed_split_and_no_example_in_both_parts():
+def test_digits_have_a_fixed_split_without_shared_examples():
     train, test = open_source("digits", "train", 1), open_source("digits", "test", 1)
     assert (len(train), len(test)) == (1437, 360)
     image, label = train[0]
@@ -46,7 +46,7 @@ def test_digits_have_the_fixed_split_and_no_example_in_both_parts():
     assert test.labels()[:10].tolist() == [7, 9, 4, 7, 0, 2, 6, 1, 3, 1]
 
 
-def test_logistic_regression_reaches_98_percent_on_the_digits_split():
+def test_logistic_regression_reaches_98_percent_on_digits():
     from sklearn.linear_model import LogisticRegression
 
     train, test = (
@@ -92,7 +92,7 @@ def test_parts_of_a_split_are_disjoint_and_mixed_over_classes(folder):
     assert values[:7] == [images[i] for i in (18, 1, 19, 8, 10, 17, 6)]
 
 
-def test_few_examples_per_class_are_as_many_of_each_and_depend_on_the_seed():
+def test_few_examples_are_as_many_per_class_and_follow_the_seed():
     digits = open_source("digits", "train", 1)
     few = take_per_class(digits, 5)
     assert np.bincount(few.labels()).tolist() == [5] * 10
@@ -115,7 +115,7 @@ def test_few_examples_per_class_are_as_many_of_each_and_depend_on_the_seed():
         ("digits", "train[5000:]", ["train[5000:]", "1437"]),
     ],
 )
-def test_an_unknown_source_or_split_is_refused_with_what_there_is(spec, split, words):
+def test_an_unknown_source_or_split_is_refused_with_those_known(spec, split, words):
     with pytest.raises(ValueError) as error:
         open_source(spec, split)
     assert all(word in str(error.value) for word in words), error.value
@@ -158,7 +158,7 @@ def imagenet(tmp_path):
     return tmp_path
 
 
-def test_real_labels_are_multi_hot_and_empty_where_an_image_has_none(imagenet):
+def test_real_labels_are_multi_hot_and_may_be_empty(imagenet):
     real, val = (open_source(f"folder:{imagenet}", split) for split in ("real", "val"))
     assert real.labels().dtype == np.uint8 and real.labels().shape == (4, 3)
     seen = {int(image[0, 0, 0]): label.tolist() for image, label in (real[i] for i in range(4))}
@@ -172,7 +172,7 @@ def test_real_labels_are_multi_hot_and_empty_where_an_image_has_none(imagenet):
         open_source(f"folder:{imagenet}", "real")
 
 
-def test_a_class_file_fixes_order_and_names_and_numbers_still_mean_the_alphabet(imagenet):
+def test_a_class_file_fixes_names_and_their_order(imagenet):
     (imagenet / "classes.tsv").write_text("index\twnid\tname\n0\tn02\tb\n1\tn01\ta\n2\tn03\tc\n")
     for split in ("train", "v2", "val", "real"):
         source = open_source(f"folder:{imagenet}", split)
@@ -187,7 +187,7 @@ def test_a_class_file_fixes_order_and_names_and_numbers_still_mean_the_alphabet(
     assert by_value[3] == [0, 1, 1]  # [2, 0], which is n03 and n01
 
 
-def test_a_class_file_may_name_classes_without_images_but_not_the_other_way_round(imagenet):
+def test_a_class_file_may_name_more_classes_than_have_images(imagenet):
     (imagenet / "classes.txt").write_text("n01\nn02\nn03\nn04\n")
     train = open_source(f"folder:{imagenet}", "train")
     assert len(train.class_names) == 4 and set(train.labels()) == {0, 1, 2}
@@ -231,7 +231,7 @@ def test_a_tar_for_a_class_is_read_as_the_folder_it_was_made_of(imagenet):
         open_source(f"folder:{imagenet}", "train")[0]
 
 
-def test_a_flat_validation_folder_takes_its_labels_from_the_file_beside_it(imagenet):
+def test_a_flat_validation_folder_has_its_labels_in_a_file(imagenet):
     for i in range(3):
         write_image(imagenet / "test" / f"{i} x.png", i)
     with pytest.raises(ValueError, match=r"labels in .*test\.txt.* a\.jpg n01"):
@@ -260,9 +260,7 @@ def test_a_flat_validation_folder_takes_its_labels_from_the_file_beside_it(image
         ("diabetic_retinopathy_detection/btgraham-300", {"label": 4, "name": "x"}, 4),
     ],
 )  # fmt: skip
-def test_data_sets_of_tfds_give_image_and_label_whatever_else_they_have(
-    write_data_set, name, example, label
-):
+def test_a_tfds_data_set_gives_image_and_label_whatever_else(write_data_set, name, example, label):
     write_data_set(name, {"train": [example | {"image": png(9)}]}, shards=1)
     source = open_source(f"tfds:{name}", "train")
     image, got = source[0]
@@ -271,7 +269,7 @@ def test_data_sets_of_tfds_give_image_and_label_whatever_else_they_have(
     assert "tensorflow" not in sys.modules
 
 
-def test_real_labels_of_tfds_are_multi_hot_and_empty_where_an_image_has_none(write_data_set):
+def test_real_labels_of_tfds_are_multi_hot_and_may_be_empty(write_data_set):
     examples = [
         {"image": png(i), "original_label": 5, "real_label": real, "file_name": f"{i}.JPEG"}
         for i, real in enumerate(([3], [], [999, 0]))
@@ -284,7 +282,7 @@ def test_real_labels_of_tfds_are_multi_hot_and_empty_where_an_image_has_none(wri
         assert np.flatnonzero(source.labels()[i]).tolist() == real
 
 
-def test_a_feature_can_be_chosen_and_must_be_where_there_are_several(write_data_set):
+def test_a_feature_must_be_chosen_where_there_are_several(write_data_set):
     example = {
         "image": png(1, (6, 6), 1), "image2": png(2, (6, 6), 1), "instance": 1,
         "label_category": 4, "label_elevation": 8, "label_azimuth": 17, "label_lighting": 2,
@@ -360,7 +358,7 @@ def test_images_that_are_arrays_are_given_the_channels_asked_for(write_data_set)
     np.testing.assert_array_equal(rgb, np.repeat(pixels, 3, axis=2))
 
 
-def test_labels_are_read_without_the_image_and_a_broken_one_names_its_record(write_data_set):
+def test_labels_are_read_without_images_and_broken_ones_named(write_data_set):
     examples = [{"image": png(i), "label": i, "file_name": f"{i}.JPEG"} for i in range(40)]
     examples[33]["image"] = b"broken"
     write_data_set("imagenet2012", {"train": examples}, shards=3)
@@ -372,7 +370,7 @@ def test_labels_are_read_without_the_image_and_a_broken_one_names_its_record(wri
         train[33]
 
 
-def test_a_damaged_record_is_named_with_its_file_and_the_others_are_read(write_data_set):
+def test_a_damaged_record_is_named_and_the_others_are_read(write_data_set):
     pixels = np.random.RandomState(0).randint(0, 255, (8, 32, 32, 3), np.uint8)
     files = [io.BytesIO() for _ in pixels]
     for file, image in zip(files, pixels, strict=True):
@@ -393,7 +391,7 @@ def test_a_damaged_record_is_named_with_its_file_and_the_others_are_read(write_d
         np.testing.assert_array_equal(train[i][0], pixels[i])
 
 
-def test_a_data_set_that_is_not_all_there_is_refused_when_it_is_opened(write_data_set):
+def test_an_incomplete_data_set_is_refused_when_it_is_opened(write_data_set):
     examples = [{"image": png(i), "label": i, "id": "x"} for i in range(6)]
     folder = write_data_set("cifar10", {"train": examples}, shards=3)
     (folder / "cifar10-train.array_record-00001-of-00003").unlink()
@@ -403,9 +401,7 @@ def test_a_data_set_that_is_not_all_there_is_refused_when_it_is_opened(write_dat
         open_source("tfds:cifar10", "validation")
 
 
-def test_a_tfds_data_set_that_is_not_prepared_fails_at_once_with_what_to_do(
-    tmp_path, monkeypatch, write_data_set
-):
+def test_an_unprepared_tfds_data_set_fails_with_what_to_do(tmp_path, monkeypatch, write_data_set):
     with pytest.raises(ValueError, match="TFDS has no data set no_such_data_set"):
         open_source("tfds:no_such_data_set", "train")
     start = time.perf_counter()

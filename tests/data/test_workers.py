@@ -20,7 +20,7 @@ def load(much: bytes, position: int) -> Example:
     return LIKE
 
 
-def test_a_process_that_dies_before_it_has_read_a_large_source_is_an_error_and_not_a_hang(
+def test_a_process_that_dies_while_reading_is_an_error_no_hang(
     monkeypatch,
 ):
     multiprocessing.resource_tracker.ensure_running()  # which is started in the same way

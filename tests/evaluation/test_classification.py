@@ -72,7 +72,7 @@ class Labelled:
         return self._labels
 
 
-def test_any_of_several_labels_counts_and_images_without_one_do_not():
+def test_any_of_several_labels_counts_and_no_label_does_not():
     module = mlp_mixer.create(
         num_classes=7, image_size=4, patch_size=2, num_blocks=1, hidden_dim=8, tokens_mlp_dim=4,
         channels_mlp_dim=8,
@@ -138,7 +138,7 @@ def test_the_same_classes_in_another_order_give_the_same_numbers(trained, multi_
         evaluation(Renamed(digits, "abcdefghik"), class_names=names, model_is="runs/x")
 
 
-def test_without_names_only_the_count_is_compared_and_the_log_says_so(trained, caplog):
+def test_without_class_names_only_the_count_is_compared(trained, caplog):
     module, _ = trained
     digits = open_source("digits", "test[:60]", 1)
     Classification(module, digits, make_mesh(), batch_size=32)

@@ -53,7 +53,7 @@ def run(config, model, class_names="abc", **of_run):
     return evaluators.run(made, params, 1, **of_run)
 
 
-def test_a_runs_outputs_are_the_runs_classes_whatever_the_order_of_the_images(config, model):
+def test_outputs_keep_the_runs_classes_in_any_order_of_images(config, model):
     module, params = model
     config.evals.test = common.classification("test")
     turned = params | {"head": {name: x[..., [2, 0, 1]] for name, x in params["head"].items()}}
@@ -62,9 +62,7 @@ def test_a_runs_outputs_are_the_runs_classes_whatever_the_order_of_the_images(co
         run(config, model, "axc")
 
 
-def test_an_evaluator_may_have_a_crop_of_its_own_and_broken_images_are_left_out(
-    config, model, photographs
-):
+def test_an_evaluator_has_its_own_crop_and_skips_broken_images(config, model, photographs):
     config.eval_crop, config.eval_crop_fraction = "resmall", 0.875
     config.evals.square = common.classification("test")
     config.evals.square.crop, config.evals.square.crop_fraction = "resize", 0.5
@@ -110,7 +108,7 @@ def test_a_failing_evaluator_says_which_it_is_and_when(config, model):
         (dict(type="fewshot"), r"'train_split'.*needs train_split, split and may have source"),
     ],
 )
-def test_an_evaluator_that_is_not_possible_is_named_before_training(config, model, fields, words):
+def test_an_impossible_evaluator_is_named_before_training(config, model, fields, words):
     config.evals.test = ml_collections.ConfigDict(
         dict(type="classification", split="test") | fields
     )

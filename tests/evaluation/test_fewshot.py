@@ -109,7 +109,7 @@ class Counting:
         return self._source.labels()
 
 
-def test_only_the_images_that_are_drawn_are_decoded_and_broken_ones_left_out(digits_features):
+def test_only_drawn_images_are_decoded_and_broken_ones_skipped(digits_features):
     module, params = digits_features
     train, test = open_source("digits", "train", 1), open_source("digits", "test[:50]", 1)
     rng, labels = np.random.default_rng(0), train.labels()
@@ -142,7 +142,7 @@ class Turned(Counting):
         return (self._source.labels() - 1) % 10
 
 
-def test_test_classes_in_another_order_are_those_of_the_training_images(digits_features):
+def test_test_classes_are_matched_to_training_classes_by_name(digits_features):
     module, params = digits_features
     train, test = open_source("digits", "train[:200]", 1), open_source("digits", "test[:50]", 1)
 
@@ -158,7 +158,7 @@ def test_test_classes_in_another_order_are_those_of_the_training_images(digits_f
         result(turned)
 
 
-def test_a_broken_test_image_is_left_out_and_a_class_of_broken_ones_is_named(digits_features):
+def test_a_broken_test_image_is_skipped_and_a_broken_class_named(digits_features):
     module, params = digits_features
     train, test = open_source("digits", "train", 1), open_source("digits", "test[:50]", 1)
 

@@ -60,7 +60,7 @@ def run(*args, cwd):
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
-def test_exported_file_gives_the_models_probabilities_without_this_package(tmp_path, activation):
+def test_an_exported_file_needs_no_package_for_the_same_results(tmp_path, activation):
     module, params = weights(tmp_path / "weights.npz")
     export.write(
         tmp_path / "model.zip",
@@ -79,7 +79,7 @@ def test_exported_file_gives_the_models_probabilities_without_this_package(tmp_p
         np.testing.assert_allclose(np.load(tmp_path / f"probabilities{n}.npy"), want, atol=1e-6)
 
 
-def test_command_writes_a_program_for_the_size_asked_for_and_says_what_it_is(tmp_path):
+def test_the_command_exports_the_requested_size_and_describes_it(tmp_path):
     weights(tmp_path / "weights.npz")
     root = str(mlp_mixer.__path__[0]).removesuffix("mlp_mixer")
     args = ["export", str(tmp_path / "weights.npz"), str(tmp_path / "model.zip")]

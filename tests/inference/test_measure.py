@@ -28,7 +28,7 @@ def test_a_class_without_examples_has_no_accuracy():
     assert set(few.per_class()) == set("abcd") and few.confusion().shape == (5, 5)
 
 
-def test_errors_of_all_classes_are_shown_the_most_confident_first():
+def test_errors_of_all_classes_are_shown_most_confident_first():
     labels = np.array([0, 0, 0, 0, 1, 2, 2])  # in the order of classes, as folders are read
     guesses = np.array([1, 1, 1, 0, 0, 0, 2])
     confidences = np.array([0.5, 0.9, 0.7, 0.9, 0.4, 0.8, 0.9])

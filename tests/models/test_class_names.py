@@ -43,7 +43,7 @@ def test_other_names_are_refused_with_what_differs(have, want, words):
     assert all(w in str(error.value) for w in [*words, "the model", "the data"]), error.value
 
 
-def test_only_the_count_is_compared_where_nobody_knows_the_names_and_the_log_says_so(caplog):
+def test_without_known_names_only_the_count_is_compared(caplog):
     caplog.set_level(logging.INFO)
     assert match(3, ("a", "b", "c"), "the model", "the data") is None
     assert "the model does not say what its 3 classes are" in caplog.text

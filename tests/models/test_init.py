@@ -21,7 +21,7 @@ def by_name(params):
     }
 
 
-def test_every_leaf_has_the_shape_and_the_distribution_that_flax_gives():
+def test_every_leaf_has_the_shape_and_distribution_of_flax():
     module = mlp_mixer.create(**MODEL)
     ours = by_name(init(module))
     flax = by_name(jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"])
@@ -50,7 +50,7 @@ def test_a_leaf_depends_on_the_seed_and_its_name_only():
     assert np.abs(few["stem/kernel"] - other["stem/kernel"]).max() > 0.1
 
 
-def test_parameters_made_in_place_on_eight_devices_are_those_of_one():
+def test_parameters_made_on_eight_devices_are_those_of_one():
     printed = python_with_devices(
         8,
         f"""

@@ -19,7 +19,7 @@ def test_imagenet21k_has_the_order_of_the_authors_list():
     assert names[2037] == "sea swallow" and names[0] == "organism" and names[9205] == "picture"
 
 
-def test_imagenet_has_the_order_of_ilsvrc_2012_and_is_part_of_imagenet21k_but_for_teddy():
+def test_imagenet_has_the_order_of_ilsvrc_2012_and_lies_in_21k():
     ids, names = imagenet()
     assert len(ids) == len(names) == 1000 and list(ids) == sorted(set(ids))
     assert (ids[0], names[0], names[207], names[999]) == (

@@ -67,7 +67,7 @@ def test_the_stem_is_the_same_by_convolution_and_by_product(highest_precision):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("form", [layers.on_all_rows, layers.on_all_rows_by_product])
-def test_the_gradient_of_a_bias_is_the_sum_in_float32_on_every_platform(form, dtype):
+def test_the_gradient_of_a_bias_is_summed_in_float32_everywhere(form, dtype):
     like, bias = normal(40, 25, 4, dtype=dtype), normal(4, seed=1)
     grad = normal(40, 25, 4, seed=2, dtype=dtype)
     shape = jax.ShapeDtypeStruct(like.shape, like.dtype)
@@ -104,7 +104,7 @@ def text_for(platform: str, function, *args) -> str:
     return jax.jit(function).trace(*args).lower(lowering_platforms=(platform,)).as_text()
 
 
-def test_a_tpu_gets_the_ones_of_a_sum_as_a_constant_of_the_gradient():
+def test_a_tpu_gets_the_ones_of_a_sum_as_a_constant():
     layer, x = layers.Dense(6), normal(2, 3, 4)
     params = layer.init(jax.random.key(0), x)
     text = text_for("tpu", jax.grad(lambda params: layer.apply(params, x).sum()), params)
@@ -122,7 +122,7 @@ def test_gradients_are_stored_on_gpus_and_fused_elsewhere(platform):
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-def test_the_stem_is_a_convolution_on_tpus_and_a_product_elsewhere(platform):
+def test_the_stem_is_a_convolution_on_tpus_a_product_elsewhere(platform):
     stem, x = layers.Stem(6, (4, 4)), normal(2, 8, 8, 3)
     params = stem.init(jax.random.key(0), x)
     text = text_for(platform, stem.apply, params, x)

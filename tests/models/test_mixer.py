@@ -133,7 +133,7 @@ def test_without_classes_the_result_is_the_pooled_features():
     assert features["MixerBlock_1"].shape == (3, 16, 8)
 
 
-def test_the_compute_dtype_changes_neither_parameters_nor_result_type():
+def test_the_compute_dtype_changes_no_parameter_or_result_type():
     module = small(dtype=jnp.bfloat16)
     params, x = random_params(module), images(module)
     assert {leaf.dtype for leaf in jax.tree.leaves(init(module))} == {np.dtype("float32")}
@@ -143,7 +143,7 @@ def test_the_compute_dtype_changes_neither_parameters_nor_result_type():
     assert 0 < np.abs(logits - exact).max() < 0.1 * np.abs(exact).max() + 0.1
 
 
-def test_stochastic_depth_drops_the_last_block_most_and_the_first_never():
+def test_stochastic_depth_drops_the_last_most_the_first_never():
     module = small(stoch_depth=1.0, num_blocks=3)
     params, x = random_params(module), images(module, n=64)
     rngs = {"dropout": jax.random.key(0)}

@@ -174,7 +174,7 @@ def test_a_transformation_gives_what_it_is_defined_to_be(case, name, highest_pre
     assert_close(found, wanted)
 
 
-def test_gradients_of_each_example_are_those_of_the_example_alone(case, highest_precision):
+def test_per_example_gradients_are_those_of_each_example_alone(case, highest_precision):
     each = jax.jit(jax.vmap(jax.grad(lambda p, x: case.loss(p, x[None])), in_axes=(None, 0)))
     alone = [jax.jit(jax.grad(case.plain))(case.params, x[None]) for x in case.images]
     assert_close(each(case.params, case.images), stacked(*alone))
@@ -237,7 +237,7 @@ PARTS = {
 }
 
 
-def test_an_interceptor_acts_on_what_it_is_for_and_no_longer_than_it_stands(case):
+def test_an_interceptor_acts_only_where_and_while_it_is_set(case):
     path, last = PARTS[type(case.module).__name__]
     layer = path if last is None else (*path, last)
     flat = traverse_util.flatten_dict(case.params)
@@ -260,7 +260,7 @@ def test_an_interceptor_acts_on_what_it_is_for_and_no_longer_than_it_stands(case
         np.testing.assert_array_equal(apply(), before)
 
 
-def test_captures_hold_what_their_filter_asks_for_whatever_was_captured_before(case):
+def test_captures_hold_what_their_filter_asks_for_every_time(case):
     blocks = (mixer.MixerBlock, vit.EncoderBlock, bit.Unit)
 
     def captured(wanted) -> set[str]:

@@ -71,7 +71,7 @@ def needs_libtpu():
         pytest.skip("libtpu is not installed")
 
 
-def test_cycles_and_bytes_of_a_loop_count_once_for_each_iteration():
+def test_a_loops_cycles_and_bytes_count_once_per_iteration():
     module = hlo.parse(MODULE)
     assert module.cycles == 100 + 4 * (10 + 1) + 7
     assert module.hbm_bytes == (4096 + 2048) + 4096 + 4 * (64 + 64)
@@ -149,7 +149,7 @@ def test_a_sum_sends_all_but_the_own_share_twice():
     assert parse_topology("v5e:16x16").ici_rate == 2 * topology.ici_rate  # the ends are linked
 
 
-def test_a_step_takes_the_longer_of_arithmetic_and_memory_and_all_communication():
+def test_a_step_takes_its_slower_part_plus_communication():
     topology = parse_topology("v5e:2x4")
     sums = [hlo.Collective("all-reduce", 8, 1, 800_000_000)]
     seconds = {}
@@ -192,7 +192,7 @@ def test_a_plan_tells_what_it_compiles_before_each_wait(monkeypatch, caplog):
     assert plans.describe("v6e:2x2 accum_steps=1, remat").startswith("v6e:2x2 accum_steps=1, remat")
 
 
-def test_plans_are_printed_one_by_one_and_none_is_lost_to_a_later_failure(monkeypatch, command):
+def test_plans_printed_one_by_one_survive_a_later_failure(monkeypatch, command):
     def make(config, num_classes, examples, topology, evaluation):
         if topology == "v6e:2x2":
             raise ValueError("the compiler died")

@@ -90,7 +90,7 @@ def test_every_flipped_bit_and_every_swap_changes_the_digest():
     assert digests.of_arrays({"x": negated})["x"] not in seen
 
 
-def test_a_digest_is_of_what_an_array_was_though_its_memory_is_given_away_at_once():
+def test_a_digest_is_right_though_the_array_is_donated_at_once():
     x = np.random.default_rng(0).normal(size=(1000, 1000)).astype(np.float32)
     change = jax.jit(lambda x: x + 1, donate_argnums=0)
     for _ in range(5):
@@ -158,7 +158,7 @@ def delete(path, rng):
 
 
 @pytest.mark.parametrize("harm", [flip, cut, delete])
-def test_damage_to_any_file_is_noticed_and_the_one_before_is_used(tmp_path, harm, caplog):
+def test_damage_to_any_file_is_noticed_and_the_one_before_used(tmp_path, harm, caplog):
     save(tmp_path / "good", 10, 20)
     rng = np.random.default_rng(0)
     good = tmp_path / "good" / "checkpoints" / "20"
@@ -184,7 +184,7 @@ def test_a_checkpoint_under_the_name_of_another_step_is_noticed(tmp_path):
         restore(tmp_path)
 
 
-def test_arrays_that_are_not_what_was_saved_are_noticed_though_every_file_is(tmp_path):
+def test_arrays_unlike_those_saved_are_noticed_in_sound_files(tmp_path):
     save(tmp_path, 10, 20)
     folder = tmp_path / "checkpoints" / "20"
     step, arrays = digests.read_arrays(folder)
@@ -196,7 +196,7 @@ def test_arrays_that_are_not_what_was_saved_are_noticed_though_every_file_is(tmp
     assert_equal(restore(tmp_path), make_state(10))
 
 
-def test_if_all_are_damaged_none_is_touched_and_the_error_names_them(tmp_path):
+def test_if_all_are_damaged_they_are_named_and_left_alone(tmp_path):
     save(tmp_path, 10, 20)
     for step in ("10", "20"):
         (tmp_path / "checkpoints" / step / "params" / "manifest.ocdbt").unlink()

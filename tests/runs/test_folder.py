@@ -33,7 +33,7 @@ def another_process_gets_in(workdir) -> bool:
 # --- the lock ---
 
 
-def test_two_runs_of_one_process_are_kept_apart_and_no_other_process_gets_in_by_that(tmp_path):
+def test_two_runs_of_one_process_are_kept_apart(tmp_path):
     found = []
 
     def second(path):
@@ -60,7 +60,7 @@ def test_two_runs_of_one_process_are_kept_apart_and_no_other_process_gets_in_by_
 
 
 @pytest.mark.parametrize(("before", "written"), [(False, False), (True, False), (False, True)])
-def test_a_new_workdir_in_which_nothing_was_written_is_removed_again(tmp_path, before, written):
+def test_a_new_workdir_left_empty_is_removed_again(tmp_path, before, written):
     workdir = tmp_path / "run"
     if before:
         workdir.mkdir()
@@ -90,7 +90,7 @@ def test_processes_with_workdirs_of_their_own_are_all_told_so(tmp_path, monkeypa
 # --- the end ---
 
 
-def test_a_run_is_finished_when_it_says_so_or_has_weights_and_is_of_an_earlier_version(tmp_path):
+def test_a_run_is_finished_if_it_says_so_or_is_old_with_weights(tmp_path):
     (tmp_path / DATA_FILE).touch()
     assert not is_finished(tmp_path)
     (tmp_path / WEIGHTS_FILE).touch()  # from before the last evaluation

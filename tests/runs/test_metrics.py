@@ -45,7 +45,7 @@ def shown_events(folder) -> list[tuple[int, str, float]]:
     return shown
 
 
-def test_after_a_kill_each_scalar_of_each_step_is_in_both_files_once(tmp_path):
+def test_after_a_kill_each_scalar_of_a_step_is_in_each_file_once(tmp_path):
     killed = metrics.Writer(tmp_path, 0)  # never closed
     killed.scalars(1, {"train/loss": 0.75})
     killed.scalars(2, {"train/loss": 0.5})
@@ -65,7 +65,7 @@ def test_after_a_kill_each_scalar_of_each_step_is_in_both_files_once(tmp_path):
     assert [(x["step"], n, x[n]) for x in lines for n in x if n != "step"] == wanted
 
 
-def test_a_run_that_was_killed_before_its_first_checkpoint_leaves_no_events(tmp_path):
+def test_a_run_killed_before_a_first_checkpoint_leaves_no_events(tmp_path):
     metrics.Writer(tmp_path, 0).scalars(1, {"train/loss": 8.0})
     next(tmp_path.glob("events*")).rename(tmp_path / "events.out.tfevents.0000000001.host")
     metrics.Writer(tmp_path, 0).scalars(1, {"train/loss": 0.5})

@@ -31,7 +31,7 @@ def files(folder) -> set[str]:
     return {path.name for path in folder.rglob("*-cache")}
 
 
-def test_programs_are_kept_below_the_users_cache_folder_and_found_again(tmp_path):
+def test_compiled_programs_are_found_again_in_the_users_cache(tmp_path):
     folder = run(XDG_CACHE_HOME=str(tmp_path))
     assert folder.startswith(str(tmp_path / "mlp_mixer" / "jax"))
     kept = files(tmp_path)

@@ -72,7 +72,7 @@ def test_logging_that_the_user_has_set_up_stays_as_it_is():
         assert "quiet" not in stderr.getvalue()
 
 
-def test_of_two_runs_at_once_the_last_to_end_takes_the_changes_back():
+def test_the_last_of_two_concurrent_runs_restores_the_log():
     with nothing_set_up() as stderr:
         before, hook = state(), sys.unraisablehook
         with SHOWN, SILENT_THREADS:

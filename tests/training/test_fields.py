@@ -78,7 +78,7 @@ def changed(name: str, value, config: ml_collections.ConfigDict | None = None):
         ("sweep.dev_split", ("",)),
     ],
 )
-def test_what_is_out_of_range_is_refused_by_its_name_with_what_it_may_be(name, values):
+def test_a_value_out_of_range_is_refused_with_what_is_allowed(name, values):
     for value in values:
         config = load_config("transfer") if name.startswith("sweep") else None
         with pytest.raises(ValueError, match=rf"{name} is .*; it may be "):
@@ -100,7 +100,7 @@ def test_what_is_out_of_range_is_refused_by_its_name_with_what_it_may_be(name, v
         ("sweep.learning_rates", ((0.1,), [1, 0.5])),
     ],
 )
-def test_the_ends_of_a_range_belong_to_it_and_whole_numbers_are_numbers(name, values):
+def test_the_ends_of_a_range_are_allowed_and_so_are_integers(name, values):
     for value in values:
         config = load_config("transfer") if name.startswith("sweep") else None
         fields.check(changed(name, value, config))
@@ -122,7 +122,7 @@ def test_all_that_is_wrong_stands_in_one_message():
         ("model.hiden_dim", "model.hidden_dim"), ("permuted.oder", "permuted.order"),
     ],
 )  # fmt: skip
-def test_a_field_that_there_is_not_is_refused_with_the_one_that_is_near(typed, meant):
+def test_an_unknown_field_is_refused_with_the_nearest_known_one(typed, meant):
     with pytest.raises(ValueError, match=f"no field {typed}; did you mean {meant}"):
         fields.check(changed(typed, 1))
 
@@ -146,7 +146,7 @@ def test_one_number_is_a_square_on_the_command_line(name, text):
     assert fields.flatten(fields.check(config).to_dict())[name] == (4, 4)
 
 
-def test_one_number_is_a_square_in_python_and_a_pair_is_height_and_width():
+def test_one_number_is_a_square_and_a_pair_is_height_and_width():
     for value, pair in ((16, (16, 16)), (np.int32(16), (16, 16)), ([16, 24], (16, 24))):
         assert fields.check(changed("image_size", value)).image_size == pair
     config = cli_config.load("configs/digits.py", ["--config.image_size=16x24"])
@@ -167,7 +167,7 @@ def every_config():
         yield load_config("transfer", f"{'digits' if data == 'place' else 'B/16'},{data}")
 
 
-def test_every_config_here_is_possible_and_is_not_changed_by_the_check():
+def test_every_shipped_config_passes_the_check_unchanged():
     for config in every_config():
         checked = fields.check(config)
         assert fields.flatten(checked.to_dict()) == fields.flatten(config.to_dict())
@@ -201,7 +201,7 @@ SECTIONS = {"data", "augment", "model", "permuted", "evals", "sweep"}
 METHODS = {*dir(ml_collections.ConfigDict), *dir(dict), *dir(str)}
 
 
-def test_every_field_of_the_table_is_read_and_every_field_that_is_read_is_in_it():
+def test_the_table_of_fields_holds_exactly_those_that_are_read():
     read = read_of_configs()
     table = fields.FIELDS.keys() | {f"sweep.{name}" for name in fields.SWEEP}
     assert table - read <= BY_OTHER_NAMES
@@ -256,7 +256,7 @@ def test_what_no_trained_number_depends_on_may_change(begun, name, value):
         ("init_image_size", (4, 4)),
     ],
 )  # fmt: skip
-def test_what_trains_otherwise_is_refused_with_both_values_and_what_to_do(begun, name, value):
+def test_what_changes_training_is_refused_with_both_values(begun, name, value):
     with pytest.raises(ValueError, match=r"(?s)another config") as error:
         check_config(begun, fields.check(changed(name, value)))
     lines = str(error.value).splitlines()
@@ -280,7 +280,7 @@ def first_version(config: ml_collections.ConfigDict) -> dict:
     return tree
 
 
-def test_a_run_of_the_first_version_goes_on_with_the_new_fields_at_their_default(tmp_path):
+def test_a_run_of_the_first_version_resumes_with_new_defaults(tmp_path):
     config = load_config("digits")
     (tmp_path / CONFIG_FILE).write_text(json.dumps(first_version(config)))
     check_config(tmp_path, fields.check(config))
@@ -290,7 +290,7 @@ def test_a_run_of_the_first_version_goes_on_with_the_new_fields_at_their_default
         check_config(tmp_path, fields.check(changed("augment.flip", True)))
 
 
-def test_a_run_that_began_with_weights_goes_on_whatever_is_said_of_their_size(tmp_path):
+def test_a_run_from_weights_resumes_whatever_size_is_given(tmp_path):
     config = changed("init_from", "gone.npz")
     before = config.copy_and_resolve_references()
     before.init_image_size, before.init_patch_size = (8, 8), (2, 2)

@@ -89,7 +89,7 @@ def test_outputs_of_a_kept_head_are_those_of_the_same_names(trained, tmp_path):
     assert not np.any(new["head"]["kernel"])  # a new head may be for any classes
 
 
-def test_a_head_is_kept_by_itself_where_it_is_known_to_be_for_the_same_classes(trained, tmp_path):
+def test_a_head_known_to_be_for_the_same_classes_is_kept(trained, tmp_path):
     _, module, params = trained
     path, names = tmp_path / "named.npz", tuple("abcdefghij")
     mlp_mixer.save(path, module, params, class_names=names)
@@ -176,7 +176,7 @@ def test_weights_that_do_not_fit_the_config_are_refused_by_name(trained):
         initial.parameters(run, make_model(run, num_classes=10), DIGITS)
 
 
-def test_weights_of_the_other_gelu_are_refused_with_the_field_to_set(trained, tmp_path):
+def test_weights_of_the_other_gelu_are_refused_naming_the_field(trained, tmp_path):
     _, module, params = trained
     path = tmp_path / "exact.npz"
     mlp_mixer.save(path, module.clone(gelu="exact"), params)
@@ -208,7 +208,7 @@ def test_the_log_says_where_parameters_come_from(trained, tmp_path, caplog):
         assert words in caplog.text and "WARNING" not in caplog.text, words
 
 
-def test_a_run_from_scratch_whose_config_speaks_of_weights_is_warned(caplog):
+def test_a_run_from_scratch_with_fields_for_weights_is_warned(caplog):
     run = config(init_head="new", init_image_size=(8, 8))
     initial.parameters(run, make_model(run, 10), DIGITS)
     assert "init_from is not set, though init_head, init_image_size: training" in caplog.text

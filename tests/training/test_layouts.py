@@ -65,7 +65,7 @@ print("all the same")
 """
 
 
-def test_slices_and_layouts_change_nothing_and_bfloat16_sums_only_digits():
+def test_slices_and_layouts_agree_and_bfloat16_sums_nearly():
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], cwd=ROOT, env=with_devices(8),
         capture_output=True, text=True, check=False,

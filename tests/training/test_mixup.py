@@ -35,7 +35,7 @@ def test_a_batch_has_one_share_or_each_example_its_own():
     assert mixed(Mixup(0.5), seed=0)["share"][0] != mixed(Mixup(0.5), seed=1)["share"][0]
 
 
-def test_shares_are_those_of_a_beta_distribution_folded_at_a_half():
+def test_shares_follow_a_beta_distribution_folded_at_a_half():
     n, p = 20_000, 0.5
     shares = mixed(Mixup(p, per_example=True), n=n)["share"]
     assert shares.min() >= 0.5

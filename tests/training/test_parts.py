@@ -145,7 +145,7 @@ def test_a_config_clips_the_gradient_of_its_step(tiny_config):
     assert float(optax.tree.norm(change)) == pytest.approx(0.5 * tiny_config.lr, rel=1e-3)
 
 
-def test_decay_touches_kernels_only_and_is_multiplied_by_the_rate():
+def test_decay_touches_kernels_only_and_scales_with_the_rate():
     params = init(small_model())
     zeros = jax.tree.map(jnp.zeros_like, params)
     tx = optimizer.make_optimizer(config(weight_decay=0.1), lambda step: 0.01)

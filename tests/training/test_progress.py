@@ -14,7 +14,7 @@ def clock(monkeypatch):
     return clock
 
 
-def test_a_report_is_of_all_steps_since_the_last_and_tells_speed_and_time_left(clock):
+def test_a_report_covers_all_steps_since_the_last_one(clock):
     devices = jax.device_count()
     meter = progress.Meter(batch_size=64 * devices, total_steps=20, log_every=4)
     reports = {}
@@ -34,7 +34,7 @@ def test_a_report_is_of_all_steps_since_the_last_and_tells_speed_and_time_left(c
     assert reports[8]["seconds_left"] == pytest.approx((20 - 8) * 0.5)
 
 
-def test_what_is_due_of_a_step_is_told_when_that_step_is_saved_and_not_told_again():
+def test_what_is_due_is_reported_once_when_its_step_is_saved():
     meter = progress.Meter(batch_size=8, total_steps=7, log_every=2)
     told = {}
     for step in range(1, 8):

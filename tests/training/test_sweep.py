@@ -61,7 +61,7 @@ def test_a_sweep_chooses_on_dev_and_tests_once(whole):
     assert lines[1].get_xdata() == [0.05]
 
 
-def test_a_sweep_that_is_stopped_goes_on_and_ends_with_the_same_result(
+def test_a_stopped_sweep_resumes_and_ends_with_the_same_result(
     config, whole, tmp_path, monkeypatch
 ):
     train, calls = loop.train, []
@@ -80,9 +80,7 @@ def test_a_sweep_that_is_stopped_goes_on_and_ends_with_the_same_result(
     assert sweep.sweep(config, tmp_path) == whole[1] and len(calls) == 4
 
 
-def test_a_larger_grid_trains_what_is_missing_but_tests_no_second_rate(
-    config, whole, tmp_path, monkeypatch
-):
+def test_a_larger_grid_trains_what_is_missing_and_tests_once(config, whole, tmp_path, monkeypatch):
     folder = shutil.copytree(whole[0], tmp_path / "larger")
     train, trained = loop.train, []
 
@@ -101,7 +99,7 @@ def test_a_larger_grid_trains_what_is_missing_but_tests_no_second_rate(
     assert trained == ["lr_1e-07"]
 
 
-def test_of_equal_accuracies_the_lower_loss_is_best_and_then_the_lower_rate():
+def test_of_equal_accuracies_lower_loss_is_best_then_lower_rate():
     def found(*rows):
         return {lr: {"dev/accuracy": accuracy, "dev/loss": loss} for lr, accuracy, loss in rows}
 

@@ -108,7 +108,7 @@ def test_a_write_that_does_not_read_back_equal_is_an_error(file, tmp_path, monke
     assert [p.name for p in tmp_path.iterdir()] == [file.name]
 
 
-def test_inspect_says_what_the_file_is_and_flags_what_is_not_finite(flat, tmp_path, run):
+def test_inspect_describes_the_file_and_flags_nonfinite_values(flat, tmp_path, run):
     flat["head/bias"][0] = np.nan
     np.savez(tmp_path / "x.npz", **flat)
     text = run("inspect", tmp_path / "x.npz")

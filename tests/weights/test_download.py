@@ -123,7 +123,7 @@ def test_stopped_download_is_resumed_by_the_next_call(server, body, flat, equal,
 
 
 @pytest.mark.parametrize("tag", ['"v2"', None])
-def test_changed_file_is_never_joined_to_the_beginning_of_the_old(tag, server, body, flat, equal):
+def test_a_changed_file_is_never_joined_to_the_old_beginning(tag, server, body, flat, equal):
     other = io.BytesIO()
     np.savez(other, **{name: array + 1 for name, array in flat.items()})
     server.answers = [whole(body, tag and '"v1"', cut=1000), whole(other.getvalue(), tag)]
@@ -198,7 +198,7 @@ def test_short_name_with_a_file_of_another_size_is_refused(server, body, monkeyp
     assert cached(tmp_path) == []
 
 
-def test_sizes_of_released_files_add_up_to_the_listing_of_the_bucket():
+def test_sizes_of_released_files_add_up_to_the_buckets_listing():
     # 6 bytes are those of an empty folder's marker.
     assert sum(r.size for r in released.RELEASED.values()) + 6 == 3_489_219_014
 
@@ -250,7 +250,7 @@ def test_what_differs_in_one_character_is_downloaded_by_itself(server, body, par
         ("https://example.org/small.npz?v=1", None),
     ],
 )  # fmt: skip
-def test_files_that_e108a84_kept_are_found_where_they_can_be_no_other(url, place, server, tmp_path):
+def test_files_kept_by_e108a84_are_found_where_unambiguous(url, place, server, tmp_path):
     before = download._cached_before(url)
     assert before == (place and tmp_path / "cache" / place)
     if place:

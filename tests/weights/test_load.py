@@ -81,7 +81,7 @@ def test_tokens_that_form_no_square_need_the_image_size(tmp_path):
         mlp_mixer.load(tmp_path / "x.npz", image_size=8)
 
 
-def test_a_square_is_never_taken_for_another_shape_of_as_many_tokens(saved):
+def test_a_square_is_never_taken_for_a_shape_of_as_many_tokens(saved):
     with pytest.raises(ValueError, match="8x32"):
         mlp_mixer.load(saved[2], image_size=(8, 32), resize="tile")
     _, params = mlp_mixer.load(saved[2], image_size=(8, 32))

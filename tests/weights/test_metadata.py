@@ -61,7 +61,7 @@ def many(tmp_path_factory):
     return path, flat
 
 
-def test_names_that_one_comment_cannot_hold_go_on_in_those_of_the_members(many, tmp_path):
+def test_names_too_long_for_one_comment_continue_in_the_members(many, tmp_path):
     path, flat = many
     module, _, settings = load.read(path)
     assert settings["class_names"] == imagenet21k().names and module.gelu == "exact"
@@ -99,7 +99,7 @@ def test_damage_at_either_end_of_the_metadata_is_noticed(name, file, tmp_path):
             mlp_mixer.load(tmp_path / name)
 
 
-def test_more_than_all_comments_hold_is_refused_before_anything_is_written(flat, tmp_path):
+def test_too_much_for_all_comments_is_refused_before_writing(flat, tmp_path):
     with pytest.raises(ValueError, match="bytes of metadata are more than fit"):
         npz.write(tmp_path / "x.npz", flat, {"class_names": ["x" * 3_000_000]})
     assert list(tmp_path.iterdir()) == []
@@ -228,7 +228,7 @@ def test_the_hubs_miil_models_are_ones_for_pixels_from_minus_1(
     assert "trained on pixels from 0.0 to 1.0" in caplog.text
 
 
-def test_pixels_are_put_right_before_patches_and_image_are_resized(flat, tmp_path, logits):
+def test_pixels_are_converted_before_patches_and_image_resizing(flat, tmp_path, logits):
     path = plain(tmp_path, flat, "mixer_b16_224.miil_in21k.safetensors")
     sizes = dict(image_size=8, patch_size=4)
     module, unit = mlp_mixer.load(plain(tmp_path, flat), **sizes)
@@ -238,7 +238,7 @@ def test_pixels_are_put_right_before_patches_and_image_are_resized(flat, tmp_pat
     np.testing.assert_allclose(module.apply({"params": folded}, images), want, atol=1e-4)
 
 
-def test_timms_config_beside_a_file_says_mean_deviation_crop_and_tag(
+def test_timms_config_beside_a_file_gives_mean_crop_and_tag(
     module, params, flat, tmp_path, logits, caplog
 ):
     caplog.set_level(logging.INFO)
@@ -264,9 +264,7 @@ def test_timms_config_beside_a_file_says_mean_deviation_crop_and_tag(
         mlp_mixer.load(path)
 
 
-def test_miils_weights_that_e108a84_converted_are_known_by_their_history(
-    module, params, flat, tmp_path, logits
-):
+def test_miil_weights_that_e108a84_converted_are_recognised(module, params, flat, tmp_path, logits):
     source = "hf:timm/mixer_b16_224.miil_in21k_ft_in1k"
     history = [{"source": source, "sha256": "0" * 64, "changes": []}]
     npz.write(tmp_path / "x.npz", flat, {"gelu": "exact", "history": history})

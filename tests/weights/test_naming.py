@@ -19,9 +19,7 @@ def test_prefix_is_found_and_the_optimizer_left_alone(prefix, layout, flat, tmp_
 # What wraps a model: DataParallel, torch.compile, Lightning, timm's and others' classes, Flax.
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "timm_model.", "backbone.",
                                     "state_dict.", "model._orig_mod.module.", "ema."])  # fmt: skip
-def test_a_prefix_that_all_of_timms_names_have_is_stripped_and_logged(
-    prefix, flat, tmp_path, equal, caplog
-):
+def test_a_prefix_of_all_timm_names_is_stripped_and_logged(prefix, flat, tmp_path, equal, caplog):
     arrays = {prefix + n: a for n, a in naming.to_layout(flat, "timm").items()}
     beside = {"n_averaged": np.array(5), "optimizer.exp_avg.0": np.zeros(2, np.float32)}
     safetensors.write(tmp_path / "x.safetensors", arrays | beside)
@@ -34,7 +32,7 @@ def test_a_prefix_that_all_of_timms_names_have_is_stripped_and_logged(
 @pytest.mark.parametrize("prefix", ["target/", "params/params/", "model/params/", "state/params/",
                                     "opt/target/params/"])  # fmt: skip
 @pytest.mark.parametrize("layout", ["linen", "pre-linen"])
-def test_a_prefix_that_all_published_names_have_is_stripped_and_logged(
+def test_a_prefix_of_all_published_names_is_stripped_and_logged(
     prefix, layout, flat, tmp_path, equal, caplog
 ):
     arrays = {prefix + n: a for n, a in naming.to_layout(flat, layout).items()}

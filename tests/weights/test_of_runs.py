@@ -36,7 +36,7 @@ def _shifted(tree, by):
     return {k: _shifted(v, by) if isinstance(v, dict) else v + by for k, v in tree.items()}
 
 
-def test_a_workdir_gives_its_newest_checkpoint_and_a_step_folder_that_step(workdir, flat, equal):
+def test_a_workdir_gives_its_newest_step_a_step_folder_its_own(workdir, flat, equal):
     equal(mlp_mixer.load(workdir)[1], {n: a + 1 for n, a in flat.items()})
     equal(mlp_mixer.load(workdir / "checkpoints" / "1")[1], flat)
 
@@ -140,7 +140,7 @@ def test_checkpoints_convert_to_published_files(workdir, flat, tmp_path, equal):
         equal(mlp_mixer.load(tmp_path / "x.npz")[1], flat)
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_read(workdir, flat, equal, caplog):
+def test_a_damaged_checkpoint_is_named_and_the_previous_one_read(workdir, flat, equal, caplog):
     step = workdir / "checkpoints" / "2"
     damage(step)
     equal(mlp_mixer.load(workdir)[1], flat)

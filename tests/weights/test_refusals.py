@@ -84,7 +84,7 @@ def test_truncated_files_are_refused_at_every_length(file, refused):
         refused(content[:length], "was it cut off|is not where it should be")
 
 
-def test_one_flipped_bit_in_the_numbers_is_noticed_and_its_array_named(file, refused):
+def test_one_flipped_bit_in_the_numbers_is_found_with_its_array(file, refused):
     content = bytearray(file.read_bytes())
     with zipfile.ZipFile(file) as members:
         member = members.getinfo(f"{KERNEL}.npy")
@@ -138,7 +138,7 @@ def test_endless_tables_of_contents_are_refused(refused, monkeypatch):
     refused(struct.pack("<Q", len(table)) + table, "a table of", "bad.safetensors")
 
 
-def test_entries_that_fall_out_of_the_table_of_contents_are_noticed(file, refused):
+def test_entries_missing_from_the_table_of_contents_are_noticed(file, refused):
     content = bytearray(file.read_bytes())
     entry = content.rfind(b"PK\x01\x02", 0, content.rfind(b"PK\x01\x02"))
     length = content.rfind(b"PK\x05\x06") - content.rfind(b"PK\x01\x02")
@@ -194,7 +194,7 @@ def test_other_models_are_named(name, what, refused):
     refused(archive({name: np.zeros(3, np.float32)}), f"is not a Mixer.*{what}")
 
 
-def test_wrong_variant_or_head_is_refused_where_a_module_is_wanted(file, module):
+def test_a_wrong_variant_or_head_for_a_given_module_is_refused(file, module):
     assert mlp_mixer.load(file, like=module)[0] == module
     with pytest.raises(ValueError, match=r"small.npz does not fit[^$]*head/kernel: has \(8, 3\)"):
         mlp_mixer.load(file, like=module.clone(num_classes=10))

@@ -47,7 +47,7 @@ def pooled(module: mixer.MlpMixer, params: dict, x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("kh", "kw"), [(2, 2), (3, 2), (1, 2), (2, 1), (1, 3)])
-def test_tiled_model_sees_the_mean_of_what_the_old_one_sees_in_the_parts(kh, kw):
+def test_a_tiled_model_sees_the_mean_of_what_the_old_one_sees(kh, kw):
     module = small()
     h, w = module.image_size
     size = (kh * h, kw * w)
@@ -64,7 +64,7 @@ def test_tiled_model_sees_the_mean_of_what_the_old_one_sees_in_the_parts(kh, kw)
     assert large.tokens_mlp_dim == kh * kw * module.tokens_mlp_dim
 
 
-def test_each_token_of_a_tiled_model_has_the_bias_of_its_place_in_the_part():
+def test_each_token_of_a_tiled_model_has_the_bias_of_its_place():
     """No output shows it: the next LayerNorm takes out what all channels of a token share."""
     module = small(image_size=(8, 12))  # 2 x 3 tokens
     params = random_params(module)
@@ -76,7 +76,7 @@ def test_each_token_of_a_tiled_model_has_the_bias_of_its_place_in_the_part():
 @pytest.mark.parametrize(
     ("variant", "count"), [("B/16", 86_227_392), ("L/16", 279_475_584), ("H/14", 588_442_368)]
 )
-def test_at_448_models_have_the_parameter_counts_of_the_papers_scheme(variant, count):
+def test_parameter_counts_at_448_are_those_of_the_papers_scheme(variant, count):
     large = resize_module(mlp_mixer.create(variant, num_classes=0), 448)
     assert sum(int(np.prod(shape)) for shape in shapes(large).values()) == count
 
@@ -186,7 +186,7 @@ def test_resampling_commutes_with_mirroring_the_image():
 
 
 @pytest.mark.parametrize("patch", [(6, 6), (8, 4), (4, 7)])
-def test_larger_patches_of_an_enlarged_image_give_the_same_logits(patch):
+def test_larger_patches_of_an_enlarged_image_keep_the_logits(patch):
     """FlexiViT's promise: the stem sees an interpolated patch as the old one saw the patch."""
     module = small()
     params = random_params(module)

@@ -30,7 +30,7 @@ def test_names_and_axes_are_pytorchs(flat):
     assert timm["stem.proj.weight"][5, 2, 1, 0] == flat["stem/kernel"][1, 0, 2, 5]
 
 
-def test_gelu_is_exact_for_timms_layout_and_tanh_for_the_published(flat, file, tmp_path):
+def test_gelu_is_exact_for_timm_and_tanh_for_published_weights(flat, file, tmp_path):
     safetensors.write(tmp_path / "x.safetensors", naming.to_layout(flat, "timm"))
     assert mlp_mixer.load(tmp_path / "x.safetensors")[0].gelu == "exact"
     assert mlp_mixer.load(tmp_path / "x.safetensors", gelu="tanh")[0].gelu == "tanh"
