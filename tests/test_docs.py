@@ -1,24 +1,122 @@
-"""The Python of docs/notebook.md runs, from top to bottom."""
+"""The Python of README.md and of docs/ runs as it is written there, on files that tests make."""
 
 import re
+import urllib.request
 
 import matplotlib
+import numpy as np
 import pytest
+from PIL import Image
 
+import mlp_mixer
+from mlp_mixer.models import known_classes
+from mlp_mixer.weights import download, released
+
+from . import published_checkpoint
 from .conftest import ROOT
 
-pytestmark = pytest.mark.slow
+slow = pytest.mark.slow
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TESTED = {"README.md", "export.md", "input_size.md", "notebook.md", "weights.md"}
 
 
-def test_the_blocks_of_the_notebook_page_run(tmp_path, monkeypatch, capsys):
+def blocks(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S)
+
+
+def execute(page: str, **names) -> dict:
+    """The names that a page's blocks leave, which are run in order, after those given."""
+    for block in blocks(page):
+        exec(compile(block, page, "exec"), names)
+    return names
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: pytest.fail("a download"))
     matplotlib.use("agg")
-    text = (ROOT / "docs" / "notebook.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
-    assert len(blocks) == 5
-    names: dict = {}
-    for block in blocks:
-        exec(compile(block, "docs/notebook.md", "exec"), names)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache folder in which there are files as large as the released ones."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(download.CACHE_VARIABLE, str(folder))
+        for name in ("imagenet1k/Mixer-B_16", "imagenet21k/Mixer-B_16"):
+            path, what = download._cached(released.address(name)), released.RELEASED[name]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            published_checkpoint.write(path, what.variant, num_classes=what.num_classes)
+        yield folder
+
+
+def save_small(path, **sizes) -> None:
+    module = mlp_mixer.create(
+        num_blocks=1, hidden_dim=8, tokens_mlp_dim=4, channels_mlp_dim=16, num_classes=3, **sizes
+    )
+    mlp_mixer.save(path, module, mlp_mixer.init(module), class_names=("a", "b", "c"))
+
+
+def test_every_page_with_python_is_run_here():
+    assert {page.name for page in PAGES if "```python" in page.read_text()} == TESTED
+    for page in PAGES:  # no Python in a block that is not marked as such
+        unmarked = re.sub(r"```python\n.*?```", "", page.read_text(), flags=re.S)
+        assert not re.search(r"^ *(import \w|from \w+ import|\w+ = mlp_mixer)", unmarked, re.M)
+
+
+@slow
+def test_the_blocks_of_the_readme_run(cache, tmp_path, monkeypatch, capsys):
+    Image.fromarray(np.arange(300, dtype=np.uint8).reshape(10, 10, 3)).save("photo.jpg")
+    in_full = mlp_mixer.config
+
+    def short(name):  # in seconds what would take a minute
+        return in_full(name, total_epochs=0.0, total_steps=6, warmup_steps=1)
+
+    monkeypatch.setattr(mlp_mixer, "config", short)
+    assert len(blocks("README.md")) == 3
+    names = execute("README.md", images=published_checkpoint.image_batch(1, 448))
+    printed = re.findall(r"^\d+\.\d% (.+)$", capsys.readouterr().out, re.M)
+    assert len(printed) == 3 and set(printed) <= set(known_classes.imagenet().names)
+    assert names["logits"].shape == (1, 21_843)
+    assert repr(names["run"]) == "Run('runs/digits'), finished"
+
+
+@slow
+def test_the_block_of_the_page_on_weights_runs(cache):
+    names = execute("docs/weights.md", images=published_checkpoint.image_batch(1))
+    assert names["logits"].shape == (1, 21_843)
+
+
+def test_the_block_of_the_page_on_input_size_runs():
+    save_small("Mixer-B_16.npz", patch_size=16, image_size=224)
+    [block] = blocks("docs/input_size.md")
+    found = []
+    for line in block.splitlines():
+        exec(line, names := {"mlp_mixer": mlp_mixer})
+        module = names["module"]
+        found.append((module.image_size, module.patch_size, module.tokens_mlp_dim))
+    assert found == [
+        ((448, 448), (16, 16), 16),  # tiled: four times as wide
+        ((160, 256), (16, 16), 4),
+        ((448, 448), (16, 16), 4),
+        ((224, 224), (8, 8), 4),
+    ]
+
+
+@slow
+def test_the_block_of_the_page_on_export_runs():
+    save_small("mine.npz", patch_size=4, image_size=8)
+    mlp_mixer.export("mine.npz", "mine.zip")
+    names = execute("docs/export.md", images=np.zeros((2, 8, 8, 3), np.uint8))
+    np.testing.assert_allclose(names["probabilities"].sum(-1), 1, rtol=1e-5)
+    assert names["about"]["class_names"] == ["a", "b", "c"]
+
+
+@slow
+def test_the_blocks_of_the_notebook_page_run(tmp_path, capsys):
+    assert len(blocks("docs/notebook.md")) == 5
+    names = execute("docs/notebook.md")
     assert capsys.readouterr().out == ""  # nothing prints
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "mine.npz", "mine.safetensors"}
     assert repr(names["run"]) == "Run('runs/digits'), finished"
