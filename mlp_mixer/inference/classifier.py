@@ -14,7 +14,7 @@ from PIL import Image
 from mlp_mixer.data import images
 from mlp_mixer.data.images import Crop
 from mlp_mixer.models.losses import Loss, to_probabilities
-from mlp_mixer.models.pixels import normalise
+from mlp_mixer.models.pixels import forward
 from mlp_mixer.weights.load import read
 from mlp_mixer.weights.resize import Resize
 
@@ -98,8 +98,7 @@ class Classifier:
     @cached_property
     def _apply(self) -> Any:
         def apply(params: Any, views: jax.Array) -> jax.Array:
-            logits = self.module.apply({"params": params}, normalise(views))
-            return to_probabilities(logits, self.loss)
+            return to_probabilities(forward(self.module, params, views), self.loss)
 
         return jax.jit(apply)
 

@@ -11,7 +11,7 @@ from jax import export as jax_export
 
 from mlp_mixer.inference.classifier import load_classifier
 from mlp_mixer.models.losses import Loss, to_probabilities
-from mlp_mixer.models.pixels import normalise
+from mlp_mixer.models.pixels import forward
 from mlp_mixer.runtime.storage import write_whole
 from mlp_mixer.weights.files import open_weights
 from mlp_mixer.weights.resize import Resize
@@ -93,7 +93,7 @@ def serialise(module: Any, params: dict[str, Any], activation: Loss = "softmax")
         raise ValueError(f"{size / 2**30:.2f} GiB of weights do not fit; the format ends at 2 GiB")
 
     def probabilities(images: jax.Array) -> jax.Array:
-        return to_probabilities(module.apply({"params": params}, normalise(images)), activation)
+        return to_probabilities(forward(module, params, images), activation)
 
     (n,) = jax_export.symbolic_shape("n")
     shape = (n, *module.image_size, module.image_channels)

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,6 +23,7 @@ import ml_collections
 from jax.experimental import topologies
 from jax.extend.core import jaxprs_in_params
 
+from mlp_mixer.models.pixels import forward
 from mlp_mixer.planning import hlo
 from mlp_mixer.planning.chips import Topology, parse_topology
 
@@ -187,16 +189,12 @@ def forward_program(
     module: Any, batch_size: int, topology: str, options: Mapping[str, str] | None = None
 ) -> Program:
     """The forward pass of a Flax module on images uint8 [batch_size, h, w, c], on one device."""
-    from mlp_mixer.models.pixels import normalise
-
     device = jax.sharding.SingleDeviceSharding(devices_of(parse_topology(topology))[0])
     params = jax.eval_shape(module.init, jax.random.key(0), images_of(module, 1))["params"]
     images = jax.ShapeDtypeStruct((batch_size, *images_of(module, 1).shape[1:]), jnp.uint8)
 
-    def forward(params: Any, images: jax.Array) -> jax.Array:
-        return module.apply({"params": params}, normalise(images))
-
-    lowered = jax.jit(forward, in_shardings=device, out_shardings=device).lower(params, images)
+    jitted = jax.jit(partial(forward, module), in_shardings=device, out_shardings=device)
+    lowered = jitted.lower(params, images)
     parts = {"parameters": bytes_of(params), "batch": bytes_of(images)}
     return compile_program(lowered, parts, 2 * macs(module) * batch_size, options)
 
