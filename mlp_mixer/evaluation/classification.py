@@ -14,7 +14,7 @@ from mlp_mixer.data.sources import Source
 from mlp_mixer.models import losses
 from mlp_mixer.models.class_names import match, relabel
 from mlp_mixer.models.losses import to_probabilities
-from mlp_mixer.models.pixels import normalise
+from mlp_mixer.models.pixels import forward
 from mlp_mixer.runtime import mesh as meshes
 
 
@@ -61,7 +61,7 @@ class Classification:
         loss_fn = losses.get(loss)
 
         def sums(params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-            logits = module.apply({"params": params}, normalise(batch["image"]))
+            logits = forward(module, params, batch["image"])
             targets = losses.targets(batch["label"], module.num_classes)
             best = jax.lax.top_k(logits, min(5, module.num_classes))[1]
             right = jnp.take_along_axis(targets, best, axis=1) > 0
@@ -75,8 +75,7 @@ class Classification:
             return {name: (value * counted).sum() for name, value in values.items()}
 
         def probabilities(params: Any, batch: dict[str, jax.Array]) -> jax.Array:
-            logits = module.apply({"params": params}, normalise(batch["image"]))
-            return to_probabilities(logits, loss)
+            return to_probabilities(forward(module, params, batch["image"]), loss)
 
         self._sums = jax.jit(sums, out_shardings=meshes.everywhere(mesh))
         self._probabilities = jax.jit(probabilities, out_shardings=meshes.everywhere(mesh))

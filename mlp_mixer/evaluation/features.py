@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from mlp_mixer.data import images, pipeline
 from mlp_mixer.data.sources import Source
-from mlp_mixer.models.pixels import normalise
+from mlp_mixer.models.pixels import forward
 from mlp_mixer.runtime import mesh as meshes
 
 
@@ -34,7 +34,7 @@ class Features:
         self._skip_broken = skip_broken
 
         def features(params: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
-            found = self._module.apply({"params": params}, normalise(batch["image"]))
+            found = forward(self._module, params, batch["image"])
             return found, batch["label"], batch["mask"]
 
         # Every process gets the rows of all.

@@ -1,4 +1,4 @@
-"""A model with all that is needed to use it on images."""
+"""A model with everything that is needed to classify images with it."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,17 +14,17 @@ from PIL import Image
 from mlp_mixer.data import images
 from mlp_mixer.data.images import Crop
 from mlp_mixer.models.losses import Loss, to_probabilities
-from mlp_mixer.models.pixels import normalise
+from mlp_mixer.models.pixels import forward
 from mlp_mixer.weights.load import read
 from mlp_mixer.weights.resize import Resize
 
-BATCH = 32  # images at a time, so that many of them need little memory
+BATCH = 32  # images at a time, so that memory does not grow with their number
 
 ImageLike = str | Path | Image.Image | np.ndarray
 
 
 class Guess(NamedTuple):
-    """A class that an image may be of, and how likely it is."""
+    """A class that an image may have, and its probability."""
 
     name: str
     probability: float
@@ -32,14 +32,15 @@ class Guess(NamedTuple):
 
 @dataclass(frozen=True)
 class Classifier:
-    """A model, its weights, what its outputs mean and how its inputs are cut out.
+    """A model, its parameters, what its outputs mean and how its inputs are cropped.
 
     Attributes:
-        module: the model; a Mixer, or that of a run.
-        params: its parameters.
-        class_names: one for each output; None where nobody knows them.
+        module: the model; a Mixer, or another one of a run.
+        params: its parameters, a nested dict of arrays.
+        class_names: one for each output; None if they are unknown.
         crop, crop_fraction: see `data.images.eval_view`.
-        loss: that it was trained with; "sigmoid" makes each class a probability of its own.
+        loss: the loss that it was trained with. With "sigmoid" each class has a probability of its
+            own, and they need not sum to 1.
     """
 
     module: Any
@@ -51,14 +52,14 @@ class Classifier:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """The class names, or "class 0" and so on where they are not known."""
+        """The class names, or "class 0" and so on if they are unknown."""
         numbered = tuple(f"class {i}" for i in range(self.module.num_classes))
         return numbered if self.class_names is None else self.class_names
 
     def view(self, image: ImageLike) -> np.ndarray:
         """Returns one image as the model sees it, uint8 [h, w, channels]; see `images.read_image`.
 
-        It is resized and cut out as in the evaluation of the model.
+        It is resized and cropped as in the evaluation of the model.
         """
         pixels = images.read_image(image, self.module.image_channels)
         return images.eval_view(pixels, self.module.image_size, self.crop, self.crop_fraction)
@@ -71,35 +72,38 @@ class Classifier:
                 [h, w] or [h, w, c] of any size. An array uint8 [n, h, w, c] is n images.
 
         Returns:
-            float32 [n, classes]; of one image n is 1.
+            float32 [n, classes]; n is 1 for one image.
 
         Raises:
-            BrokenImage: one is not an image; names it.
-            OSError: one cannot be read.
+            BrokenImage: a file is not an image; names it.
+            OSError: a file cannot be read.
         """
         rows = [self.of_views(np.stack(views)) for views in _batches(map(self.view, _each(images)))]
         return np.concatenate(rows) if rows else np.zeros((0, self.module.num_classes), np.float32)
 
     def classify(self, images: ImageLike | Iterable[ImageLike], top: int = 5) -> list[list[Guess]]:
-        """Returns for each image its `top` most likely classes; arguments as `probabilities`."""
+        """Returns the `top` most likely classes of each image; `images` as for `probabilities`."""
         return [self.guesses(row, top) for row in self.probabilities(images)]
 
     def guesses(self, probabilities: np.ndarray, top: int) -> list[Guess]:
-        """Names the `top` most likely of probabilities [classes]."""
+        """Names the `top` most likely classes, given probabilities [classes].
+
+        Raises:
+            ValueError: `top` is less than 1.
+        """
         if top < 1:
             raise ValueError(f"top={top} must be at least 1")
         best = np.argsort(-probabilities, kind="stable")[:top]
         return [Guess(self.output_names[i], float(probabilities[i])) for i in best]
 
     def of_views(self, views: np.ndarray) -> np.ndarray:
-        """Computes probabilities [n, classes] of images as the model sees them, uint8 [n, ...]."""
+        """Computes probabilities [n, classes] for images as `view` returns them, uint8 [n, ...]."""
         return np.asarray(self._apply(self.params, views))
 
     @cached_property
     def _apply(self) -> Any:
         def apply(params: Any, views: jax.Array) -> jax.Array:
-            logits = self.module.apply({"params": params}, normalise(views))
-            return to_probabilities(logits, self.loss)
+            return to_probabilities(forward(self.module, params, views), self.loss)
 
         return jax.jit(apply)
 
@@ -124,19 +128,18 @@ def load_classifier(
     patch_size: int | tuple[int, int] | None = None,
     resize: Resize = "auto",
 ) -> Classifier:
-    """Reads any weights that `load` reads, with what they or their run say of their use.
+    """Reads weights from any source of `load`, with what they or their run say about their use.
 
-    Sizes and `resize` mean what they mean to `load`. Where nothing says how images are cut out and
-    which loss it was, these are taken to be as for the released files: the middle 7/8 of the image
-    is seen, and outputs are those of a softmax.
+    Sizes and `resize` are as for `load`. If nothing says how to crop images or which loss was used,
+    the released files' defaults apply: the middle 7/8 of the image, and a softmax.
 
     Raises:
-        FileNotFoundError: no such file or run.
-        ValueError: no weights of a model, or of one without a head.
+        FileNotFoundError: there is no such file or run.
+        ValueError: there are no weights of a model, or the model has no head.
     """
     module, params, said = read(source, image_size=image_size, patch_size=patch_size, resize=resize)
     if not module.num_classes:
-        raise ValueError(f"{source} has no head, so it cannot tell classes")
+        raise ValueError(f"{source} has no head, so it cannot classify images")
     return Classifier(
         module,
         params,

@@ -1,4 +1,4 @@
-"""A model as one file that runs with jax alone, without this package; see docs/export.md."""
+"""Exports a model as one file that runs with jax alone, without this package; docs/export.md."""
 
 import json
 import zipfile
@@ -11,18 +11,18 @@ from jax import export as jax_export
 
 from mlp_mixer.inference.classifier import load_classifier
 from mlp_mixer.models.losses import Loss, to_probabilities
-from mlp_mixer.models.pixels import normalise
+from mlp_mixer.models.pixels import forward
 from mlp_mixer.runtime.storage import write_whole
 from mlp_mixer.weights.files import open_weights
 from mlp_mixer.weights.resize import Resize
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-LIMIT = 2**31 - 2**24  # bytes of weights: FlatBuffers end at 2 GiB, and the program takes some
+LIMIT = 2**31 - 2**24  # bytes of weights: a FlatBuffer holds 2 GiB, and the program needs some
 ACTIVATIONS = ("softmax", "sigmoid")
 
 
 class Exported(NamedTuple):
-    """What `export` wrote: where, and what the file says about itself."""
+    """The file that `export` wrote, and what it says about itself."""
 
     path: Path
     about: dict[str, Any]
@@ -42,10 +42,10 @@ def export(
     Args:
         source, image_size, patch_size, resize: as for `load`.
         destination: the file, a .zip.
-        activation: from logits to probabilities; None for that of the run, else "softmax".
+        activation: turns logits into probabilities; None for that of the run, else "softmax".
 
     Raises:
-        FileNotFoundError, ValueError, OSError: as `load` and `serialise`.
+        FileNotFoundError, ValueError, OSError: as for `load` and `serialise`.
     """
     classifier = load_classifier(
         source, image_size=image_size, patch_size=patch_size, resize=resize
@@ -55,7 +55,7 @@ def export(
     with open_weights(source) as opened:
         made_from = {"source": str(source), "sha256": opened.sha256()}
     about = {
-        # How images are to be resized and cut; see data.images.eval_view.
+        # How to resize and crop images; see data.images.eval_view.
         "input": {
             "dtype": "uint8",
             "shape": ["n", *module.image_size, module.image_channels],
@@ -74,7 +74,9 @@ def export(
 
 
 def serialise(module: Any, params: dict[str, Any], activation: Loss = "softmax") -> bytes:
-    """The program from pixels to probabilities, with its weights, as jax.export serialises it.
+    """Serialises the program from pixels to probabilities, with its weights, by jax.export.
+
+    The program takes images uint8 [n, h, w, c], for any n, and returns float32 [n, classes].
 
     Args:
         module: a model with a head.
@@ -82,7 +84,7 @@ def serialise(module: Any, params: dict[str, Any], activation: Loss = "softmax")
         activation: "softmax", or "sigmoid" for weights that were trained with that loss.
 
     Raises:
-        ValueError: there is no head, no such activation, or over 2 GB of weights.
+        ValueError: there is no head, the activation is unknown, or the weights exceed 2 GiB.
     """
     if not module.num_classes:
         raise ValueError("the weights have no head, so there are no probabilities to export")
@@ -93,7 +95,7 @@ def serialise(module: Any, params: dict[str, Any], activation: Loss = "softmax")
         raise ValueError(f"{size / 2**30:.2f} GiB of weights do not fit; the format ends at 2 GiB")
 
     def probabilities(images: jax.Array) -> jax.Array:
-        return to_probabilities(module.apply({"params": params}, normalise(images)), activation)
+        return to_probabilities(forward(module, params, images), activation)
 
     (n,) = jax_export.symbolic_shape("n")
     shape = (n, *module.image_size, module.image_channels)
@@ -104,7 +106,7 @@ def serialise(module: Any, params: dict[str, Any], activation: Loss = "softmax")
 
 
 def write(path: str | Path, program: bytes, about: dict[str, Any]) -> None:
-    """Writes program and description into one archive, which appears complete or not at all."""
+    """Writes program and description to one archive, which appears complete or not at all."""
 
     def fill(file: BinaryIO) -> None:
         with zipfile.ZipFile(file, "w") as archive:

@@ -1,4 +1,4 @@
-"""A finished model measured on data, by the protocol that its weights or its run name."""
+"""Measures a finished model on data, by the protocol that its weights or its run specify."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,13 +23,13 @@ from mlp_mixer.weights.resize import Resize
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model takes each example of a data set for.
+    """A model's prediction for each example of a data set.
 
     Attributes:
-        class_names: of the outputs.
-        labels: int [n], as numbers of the outputs.
-        guesses: int [n], the most likely class.
-        confidences: float [n], its probability.
+        class_names: one for each output of the model.
+        labels: int [n], the true classes, numbered as the outputs are.
+        guesses: int [n], the most likely classes.
+        confidences: float [n], their probabilities.
         indices: int [n], the examples' numbers in the data set.
     """
 
@@ -40,7 +40,7 @@ class Predictions:
     indices: np.ndarray
 
     def confusion(self) -> np.ndarray:
-        """Counts examples, int [k, k], by their class (row) and what they were taken for."""
+        """Counts examples, int [k, k], by true class (row) and predicted class (column)."""
         k = len(self.class_names)
         pairs = self.labels.astype(np.int64) * k + self.guesses
         return np.bincount(pairs, minlength=k * k).reshape(k, k)
@@ -56,7 +56,7 @@ class Predictions:
         }
 
     def errors(self, count: int) -> np.ndarray:
-        """Returns the numbers of at most `count` wrong predictions, of as many classes as it can.
+        """Returns the numbers of at most `count` wrong predictions, from as many classes as it can.
 
         The most confident error of each class comes first, then the second of each, and so on.
         """
@@ -69,7 +69,7 @@ class Predictions:
 
     def _by_class(self, chosen: np.ndarray, count: int) -> np.ndarray:
         order = chosen[np.argsort(-self.confidences[chosen], kind="stable")]
-        rank = np.zeros(len(order), np.int64)  # of each among those of its class
+        rank = np.zeros(len(order), np.int64)  # of each prediction within its class
         for label in np.unique(self.labels[order]):
             of_class = self.labels[order] == label
             rank[of_class] = np.arange(of_class.sum())
@@ -78,14 +78,14 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of a model on a data set.
+    """A model's results on a data set.
 
     Attributes:
-        source: the data set, as it calls itself.
-        crop, crop_fraction: how images were cut out.
+        source: the name of the data set.
+        crop, crop_fraction: how images were cropped.
         accuracy, top5: shares of the examples.
-        loss: the mean of that which the model was trained with.
-        examples: how many were counted.
+        loss: the mean over examples of the loss that the model was trained with.
+        examples: the number of examples that were counted.
     """
 
     source: str
@@ -106,7 +106,7 @@ class Evaluation:
 
     @cached_property
     def predictions(self) -> Predictions:
-        """What each example was taken for; the data set is read again for it, once.
+        """The prediction for each example; the data set is read once more to compute it.
 
         Raises:
             ValueError: examples have several labels.
@@ -114,7 +114,7 @@ class Evaluation:
         probabilities, labels, indices = self._evaluation.predict(self._classifier.params)
         if labels.ndim > 1:
             raise ValueError(
-                f"examples of {self.source} have several labels: there are no errors by class"
+                f"examples of {self.source} have several labels, so there are no errors by class"
             )
         guesses = probabilities.argmax(-1)
         confidences = np.take_along_axis(probabilities, guesses[:, None], 1)[:, 0]
@@ -142,18 +142,18 @@ def evaluate(
 ) -> Evaluation:
     """Measures a model's accuracy on a labelled data set, every example counted once.
 
-    What is not given is as the run says that the weights are of.
+    Arguments that are not given are taken from the run that the weights belong to.
 
     Args:
         checkpoint, image_size, patch_size, resize: as for `load`.
         source: a data source such as "folder:PATH".
-        split: of the source; "test" where no run says otherwise.
-        crop, crop_fraction: how images are cut out; see `data.images.eval_view`.
+        split: the split of the source; "test" if no run says otherwise.
+        crop, crop_fraction: how images are cropped; see `data.images.eval_view`.
         batch_size: images at a time.
 
     Raises:
         ValueError: no source is given and none is known, or its classes are not the model's.
-        FileNotFoundError: no such weights.
+        FileNotFoundError: there are no such weights.
     """
     classifier = load_classifier(
         checkpoint, image_size=image_size, patch_size=patch_size, resize=resize
@@ -193,10 +193,10 @@ class FewShots:
     """Few-shot accuracies, as means over `fewshot.SEEDS` draws of the training images.
 
     Attributes:
-        source: the data set, as it calls itself.
-        crop, crop_fraction: how images were cut out.
-        accuracy: by the number of images of each class, such as "5shot".
-        examples: that were classified.
+        source: the name of the data set.
+        crop, crop_fraction: how images were cropped.
+        accuracy: by the number of training images of each class, such as "5shot".
+        examples: the number of images that were classified.
     """
 
     source: str
@@ -220,16 +220,18 @@ def few_shot(
     patch_size: int | tuple[int, int] | None = None,
     resize: Resize = "auto",
 ) -> FewShots:
-    """Measures linear least squares on a model's features of a few images of each class.
+    """Measures the accuracy of a linear probe, fitted to the features of a few images per class.
+
+    The probe is a least-squares fit; see `evaluation.fewshot`.
 
     Args:
         checkpoint, image_size, patch_size, resize: as for `load`; a head is not needed.
         source: a data source.
-        split: the images to classify.
-        train_split: those to draw the few from.
-        shots: how many of each class.
-        crop, crop_fraction: how images are cut out; see `data.images.eval_view`. The fraction is
-            that of the run or the weights where not given.
+        split: the split to classify.
+        train_split: the split from which the few images are drawn.
+        shots: numbers of images of each class.
+        crop, crop_fraction: how images are cropped; see `data.images.eval_view`. By default the
+            fraction is that of the run or the weights.
         batch_size: images at a time.
 
     Raises:
@@ -253,6 +255,6 @@ def few_shot(
 
 
 def _config(checkpoint: str | Path) -> dict[str, Any]:
-    """The config of the run that weights are of; one without fields where they are of none."""
+    """Returns the config of the run that weights belong to, or one without fields."""
     workdir = workdir_of(checkpoint)
     return read_config(workdir) if workdir else {"data": {}, "evals": {}}

@@ -1,4 +1,4 @@
-"""The models that a config's `architecture` names, and what can be done with each."""
+"""The architectures that a config can name, and what each of them supports."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,14 +9,13 @@ from mlp_mixer.models import bit, mixer, vit
 
 
 class Architecture(NamedTuple):
-    """A kind of model.
+    """An architecture, such as the Mixer.
 
     Attributes:
-        module: its class, the fields of which are those of config.model.
-        create: makes the module of its fields.
-        can_remat: whether its module has a field `remat`.
-        can_resize: whether weights of one input size can be made to fit another; see
-            `weights.resize`.
+        module: the Flax class, whose fields are those of config.model.
+        create: makes a module from its fields.
+        can_remat: whether the module has a field `remat`.
+        can_resize: whether weights can be adapted to another input size; see `weights.resize`.
     """
 
     module: type[nn.Module]

@@ -1,8 +1,8 @@
-"""Big Transfer's ResNet (Kolesnikov et al. 2020, arXiv 1912.11370), which the paper compares with.
+"""The ResNet of Big Transfer (Kolesnikov et al. 2020, arXiv 1912.11370), a baseline in the paper.
 
-ResNet-v2 with group normalisation and weight standardisation, and the padding of the published
-weights, so that parameter counts, logits and compiled programs can be compared with theirs. The
-interface is that of `models.mixer.MlpMixer`.
+A ResNet-v2 with group normalisation, weight standardisation and the padding that the published
+weights need, so that parameter counts, logits and compiled programs can be compared with the
+published ones. The interface is that of `models.mixer.MlpMixer`.
 
 Shapes in comments: n images, h x w positions, c channels.
 """
@@ -16,9 +16,9 @@ import jax.numpy as jnp
 
 from mlp_mixer.models.checks import check_images, checked_fields
 
-# Units in each stage, by the number of layers.
+# Number of units in each stage, by the number of layers.
 STAGES = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
-# Those that the Mixer paper compares with, and BiT's own. Any other width works too.
+# The Mixer paper's baselines and BiT's own models. Any other width works too.
 VARIANTS = (
     "R50x1", "R50x2", "R50x3", "R101x1", "R101x3",
     "R152x1", "R152x2", "R152x4", "R200x3",
@@ -27,7 +27,7 @@ STEMS = ("7x7", "3x3")
 
 
 class StdConv(nn.Module):
-    """A convolution without bias whose kernel has mean 0 and variance 1 for each output channel."""
+    """A convolution without bias whose kernel is standardised for each output channel."""
 
     features: int
     size: int
@@ -39,7 +39,7 @@ class StdConv(nn.Module):
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
         kernel = jax.nn.standardize(kernel, axis=(0, 1, 2), epsilon=1e-10)
-        # Not SAME, which pads strided convolutions on one side.
+        # Not SAME, which would pad strided convolutions asymmetrically.
         return jax.lax.conv_general_dilated(
             x.astype(self.dtype),
             kernel.astype(self.dtype),
@@ -50,7 +50,7 @@ class StdConv(nn.Module):
 
 
 class Unit(nn.Module):
-    """Pre-activation bottleneck: 1x1, 3x3 (with the stride), 1x1 to four times the width."""
+    """A pre-activation bottleneck: 1x1, 3x3 (with the stride), 1x1 to four times the width."""
 
     width: int
     stride: int = 1
@@ -75,23 +75,23 @@ class Unit(nn.Module):
 
 
 class BiT(nn.Module):
-    """BiT ResNet: float images [n, h, w, image_channels] in [-1, 1] to logits [n, num_classes].
+    """A BiT ResNet: float images [n, h, w, image_channels] in [-1, 1] to logits [n, num_classes].
 
     Parameters are float32; the class head starts at zero. With `num_classes=0` there is no head and
     the result is the pooled features [n, c]; both kinds of result are float32.
 
     Attributes:
         num_classes: width of the head; 0 for none.
-        image_size: (height, width) in pixels, of the input; parameters fit any size.
-        stages: units in each stage; the first has stride 1, the others 2.
+        image_size: (height, width) of the input in pixels; the parameters fit any size.
+        stages: number of units in each stage; the first has stride 1, the others 2.
         width: channels of the stem and of the bottlenecks in the first stage, which double from
             stage to stage; a unit's output is four times as wide as its bottleneck.
         stem: "7x7", with stride 2 and max pooling, or "3x3", with neither, for images of 32 pixels.
-        groups: of the group normalisation.
-        image_channels: of the input; 3 for RGB.
+        groups: number of groups in the group normalisation.
+        image_channels: number of input channels; 3 for RGB.
         head_bias: initial value of the head's bias; see `losses.head_bias`.
-        dtype: of the computation up to the last normalisation. Weight standardisation, statistics,
-            the pooling and the head are float32 always.
+        dtype: number type of the computation up to the last normalisation. Weight standardisation,
+            statistics, pooling and the head are always float32.
     """
 
     num_classes: int
@@ -113,22 +113,22 @@ class BiT(nn.Module):
         rows: jax.Array | None = None,
         return_features: bool = False,
     ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
-        """Returns logits, or with `return_features` also a dict of what led to them.
+        """Returns logits, with `return_features` as (logits, dict of intermediate features).
 
         Args:
             images: float [n, h, w, image_channels] in [-1, 1].
-            train, rows: change nothing; BiT trains without dropout.
+            train, rows: ignored, as BiT trains without dropout.
             return_features: the dict holds "stem" and "stage_i" (maps [n, h, w, c] after the stem
                 and after each stage) and "pre_logits" (pooled features [n, c]).
 
         Raises:
-            ValueError: the input is of another size than this module.
+            ValueError: the images do not have the size or channels that this module was made for.
         """
         del train, rows
         check_images(images, (*self.image_size, self.image_channels), "BiT")
         if self.stem == "7x7":
             x = StdConv(self.width, 7, 2, self.dtype, name="conv_root")(images)
-            # Zeros, not the smallest number: the published models pad before they pool.
+            # The published models pad with zeros before they pool; max_pool would pad with -inf.
             x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
             x = nn.max_pool(x, (3, 3), (2, 2))
         else:
@@ -164,18 +164,18 @@ def create(
     image_size: int | tuple[int, int] = 224,
     **fields: Any,
 ) -> BiT:
-    """Makes a BiT from the name of a variant such as "R50x1", or from its widths.
+    """Makes a BiT from the name of a variant such as "R50x1", or from its sizes.
 
     Args:
-        variant: layers and widening factor (see VARIANTS; any factor works). None where `stages` is
+        variant: layers and widening factor (see VARIANTS; any factor works). None if `stages` is
             given, as in create(stages=(2, 2, 2), width=32, stem="3x3", image_size=32).
-        num_classes: width of the head, 0 for pooled features.
-        image_size: pixels, one number for square or (height, width).
-        **fields: any other attribute of BiT; they override the variant's.
+        num_classes: width of the head; 0 for pooled features.
+        image_size: in pixels, one number for a square or (height, width).
+        **fields: any other attributes of BiT; they override the variant's.
 
     Raises:
-        ValueError: unknown variant or stem, a missing or unknown field, a value that is none of its
-            field, or widths that do not divide into groups.
+        ValueError: the variant or the stem is unknown, a field is missing, unknown or invalid, or
+            the width does not divide into groups.
     """
     sizes: dict[str, Any] = {}
     if variant is not None:

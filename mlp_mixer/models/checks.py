@@ -1,4 +1,4 @@
-"""What the constructors and the models refuse, each in one clear error."""
+"""Checks of the models' fields and inputs, each with one clear error."""
 
 import math
 import re
@@ -32,7 +32,7 @@ def _is_float_type(value: Any) -> bool:
 _COUNT = ("a whole number from 1 on", partial(_is_whole, low=1))
 _COUNTS = ("image_channels", "num_blocks", "hidden_dim", "tokens_mlp_dim", "channels_mlp_dim",
            "mlp_dim", "num_heads", "width", "groups")  # fmt: skip
-# What the fields of the models may be: in words, and whether a value is.
+# What each field of the models may be: in words, and as a test of a value.
 _MAY_BE: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(_COUNTS, _COUNT),
     "num_classes": ("a whole number from 0 on", partial(_is_whole, low=0)),
@@ -40,7 +40,7 @@ _MAY_BE: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "a tuple of whole numbers from 1 on",
         lambda value: isinstance(value, tuple) and bool(value) and all(map(_COUNT[1], value)),
     ),
-    # With 1 nothing would be left of a layer, and its gradient would be 0 / 0.
+    # At 1 a layer would drop everything, and its gradient would be 0 / 0.
     "dropout_rate": ("a number from 0 to under 1", lambda x: _is_number(x) and 0 <= x < 1),
     "stoch_depth": ("a number from 0 to 1", lambda x: _is_number(x) and 0 <= x <= 1),
     "head_bias": ("a finite number", _is_number),
@@ -51,21 +51,21 @@ _MAY_BE: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 def check_value(name: str, value: Any) -> None:
-    """Raises ValueError where a model's field of this name cannot have this value."""
+    """Raises ValueError if a model's field `name` cannot have this value."""
     words, is_possible = _MAY_BE.get(name, ("", lambda value: True))
     if not is_possible(value):
         raise ValueError(f"{name} must be {words}, got {value!r}")
 
 
 def as_pair(size: int | tuple[int, int], name: str = "a size") -> tuple[int, int]:
-    """One number or (height, width) as (height, width).
+    """Returns a size, which may be one number for a square, as (height, width).
 
     Args:
-        size: a whole number of Python or NumPy, or a tuple, list or array of two.
-        name: what it is the size of, for the message.
+        size: a Python or NumPy integer, or a tuple, list or array of two.
+        name: what to call the size in an error.
 
     Raises:
-        ValueError: it is something else, or not over 0.
+        ValueError: the size is something else, or is not positive.
     """
     pair = size.tolist() if isinstance(size, np.ndarray) else size
     pair = (pair, pair) if isinstance(pair, int | np.integer) else pair
@@ -79,7 +79,11 @@ def as_pair(size: int | tuple[int, int], name: str = "a size") -> tuple[int, int
 def named_sizes(
     variant: str | None, model: str, sizes: dict[str, dict[str, int]], variants: tuple[str, ...]
 ) -> dict[str, Any]:
-    """The widths and the patch_size of SIZE/PATCH, such as "B/16"; nothing for None."""
+    """Returns the widths and the patch_size of a variant such as "B/16"; nothing for None.
+
+    Raises:
+        ValueError: the variant is not of the form SIZE/PATCH, or SIZE is unknown.
+    """
     if variant is None:
         return {}
     size, _, patch = str(variant).partition("/")
@@ -92,7 +96,7 @@ def named_sizes(
 
 
 def tile(image_size: tuple[int, int], patch_size: tuple[int, int]) -> tuple[int, int]:
-    """The number of patches along the height and the width.
+    """Returns the number of patches along the height and the width.
 
     Raises:
         ValueError: the patches do not tile the image.
@@ -110,7 +114,7 @@ def tile(image_size: tuple[int, int], patch_size: tuple[int, int]) -> tuple[int,
 def check_images(
     images: jax.Array, expected: tuple[int, ...], model: str, advice: str = ""
 ) -> None:
-    """Refuses images that are not float of the (height, width, channels) that a model expects."""
+    """Raises ValueError unless images are float [n, *expected], with expected (h, w, c)."""
     if images.ndim != 4 or images.shape[1:] != expected:
         raise ValueError(
             f"images of shape {images.shape} do not fit a {model} made for [n, "
@@ -123,10 +127,10 @@ def check_images(
 def checked_fields(
     module: type[nn.Module], fields: dict[str, Any], required: set[str]
 ) -> dict[str, Any]:
-    """The fields for a module, its sizes as pairs and NumPy's numbers as Python's.
+    """Returns the fields for a module, with sizes as pairs and NumPy numbers as Python's.
 
     Raises:
-        ValueError: the module has no such field, needs another, or one cannot have its value.
+        ValueError: a field is unknown, missing or invalid.
     """
     known = {k for k in module.__dataclass_fields__ if k not in ("parent", "name")}
     if wrong := sorted(fields.keys() - known) or sorted(required - fields.keys()):

@@ -1,8 +1,7 @@
-"""Which class of one list is which of another: classes are their names, not their numbers.
+"""Matches the classes of two lists by their names; a number is only a place in one list.
 
-ImageNet's classes are called by WordNet id (n01440764) in some lists and by readable name (tench)
-in others; both are known here. Its readable names are not unique: there are two of crane and of
-maillot.
+Some lists give ImageNet's classes by WordNet id (n01440764), others by readable name (tench); both
+are known here. The readable names are not unique: crane and maillot appear twice.
 """
 
 import logging
@@ -15,25 +14,25 @@ from mlp_mixer.models.known_classes import imagenet, imagenet21k
 
 log = logging.getLogger(__name__)
 
-MOST = 8  # names that a message lists
+MOST = 8  # names that a message lists at most
 
 
 def match(
     have: Sequence[str] | int, want: Sequence[str], have_is: str, want_is: str
 ) -> np.ndarray | None:
-    """Where each class of `want` is in `have`, so that have[order[i]] is want[i].
+    """Finds the place of each class of `want` in `have`, so that have[order[i]] is want[i].
 
     Args:
-        have: the classes of a model's outputs; where nobody knows these, their number, which is
-            all that can be compared then. The log says so.
+        have: the classes of a model's outputs. If they are unknown, their number; then only the
+            numbers of classes are compared, and a warning is logged.
         want: the classes of the data.
-        have_is, want_is: whose classes they are, for messages, such as "runs/mine".
+        have_is, want_is: what to call the owners of the classes in messages, such as "runs/mine".
 
     Returns:
-        int [n], or None where both lists have the same order.
+        int [n], or None if both lists have the same order.
 
     Raises:
-        ValueError: they are not the same classes; says which differ.
+        ValueError: the classes are not the same; says which differ.
     """
     if isinstance(have, int):
         if have != len(want):
@@ -56,7 +55,10 @@ def match(
 
 
 def relabel(labels: np.ndarray, order: np.ndarray | None) -> np.ndarray:
-    """Labels of the data, int [n] or multi-hot [n, k], as numbers of the outputs; see `match`."""
+    """Renumbers labels, int [n] or multi-hot [n, k], from the data's order to the outputs'.
+
+    `order` is what `match` returned.
+    """
     if order is None:
         return labels
     if labels.ndim > 1:
@@ -85,7 +87,7 @@ def _differences(
 def _known_ids(
     have: tuple[str, ...], want: tuple[str, ...]
 ) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-    """Both lists by WordNet id, where one list that is known here has all of their names."""
+    """Returns both lists as WordNet ids, if one known list contains all of their names."""
     for ids, names in (imagenet(), imagenet21k()):
         have_ids, want_ids = (_ids(classes, ids, names) for classes in (have, want))
         if have_ids and want_ids:

@@ -1,9 +1,9 @@
-"""Dropout and stochastic depth of which an image's share does not depend on its batch.
+"""Dropout and stochastic depth that treat an image the same in whatever batch it is.
 
-What is dropped of an image follows from the rng and from the image's row, its number in the batch
-of all devices. So a batch can be cut into parts in any way, and every layer still works on all
-images of a part at once; jax.vmap over images with a key each would do the same, but leads XLA to a
-slower program for TPUs (docs/tpu_plans.md).
+What is dropped of an image follows from the rng and from the image's row, its number in the global
+batch. So a batch can be split in any way, and every layer still works on all images of a part at
+once. jax.vmap over images with a key each would do the same, but XLA makes a slower program of it
+for TPUs (docs/tpu_plans.md).
 """
 
 import flax.linen as nn
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 
 def training_rows(train: bool, rows: jax.Array | None, images: jax.Array) -> jax.Array | None:
-    """What the layers of a model get as `rows`: None when nothing is to be dropped."""
+    """Returns the `rows` for a model's layers, int32 [n]; None if nothing is to be dropped."""
     if not train:
         return None
     return jnp.arange(len(images), dtype=jnp.int32) if rows is None else rows
@@ -21,24 +21,24 @@ def training_rows(train: bool, rows: jax.Array | None, images: jax.Array) -> jax
 def keep(
     key: jax.Array, rows: jax.Array, rate: float | jax.Array, shape: tuple[int, ...]
 ) -> jax.Array:
-    """bool [n, *shape], False with probability `rate`.
+    """Draws a mask bool [n, *shape] that is False with probability `rate`.
 
     Args:
         key: a jax.random key.
-        rows: int [n].
-        rate: probability of each element.
-        shape: of an image's part.
+        rows: int [n], the images' numbers in the global batch.
+        rate: probability that an element is dropped.
+        shape: shape of one image's mask.
     """
 
     def draw(row: jax.Array) -> jax.Array:
-        share = jnp.float32(1 - rate)  # with jax_enable_x64, a float would be drawn in float64
+        share = jnp.float32(1 - rate)  # a Python float would be drawn in float64 under x64
         return jax.random.bernoulli(jax.random.fold_in(key, row), share, shape)
 
     return jax.vmap(draw)(rows)
 
 
 class Dropout(nn.Module):
-    """nn.Dropout with `rows` int [n] in place of `deterministic`; None drops nothing."""
+    """The same as nn.Dropout, with `rows` int [n] for `deterministic`; None drops nothing."""
 
     rate: float
 

@@ -8,12 +8,12 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def compute_dtype(name: str, platform: str) -> Any:
-    """Returns the number type of a config's `dtype`.
+    """Returns the number type that a config's `dtype` names.
 
     "auto" is bfloat16 on TPUs and GPUs, and float32 on CPUs, where bfloat16 gains nothing.
 
     Raises:
-        ValueError: there is no such type.
+        ValueError: the name is unknown.
     """
     if name == "auto":
         name = "float32" if platform == "cpu" else "bfloat16"

@@ -13,10 +13,10 @@ from mlp_mixer.models.layers import stored
 
 @jax.custom_jvp
 def tanh_form(x: jax.Array) -> jax.Array:
-    """The approximation that the released weights were trained with.
+    """Computes the tanh approximation, with which the released weights were trained.
 
-    It is jax.nn.gelu with a derivative of fewer operations: XLA computes that inside a matrix
-    product, and on TPUs it is what holds the product up.
+    The values are those of jax.nn.gelu; the derivative takes fewer operations. XLA fuses it into a
+    matrix product, and on TPUs it is what slows that product down.
     """
     return x * _cdf(x)
 
@@ -35,16 +35,17 @@ _B = 0.044715 * _A
 
 def _cdf(x: jax.Array) -> jax.Array:
     u = x * (_A + _B * x * x)
-    # A GPU has an instruction for powers of 2 and none for an accurate tanh.
+    # GPUs have an instruction for powers of 2 but none for an accurate tanh.
     return jax.lax.platform_dependent(u, cuda=by_sigmoid, default=by_tanh)
 
 
 def by_tanh(u: jax.Array) -> jax.Array:
+    """Computes (1 + tanh(u)) / 2."""
     return 0.5 + 0.5 * jnp.tanh(u)
 
 
 def by_sigmoid(u: jax.Array) -> jax.Array:
-    """The same function."""
+    """Computes (1 + tanh(u)) / 2 as a sigmoid."""
     return jax.nn.sigmoid(2 * u)
 
 
@@ -52,13 +53,13 @@ Gelu = Literal["tanh", "exact"]
 FORMS = {"tanh": tanh_form, "exact": partial(jax.nn.gelu, approximate=False)}
 
 
-@partial(jax.jit, static_argnums=0)  # traced once for all of a shape, as in models.layers
+@partial(jax.jit, static_argnums=0)  # traced once per shape, as in models.layers
 def in_float32(form: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    """A form of the GELU, computed in float32, in the dtype of x.
+    """Computes a form of the GELU in float32, and returns it in the dtype of x.
 
     Constants rounded to bfloat16 would make it another function. Only x is kept for the gradient:
-    on GPUs XLA would keep the normal distribution of x, too, a float32 array as large as all else
-    that a block keeps.
+    left to itself, XLA on GPUs would also keep the normal CDF of x, a float32 array as large as
+    everything else that a block keeps.
     """
     return _in_float32(form, x)
 
@@ -73,7 +74,7 @@ def _in_float32_jvp(form: Callable, primals: tuple, tangents: tuple) -> tuple[ja
     def at(x: jax.Array) -> jax.Array:
         return form(x.astype(jnp.float32)).astype(x.dtype)
 
-    @partial(jax.checkpoint, prevent_cse=False)  # `stored` prevents it, where that helps
+    @partial(jax.checkpoint, prevent_cse=False)  # `stored` prevents CSE where that helps
     def slope_times(x: jax.Array, dx: jax.Array) -> jax.Array:
         return jax.jvp(at, (stored(x),), (dx,))[1]
 

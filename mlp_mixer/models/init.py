@@ -1,7 +1,8 @@
-"""Fresh parameters of a model, made leaf by leaf.
+"""Initialises a model's parameters, leaf by leaf.
 
-`jax.jit(module.init)` is one program as long as the model is deep, and compiling it takes longer
-than compiling the training step. A Mixer has a dozen shapes of parameters only, whatever its depth.
+`jax.jit(module.init)` is one program that grows with the model's depth, and compiling it takes
+longer than compiling the training step. A Mixer's parameters have only a dozen different shapes,
+whatever its depth.
 """
 
 import functools
@@ -18,16 +19,16 @@ from mlp_mixer.models.mixer import MlpMixer
 
 
 def init(module: nn.Module, seed: int = 0, shardings: Any = None) -> dict[str, Any]:
-    """Makes fresh float32 parameters of `module`, a nested dict with the published names.
+    """Initialises float32 parameters of `module`, a nested dict with the published names.
 
-    A Mixer's are drawn as Flax draws them (kernels LeCun normal), each leaf from the seed and its
-    own name, so that they are the same whatever the layout and the other leaves. Other models are
+    A Mixer's are drawn as Flax draws them (kernels LeCun normal), but each leaf from the seed and
+    its own name, so that it depends neither on the layout nor on other leaves. Other models are
     initialised by Flax.
 
     Args:
-        module: a Mixer, or another model of this folder.
-        seed: of what is random.
-        shardings: a tree of the parameters' shardings, made in place where given.
+        module: a Mixer, or another model of `mlp_mixer.models`.
+        seed: seed of the random numbers.
+        shardings: a tree of shardings with which the parameters are created, if given.
     """
     key = jax.random.key(seed)
     if not isinstance(module, MlpMixer):
@@ -51,10 +52,9 @@ def init(module: nn.Module, seed: int = 0, shardings: Any = None) -> dict[str, A
 
 @functools.lru_cache(64)
 def shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Returns every parameter's name, such as "stem/kernel", and its shape.
+    """Returns the shape of every parameter by its name, such as "stem/kernel".
 
-    They are those that the module itself makes when it is traced. Of a Mixer one block is traced,
-    and stands for all of them.
+    They are found by tracing the module. Of a Mixer only one block is traced, and stands for all.
     """
     blocks = module.num_blocks if isinstance(module, MlpMixer) else 0
     traced = module.clone(num_blocks=1) if blocks else module
@@ -74,8 +74,8 @@ def _init_by_flax(module: nn.Module, key: jax.Array) -> dict[str, Any]:
 @functools.cache
 def _lecun_normal(shape: tuple[int, ...], sharding: Any) -> Any:
     def make(key, number):
-        # Not partitionable: each hash gives two numbers, in half of the time that is most of a
-        # large model's start-up on a CPU. The values are the same under any sharding either way.
+        # Not partitionable: each hash then gives two numbers, which halves the time that takes up
+        # most of a large model's start-up on a CPU. Sharding changes no value either way.
         with jax.threefry_partitionable(False):
             return nn.initializers.lecun_normal()(
                 jax.random.fold_in(key, number), shape, jnp.float32

@@ -1,24 +1,25 @@
 """The classes of ImageNet and ImageNet-21k: WordNet ids and readable names, in the order of heads.
 
-A file beside this one has a line "ID<TAB>NAME" for each class, so that it serves as the classes.tsv
-of a folder, too. The name is the first of the WordNet synset's words. Names are not unique (there
-are two of crane), ids are.
+Each list is a file beside this one with a line "ID<TAB>NAME" for each class, so that it can also
+serve as the classes.tsv of a folder. The name is the first word of the WordNet synset. Ids are
+unique, names are not (crane appears twice).
 
 imagenet_classes.tsv is the list of the 1,000 classes of ILSVRC 2012, by id.
 
 imagenet21k_classes.tsv is the list of 21,843 classes of the published checkpoints (BiT's, ViT's and
 Mixer's), by id, which the authors named in github.com/google-research/big_transfer/issues/7 as
-storage.googleapis.com/bit_models/imagenet21k_wordnet_ids.txt and ..._wordnet_lemmas.txt. Taken from
-timm 1.0.31 (imagenet21k_goog_synsets.txt, imagenet_synset_to_lemma.txt), and compared with
+storage.googleapis.com/bit_models/imagenet21k_wordnet_ids.txt and ..._wordnet_lemmas.txt. It was
+taken from timm 1.0.31 (imagenet21k_goog_synsets.txt, imagenet_synset_to_lemma.txt) and checked
+against
 
 * a copy of the authors' two files in github.com/MarcLafon/gallop: equal, line by line;
-* the two classes without images, n03931044 and n09859684, which Hugging Face's converters of models
-  with 21,841 classes take out at 9205 and 15027: there they are;
-* github.com/abhimanyudubey/GeoYFCC/issues/5, where index 2037 is sea swallow: it is;
+* the two classes without images, n03931044 and n09859684, which Hugging Face's converters for
+  models with 21,841 classes remove at 9205 and 15027: they are at those places;
+* github.com/abhimanyudubey/GeoYFCC/issues/5, where index 2037 is sea swallow: here, too;
 * timm's lists of the release of fall 2011 (21,841 classes) and of 11,821 classes, and its indices
   from this list to those: equal.
 
-All of ImageNet's classes are among them but teddy, n04399382, which that release had not either
+It has all of ImageNet's classes except teddy, n04399382, which the release of fall 2011 lacked too
 (github.com/microsoft/FocalNet leaves out its place, 850, for this reason).
 """
 
@@ -30,7 +31,7 @@ FOLDER = Path(__file__).parent
 
 
 class KnownClasses(NamedTuple):
-    """WordNet ids, such as n01440764, and readable names, such as tench, of a list of classes."""
+    """A list of classes by WordNet ids, such as n01440764, and by names, such as tench."""
 
     ids: tuple[str, ...]
     names: tuple[str, ...]
@@ -38,13 +39,13 @@ class KnownClasses(NamedTuple):
 
 @functools.cache
 def imagenet() -> KnownClasses:
-    """The 1,000 classes of ILSVRC 2012."""
+    """Returns the 1,000 classes of ILSVRC 2012."""
     return _read("imagenet_classes.tsv")
 
 
 @functools.cache
 def imagenet21k() -> KnownClasses:
-    """The 21,843 classes of the published ImageNet-21k checkpoints."""
+    """Returns the 21,843 classes of the published ImageNet-21k checkpoints."""
     return _read("imagenet21k_classes.tsv")
 
 

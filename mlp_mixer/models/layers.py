@@ -1,11 +1,11 @@
-"""The layers that a Mixer is made of, each in the form that suits the platform.
+"""The layers of a Mixer, each written so that it compiles well for the platform.
 
-They have the names, the parameters and the results of Flax's own. What is different is what XLA
-makes of them and of their gradients (docs/speed.md for CPUs and GPUs, docs/tpu_plans.md for TPUs).
+Names, parameters and results are those of Flax's own layers. What differs is what XLA makes of them
+and of their gradients (docs/speed.md for CPUs and GPUs, docs/tpu_plans.md for TPUs).
 
-What a layer computes is a function of arrays under jax.jit, so that all layers of a shape are
-traced and differentiated once, however deep the model is; XLA inlines them. The modules stay
-outside, where interceptors, captures and whatever else Flax does with modules see every one.
+The arithmetic of a layer is a function of arrays under jax.jit, so that layers of the same shape
+are traced and differentiated once, however deep the model is; XLA inlines the calls. The modules
+stay outside jax.jit, where Flax's interceptors and captured intermediates see every one of them.
 """
 
 from functools import partial
@@ -17,17 +17,17 @@ import jax.numpy as jnp
 
 
 def stored(x: jax.Array) -> jax.Array:
-    """x; on a GPU read from and written to memory as it is.
+    """Returns x, which a GPU writes to memory in the dtype of x and nothing wider.
 
-    Left to itself, XLA rounds what it computed in float32 to bfloat16 and, because another fusion
-    wants it too, writes the float32 array as well.
+    Left to itself, XLA rounds what it computed in float32 to bfloat16 and also writes the float32
+    array to memory, because another fusion reads it.
     """
     return jax.lax.platform_dependent(x, cuda=jax.lax.optimization_barrier, default=lambda x: x)
 
 
 @jax.custom_jvp
 def stored_gradient(x: jax.Array) -> jax.Array:
-    """x, the gradient of which is `stored`."""
+    """Returns x; its gradient goes through `stored`."""
     return x
 
 
@@ -38,9 +38,10 @@ def _stored_gradient_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, ja
 
 @jax.custom_jvp
 def plus(x: jax.Array, bias: jax.Array) -> jax.Array:
-    """x [..., c] + bias [c] in the dtype of x; the bias has a gradient that suits the platform.
+    """Adds a bias [c] to x [..., c] in the dtype of x.
 
-    That gradient is a sum over all rows, and is float32 until it gets the dtype of the bias.
+    The gradient of the bias is a sum over all rows, in float32 until it gets the dtype of the bias,
+    and is computed in the way that is fastest on the platform.
     """
     return x + rows_of(bias.astype(x.dtype), x)
 
@@ -49,7 +50,7 @@ def plus(x: jax.Array, bias: jax.Array) -> jax.Array:
 def _plus_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
     (x, bias), (dx, dbias) = primals, tangents
     like = jax.ShapeDtypeStruct(x.shape, x.dtype)
-    # Linear in dbias. JAX transposes it for the gradient, to a sum over all rows.
+    # Linear in dbias: for the gradient, JAX transposes it to a sum over all rows.
     dbias = jax.lax.platform_dependent(
         dbias.astype(jnp.float32),
         tpu=lambda dbias: on_all_rows_by_product(dbias, like),
@@ -59,29 +60,29 @@ def _plus_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
 
 
 def rows_of(row: jax.Array, like: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
-    """[c] as [..., c] of the shape of `like`; written out for jax_numpy_rank_promotion."""
+    """Broadcasts a row [c] to the shape [..., c] of `like`, even with rank promotion off."""
     return jax.lax.broadcast_in_dim(row, like.shape, (len(like.shape) - 1,))
 
 
 def on_all_rows(bias: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:
-    """A bias [c] in the shape [..., c] and the dtype of `like`; its transpose is a sum."""
+    """Broadcasts a bias [c] to the shape [..., c] and dtype of `like`; its transpose is a sum."""
     return rows_of(bias, like).astype(like.dtype)
 
 
-# The transpose must make the ones for itself, as jax.checkpoint has it do. Kept from the forward
-# pass they are no constant to a TPU's compiler, and a step takes 5 % longer.
+# With jax.checkpoint the transpose makes its own ones. If they were kept from the forward pass, the
+# TPU's compiler would not see a constant, and a step would take 5 % longer.
 @partial(jax.checkpoint, static_argnums=1, prevent_cse=False)
 def on_all_rows_by_product(bias: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:
-    """The same as a product with ones; its transpose is one, too, for a TPU's matrix units.
+    """Computes `on_all_rows` as a product with ones, whose transpose is a product, too.
 
-    It makes a training step 7 % shorter in all layers together (docs/tpu_plans.md).
+    A TPU's matrix units compute it, which makes a training step 7 % shorter (docs/tpu_plans.md).
     """
     ones = jnp.ones((*like.shape[:-1], 1), bias.dtype)
     return (ones @ bias.reshape(1, -1)).astype(like.dtype)
 
 
 class Dense(nn.Module):
-    """As nn.Dense."""
+    """The same as nn.Dense."""
 
     features: int
     dtype: Any = jnp.float32
@@ -96,13 +97,13 @@ class Dense(nn.Module):
 
 @partial(jax.jit, static_argnums=3)
 def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array, dtype: Any) -> jax.Array:
-    """x [..., i] times a kernel [i, c] plus a bias [c], in `dtype`."""
+    """Multiplies x [..., i] by a kernel [i, c] and adds a bias [c], in `dtype`."""
     x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=dtype)
     return stored_gradient(plus(x @ kernel, bias))
 
 
 class LayerNorm(nn.Module):
-    """As nn.LayerNorm: in float32 inside, the result in `dtype`."""
+    """The same as nn.LayerNorm: computed in float32, with a result in `dtype`."""
 
     dtype: Any = jnp.float32
 
@@ -115,10 +116,10 @@ class LayerNorm(nn.Module):
 
 @partial(jax.jit, static_argnums=3)
 def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, dtype: Any) -> jax.Array:
-    """x [..., c] with mean 0 and variance 1 over its last axis, times scale plus bias."""
+    """Normalises x [..., c] to mean 0 and variance 1 over c; applies scale [c] and bias [c]."""
     x = x.astype(jnp.float32)
-    # The squares come first, as in flax: the other way round, XLA on CPU fuses the gradient of a
-    # block with those of all blocks after it, and computes them again for each block.
+    # The squares come before the mean, as in Flax: the other way round, XLA on CPU fuses a block's
+    # gradient with those of all later blocks, and recomputes them for each block.
     squares = jax.lax.square(x)
     mean = x.mean(-1, keepdims=True)
     variance = jnp.maximum(0, squares.mean(-1, keepdims=True) - jax.lax.square(mean))
@@ -127,9 +128,9 @@ def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, dtype: Any) -> j
 
 
 class Stem(nn.Module):
-    """Images [n, h, w, image_channels] to tokens [n, s, features], a token for each patch.
+    """Projects each patch of images [n, h, w, image_channels] to one of tokens [n, s, features].
 
-    As nn.Conv with strides of the kernel's size. s runs over the patches in raster order.
+    The same as nn.Conv with strides of the kernel's size. s runs over the patches in raster order.
     """
 
     features: int
@@ -142,7 +143,7 @@ class Stem(nn.Module):
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, shape[-1:], jnp.float32)
         images, kernel = nn.dtypes.promote_dtype(images, kernel, dtype=self.dtype)
-        # A TPU's compiler knows strided convolutions; elsewhere a plain product is faster.
+        # On TPUs the strided convolution is faster, elsewhere a plain matrix product.
         tokens = jax.lax.platform_dependent(
             images, kernel, tpu=stem_by_convolution, default=stem_by_product
         )
@@ -150,7 +151,7 @@ class Stem(nn.Module):
 
 
 def stem_by_convolution(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Tokens [n, s, c] of images [n, h, w, i] for a kernel [ph, pw, i, c]."""
+    """Computes tokens [n, s, c] from images [n, h, w, i] with a kernel [ph, pw, i, c]."""
     x = jax.lax.conv_general_dilated(
         images, kernel, kernel.shape[:2], "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
@@ -158,7 +159,7 @@ def stem_by_convolution(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def stem_by_product(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The same as a product of flattened patches."""
+    """Computes the same tokens as a matrix product of flattened patches."""
     n, h, w, i = images.shape
     ph, pw = kernel.shape[:2]
     x = images.reshape(n, h // ph, ph, w // pw, pw, i).swapaxes(2, 3)

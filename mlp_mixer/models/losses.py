@@ -1,6 +1,6 @@
-"""Classification losses, and the probabilities that logits mean under each of them.
+"""Classification losses, and how logits become probabilities under each of them.
 
-A loss takes logits [n, k] and targets [n, k] and gives one number for each example, [n].
+A loss takes logits [n, k] and targets [n, k] and returns one number for each example, [n].
 """
 
 import math
@@ -12,12 +12,12 @@ import optax
 
 
 def softmax(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """Cross-entropy with targets that sum to 1 for each example."""
+    """Computes the cross-entropy with targets that sum to 1 for each example."""
     return optax.softmax_cross_entropy(logits, targets)
 
 
 def sigmoid(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """Binary cross-entropy, summed over classes as in the authors' code (not averaged)."""
+    """Computes the binary cross-entropy, summed over classes as in the authors' code."""
     return optax.sigmoid_binary_cross_entropy(logits, targets).sum(-1)
 
 
@@ -26,10 +26,10 @@ LOSSES = {"softmax": softmax, "sigmoid": sigmoid}
 
 
 def get(name: str):
-    """The loss of this name.
+    """Returns the loss function of a name in LOSSES.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the name is unknown.
     """
     if name not in LOSSES:
         raise ValueError(f"unknown loss {name!r}; use one of {', '.join(LOSSES)}")
@@ -37,19 +37,19 @@ def get(name: str):
 
 
 def head_bias(name: str, num_classes: int) -> float:
-    """Where the bias of the head starts: each class about as likely as it is.
+    """Returns the initial bias of the head, which makes each class about as likely as it is.
 
-    For sigmoid that is -ln(classes), so that the first steps do not go into learning that most
-    classes are absent: -6.9 for 1,000 and -10 for 21,843 classes, the values of the authors' code.
+    For sigmoid that is -ln(num_classes), so that the first steps are not spent on learning that
+    most classes are absent: -6.9 for 1,000 and -10 for 21,843 classes, as in the authors' code.
     """
     return -math.log(num_classes) if name == "sigmoid" and num_classes else 0.0
 
 
 def targets(labels: jax.Array, num_classes: int, smoothing: float = 0.0) -> jax.Array:
-    """Class numbers int [n], or multi-hot [n, k], as float targets [n, k].
+    """Converts labels to targets, float32 [n, k].
 
     Args:
-        labels: as they come in a batch.
+        labels: class numbers int [n], or multi-hot [n, k], as they come in a batch.
         num_classes: k.
         smoothing: share of each target that is spread evenly over all classes.
     """
@@ -58,5 +58,5 @@ def targets(labels: jax.Array, num_classes: int, smoothing: float = 0.0) -> jax.
 
 
 def to_probabilities(logits: jax.Array, loss: str) -> jax.Array:
-    """Turns logits [n, k] into probabilities [n, k], as the loss of their training means them."""
+    """Converts logits [n, k] to probabilities [n, k] under the loss of the model's training."""
     return jax.nn.sigmoid(logits) if loss == "sigmoid" else jax.nn.softmax(logits)

@@ -1,8 +1,8 @@
 """MLP-Mixer (Tolstikhin et al. 2021, arXiv 2105.01601) as a Flax Linen module.
 
-Linen names submodules by itself, and those names are the ones of the published checkpoints
+The names that Linen gives to submodules are those of the published checkpoints
 (`MixerBlock_0/token_mixing/Dense_0/kernel`). Nothing outside `models/` knows about Linen: the rest
-of the code base sees `module.init`, `module.apply` and a plain nested dict of parameters.
+of the code sees `module.init`, `module.apply` and a plain nested dict of parameters.
 
 Shapes in comments: n images, h x w pixels, s tokens (patches), c channels (hidden_dim).
 """
@@ -21,7 +21,7 @@ from mlp_mixer.models.gelu import FORMS as GELUS
 from mlp_mixer.models.gelu import in_float32
 from mlp_mixer.models.layers import Dense, LayerNorm, Stem
 
-# Table 1 of the paper. S (the number of tokens) follows from image and patch size.
+# Table 1 of the paper. S, the number of tokens, follows from the image and patch sizes.
 SIZES: dict[str, dict[str, int]] = {
     "S": dict(num_blocks=8, hidden_dim=512, tokens_mlp_dim=256, channels_mlp_dim=2048),
     "B": dict(num_blocks=12, hidden_dim=768, tokens_mlp_dim=384, channels_mlp_dim=3072),
@@ -33,7 +33,7 @@ VARIANTS = ("S/32", "S/16", "S/8", "B/32", "B/16", "L/32", "L/16", "H/14")
 
 
 class MlpBlock(nn.Module):
-    """Dense, GELU, Dense back to the input's width, over the last axis."""
+    """An MLP over the last axis: Dense, GELU, Dense back to the input's width."""
 
     mlp_dim: int
     dropout_rate: float = 0.0
@@ -49,7 +49,7 @@ class MlpBlock(nn.Module):
 
 
 class MixerBlock(nn.Module):
-    """Token mixing and channel mixing, each with pre-normalisation and a skip connection."""
+    """A token-mixing and a channel-mixing MLP, each with pre-norm and a skip connection."""
 
     tokens_mlp_dim: int
     channels_mlp_dim: int
@@ -64,9 +64,9 @@ class MixerBlock(nn.Module):
         def mlp(dim: int, name: str) -> MlpBlock:
             return MlpBlock(dim, self.dropout_rate, self.dtype, self.gelu, name=name)
 
-        # Random numbers as if this method were under nn.jit, as it once was: runs are repeatable.
+        # Draws what nn.jit would, under which this method once was: old runs stay repeatable.
         with fork_rngs(self):
-            # x: [n, s, c]. For TPU XLA compiles swapaxes + Dense best; an einsum is 6% slower.
+            # x: [n, s, c]. On TPUs swapaxes + Dense is the fastest; an einsum is 6 % slower.
             y = LayerNorm(dtype=self.dtype)(x).swapaxes(1, 2)  # [n, c, s]
             y = mlp(self.tokens_mlp_dim, "token_mixing")(y, rows).swapaxes(1, 2)
             x = x + self._maybe_drop(y, rows, drop_path)
@@ -77,14 +77,14 @@ class MixerBlock(nn.Module):
     def _maybe_drop(
         self, y: jax.Array, rows: jax.Array | None, drop_path: jax.Array | None
     ) -> jax.Array:
-        """Stochastic depth: drops the branch `y` of each image with probability drop_path."""
+        """Drops the branch `y` of each image with probability drop_path (stochastic depth)."""
         if rows is None or drop_path is None:
             return y
         return y * keep(self.make_rng("dropout"), rows, drop_path, (1, 1)).astype(y.dtype)
 
 
 class MlpMixer(nn.Module):
-    """MLP-Mixer: float images [n, h, w, image_channels] in [-1, 1] to logits [n, num_classes].
+    """An MLP-Mixer: float images [n, h, w, image_channels] in [-1, 1] to logits [n, num_classes].
 
     Parameters are float32 and have the names and shapes of the published checkpoints. The class
     head starts at zero. With `num_classes=0` there is no head and the result is the pooled
@@ -93,8 +93,8 @@ class MlpMixer(nn.Module):
     Stochastic depth follows the authors' code in big_vision, because that is the code whose
     recipe reached the published accuracy: in block i of N the branches of both MLPs are dropped
     with probability `stoch_depth * i / (N - 1)`, independently for each example and MLP; what is
-    kept is not rescaled in training, and nothing is rescaled at test time. (The paper words it as
-    linear from the first MLP to the last, timm and scenic divide by the keep probability.)
+    kept is not rescaled in training, and nothing is rescaled at test time. (The paper describes it
+    as linear from the first MLP to the last; timm and scenic divide by the keep probability.)
     Dropout acts after the GELU and after the second Dense layer of each MLP, as in ViT.
     Both draw from the rng stream "dropout".
 
@@ -106,16 +106,17 @@ class MlpMixer(nn.Module):
         hidden_dim: C, the width of a token.
         tokens_mlp_dim: D_S, the hidden width of the token-mixing MLPs.
         channels_mlp_dim: D_C, the hidden width of the channel-mixing MLPs.
-        image_channels: of the input; 3 for RGB.
+        image_channels: number of input channels; 3 for RGB.
         dropout_rate: probability that an activation inside an MLP is dropped.
         stoch_depth: drop probability of the last block's branches.
         head_bias: initial value of the head's bias; see `losses.head_bias`.
-        dtype: of the computation in the blocks. LayerNorm statistics, the pooling and the head
-            are float32 always.
+        dtype: number type of the computation in the blocks. LayerNorm statistics, pooling and the
+            head are always float32.
         gelu: "tanh", the approximation that the released weights were trained with, or "exact",
             the erf form that timm computes.
-        remat: compute the inside of each block again for the gradient, which saves its memory and
-            takes about a quarter more time; accum_steps saves memory for less (docs/tpu_plans.md).
+        remat: whether to recompute the inside of each block for the gradient, which saves memory
+            and takes about a quarter more time; accum_steps saves memory at a lower cost
+            (docs/tpu_plans.md).
     """
 
     num_classes: int
@@ -140,7 +141,7 @@ class MlpMixer(nn.Module):
 
     @property
     def numbers_in_tokens(self) -> int:
-        """How many numbers the tokens of one image are."""
+        """The number of elements in all tokens of one image, S times C."""
         return self.grid[0] * self.grid[1] * self.hidden_dim
 
     @nn.compact
@@ -152,19 +153,19 @@ class MlpMixer(nn.Module):
         rows: jax.Array | None = None,
         return_features: bool = False,
     ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
-        """Returns logits, or with `return_features` also a dict of what led to them.
+        """Returns logits, with `return_features` as (logits, dict of intermediate features).
 
         Args:
             images: float [n, h, w, image_channels] in [-1, 1].
             train: whether dropout and stochastic depth are on; they need the rng "dropout".
-            rows: int [n], the numbers of the images in the batch of all devices, from which with
-                the rng follows what is dropped of each; 0 to n - 1 if not given.
+            rows: int [n], the images' numbers in the global batch. Together with the rng they
+                determine what is dropped of each image; 0 to n - 1 if not given.
             return_features: the dict holds "stem" and "MixerBlock_i" (tokens [n, s, c] after the
                 stem and after each block) and "pre_logits" (pooled features [n, c]).
 
         Raises:
-            ValueError: the patches do not tile the image, or the input or the parameters are of
-                another size than this module.
+            ValueError: the patches do not tile the image, or the images or the parameters do not
+                have the size that this module was made for.
         """
         self._check(images)
         rows, features = training_rows(train, rows, images), {}
@@ -225,17 +226,17 @@ def create(
     """Makes a Mixer from the name of a variant, or from its widths.
 
     Args:
-        variant: size and patch, such as "B/16" (see VARIANTS; any patch size works). None where
+        variant: size and patch, such as "B/16" (see VARIANTS; any patch size works). None if
             patch_size and all widths (num_blocks, hidden_dim, tokens_mlp_dim, channels_mlp_dim)
             are given.
-        num_classes: width of the head, 0 for pooled features.
-        image_size: pixels, one number for square or (height, width).
-        patch_size: overrides the variant's.
-        **fields: any other attribute of MlpMixer; widths override the variant's.
+        num_classes: width of the head; 0 for pooled features.
+        image_size: in pixels, one number for a square or (height, width).
+        patch_size: likewise; overrides the variant's.
+        **fields: any other attributes of MlpMixer; widths override the variant's.
 
     Raises:
-        ValueError: unknown variant, a missing or unknown field, a value that is none of its field,
-            or patches that do not tile.
+        ValueError: the variant is unknown, a field is missing, unknown or invalid, or the patches
+            do not tile the image.
     """
     sizes = named_sizes(variant, "Mixer", SIZES, VARIANTS)
     if patch_size is not None:
@@ -254,9 +255,9 @@ def list_variants() -> list[str]:
 
 
 def variant_of(module: MlpMixer) -> str | None:
-    """The name of the variant whose widths the module has, such as "B/16"; None if there is none.
+    """Returns the name of the variant with the module's widths, such as "B/16", or None.
 
-    A token-mixing width that the paper's block-diagonal scheme has multiplied is another width.
+    A module whose tokens_mlp_dim the paper's block-diagonal scheme has multiplied is no variant.
     """
     patch = module.patch_size[0]
     for size, widths in SIZES.items():

@@ -1,4 +1,4 @@
-"""A model that sees the pixels of every image in another order, as in the paper's section 3.4."""
+"""A model that sees every image with its pixels permuted, as in section 3.4 of the paper."""
 
 from typing import Any
 
@@ -14,15 +14,15 @@ ORDERS = ("patches", "pixels")
 class Permuted(nn.Module):
     """Another model behind a fixed permutation of the pixels, the same for all images.
 
-    It stands behind everything that is done to images on the host, such as crops and flips, and
-    acts in training and evaluation alike. Parameters have the names of the model's own.
+    The permutation comes after everything that is done to images on the host, such as crops and
+    flips, and acts in training and evaluation alike. The parameters keep the model's own names.
 
     Attributes:
         model: the model; see `models.mixer.MlpMixer` for its interface.
         order: "patches" shuffles the patches, and the pixels inside all patches in one and the same
             way; "pixels" shuffles the pixels of the whole image.
-        patch_size: (height, width) in pixels, of the patches that are shuffled.
-        seed: of the permutation.
+        patch_size: (height, width) in pixels of the patches that are shuffled.
+        seed: seed of the permutation.
     """
 
     model: Any
@@ -34,17 +34,17 @@ class Permuted(nn.Module):
         nn.share_scope(self, self.model)
 
     def __call__(self, images: jax.Array, **options: Any) -> Any:
-        """What the model returns for the permuted images [n, h, w, c]; see its __call__."""
-        if images.shape[1:3] == self.image_size:  # else the model says what is wrong
+        """Returns what the model returns for the permuted images [n, h, w, c]."""
+        if images.shape[1:3] == self.image_size:  # otherwise the model refuses them
             images = permute(images, self.pixel_order())
         return self.model(images, **options)
 
     def pixel_order(self) -> np.ndarray:
-        """int [h * w]: which pixel of the image comes to each place, both in raster order."""
+        """Returns int [h * w]: which pixel goes to each place, both in raster order."""
         return make_order(self.order, self.image_size, self.patch_size, self.seed)
 
     def clone(self, *, num_classes: int | None = None, **changes: Any) -> "Permuted":
-        """As nn.Module.clone; another num_classes goes to the model."""
+        """Copies the module as nn.Module.clone does; num_classes changes the model's."""
         if num_classes is not None:
             changes["model"] = self.model.clone(num_classes=num_classes)
         return super().clone(**changes)
@@ -63,7 +63,7 @@ class Permuted(nn.Module):
 
 
 def permute(images: jax.Array, order: np.ndarray) -> jax.Array:
-    """Images [n, h, w, c] with their pixels in another order; see `Permuted.pixel_order`."""
+    """Reorders the pixels of images [n, h, w, c]; for `order` see `Permuted.pixel_order`."""
     n, h, w, c = images.shape
     return images.reshape(n, h * w, c)[:, order].reshape(images.shape)
 
@@ -71,10 +71,10 @@ def permute(images: jax.Array, order: np.ndarray) -> jax.Array:
 def make_order(
     order: str, image_size: tuple[int, int], patch_size: int | tuple[int, int], seed: int
 ) -> np.ndarray:
-    """The permutation that an order's name stands for; see `Permuted`.
+    """Makes the permutation int [h * w] that an order's name stands for; see `Permuted`.
 
     Raises:
-        ValueError: there is no order of that name, or the patches do not tile the image.
+        ValueError: the name is unknown, or the patches do not tile the image.
     """
     rng = np.random.default_rng(seed)
     h, w = image_size
@@ -95,13 +95,13 @@ def patch_order(
     patches: np.ndarray,
     inside: np.ndarray,
 ) -> np.ndarray:
-    """The order of an image's pixels in which its patches, and the pixels inside them, are moved.
+    """Returns the pixel order int [h * w] that moves patches, and the pixels inside each.
 
     Args:
         image_size: (height, width).
-        patch_size: (height, width), which tiles the image.
-        patches: int [s]: which patch comes to each place, in raster order.
-        inside: int [p]: which pixel of a patch comes to each place of every patch.
+        patch_size: (height, width); patches must tile the image.
+        patches: int [s], which patch goes to each place, in raster order.
+        inside: int [p], which pixel of a patch goes to each place in it.
     """
     (h, w), (ph, pw) = image_size, patch_size
     pixels = np.arange(h * w).reshape(h // ph, ph, w // pw, pw).swapaxes(1, 2)  # patches first

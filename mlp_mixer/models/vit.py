@@ -1,8 +1,8 @@
-"""Vision Transformer (Dosovitskiy et al. 2021, arXiv 2010.11929), which the paper compares with.
+"""Vision Transformer (Dosovitskiy et al. 2021, arXiv 2010.11929), a baseline in the paper.
 
-As vision_transformer writes it: names, shapes and initialisation of the parameters are those of its
-models, so that parameter counts, logits and compiled programs can be compared with the published
-ones. The interface is that of `models.mixer.MlpMixer`.
+Names, shapes and initialisation of the parameters are those of google-research/vision_transformer,
+so that parameter counts, logits and compiled programs can be compared with the published ones. The
+interface is that of `models.mixer.MlpMixer`.
 
 Shapes in comments: n images, s tokens (patches and the class token), c channels (hidden_dim).
 """
@@ -27,7 +27,7 @@ VARIANTS = ("B/32", "B/16", "L/32", "L/16", "H/14")
 
 
 class MlpBlock(nn.Module):
-    """Dense, GELU (tanh), Dense back to the input's width, over the last axis."""
+    """An MLP over the last axis: Dense, GELU (tanh), Dense back to the input's width."""
 
     mlp_dim: int
     dropout_rate: float = 0.0
@@ -50,7 +50,7 @@ class MlpBlock(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """Self-attention and an MLP, each with pre-normalisation and a skip connection."""
+    """Self-attention and an MLP, each with pre-norm and a skip connection."""
 
     mlp_dim: int
     num_heads: int
@@ -88,7 +88,7 @@ class EncoderBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Position embeddings, blocks, LayerNorm."""
+    """The encoder: position embeddings, blocks and a last LayerNorm."""
 
     num_blocks: int
     mlp_dim: int
@@ -121,7 +121,7 @@ class _PositionEmbedding(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """ViT: float images [n, h, w, image_channels] in [-1, 1] to logits [n, num_classes].
+    """A ViT: float images [n, h, w, image_channels] in [-1, 1] to logits [n, num_classes].
 
     Parameters are float32; the class head starts at zero. With `num_classes=0` there is no head and
     the result is the features of the class token [n, hidden_dim]; both kinds of result are float32.
@@ -133,13 +133,14 @@ class VisionTransformer(nn.Module):
         num_blocks: the number of encoder layers.
         hidden_dim: the width of a token.
         mlp_dim: the hidden width of the MLPs.
-        num_heads: of self-attention.
-        image_channels: of the input; 3 for RGB.
-        dropout_rate: of position-embedded tokens, attention weights, branches and MLPs; 0.1 in the
-            paper's training from scratch, drawn from the rng stream "dropout".
+        num_heads: the number of self-attention heads.
+        image_channels: number of input channels; 3 for RGB.
+        dropout_rate: probability that an element is dropped after the position embeddings, in the
+            attention weights, in the branches and in the MLPs; 0.1 in the paper's training from
+            scratch. It draws from the rng stream "dropout".
         head_bias: initial value of the head's bias; see `losses.head_bias`.
-        dtype: of the computation in the blocks. LayerNorm statistics, softmax, the last LayerNorm
-            and the head are float32 always.
+        dtype: number type of the computation in the blocks. LayerNorm statistics, softmax, the last
+            LayerNorm and the head are always float32.
     """
 
     num_classes: int
@@ -168,7 +169,7 @@ class VisionTransformer(nn.Module):
         rows: jax.Array | None = None,
         return_features: bool = False,
     ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
-        """Returns logits, or with `return_features` also a dict of what led to them.
+        """Returns logits, with `return_features` as (logits, dict of intermediate features).
 
         Args:
             images: float [n, h, w, image_channels] in [-1, 1].
@@ -178,7 +179,8 @@ class VisionTransformer(nn.Module):
                 "encoderblock_i" (with it) and "pre_logits" (the class token's features [n, c]).
 
         Raises:
-            ValueError: the patches do not tile the image, or the input is of another size.
+            ValueError: the patches do not tile the image, or the images do not have the size or
+                channels that this module was made for.
         """
         h, w = self.grid
         check_images(images, (*self.image_size, self.image_channels), "ViT")
@@ -218,7 +220,7 @@ def create(
     patch_size: int | tuple[int, int] | None = None,
     **fields: Any,
 ) -> VisionTransformer:
-    """Makes a ViT from the name of a variant such as "B/16", or from its widths.
+    """Makes a ViT from the name of a variant, such as "B/16", or from its widths.
 
     Arguments and errors are those of `models.mixer.create`.
     """

@@ -1,9 +1,9 @@
-"""TPU chips: what they can do, and how topologies of them are named.
+"""TPU chips: their specifications, and how topologies of them are named.
 
-Peak arithmetic, memory and bandwidth are those of Google's pages on each generation
-(cloud.google.com/tpu/docs/v3 and so on). What those do not say of v2 and v3 (links, memory
-bandwidth) is in Jouppi et al. 2020, "A Domain-Specific Supercomputer for Training Deep Neural
-Networks". The clock is the one at which the compiler's cycles of a large matrix multiplication
+Peak arithmetic, memory and bandwidth are from Google's pages on each generation
+(cloud.google.com/tpu/docs/v3 and so on). What those do not say about v2 and v3 (links, memory
+bandwidth) is from Jouppi et al. 2020, "A Domain-Specific Supercomputer for Training Deep Neural
+Networks". The clock is the one at which the compiler's cycles for a large matrix multiplication
 agree with the peak; for v2 and v3 it is the published one.
 """
 
@@ -16,16 +16,16 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Chip:
-    """One chip.
+    """The specification of one chip.
 
     Attributes:
-        cores: that a program sees as devices of their own; 1 where a chip is one device.
+        cores: number of cores that a program sees as separate devices; 1 if a chip is one device.
         peak: bfloat16 operations a second.
         hbm: bytes of memory.
         hbm_rate: bytes a second between memory and cores.
         link_rate: bytes a second through one link to a neighbour, in one direction.
         mhz: clock of the compiler's cycles.
-        wraps: chips along an axis from which on its ends are linked, too.
+        wraps: the number of chips along an axis from which on its two ends are linked.
     """
 
     cores: int
@@ -53,7 +53,7 @@ class Topology:
     """Chips and how they are linked, such as v5e:4x4.
 
     Attributes:
-        name: as the compiler takes it.
+        name: the name that the compiler takes.
         kind: a key of CHIPS.
         shape: chips along each axis.
     """
@@ -76,7 +76,7 @@ class Topology:
 
     @property
     def unit(self) -> str:
-        """What a device is."""
+        """What a device is: "core" or "chip"."""
         return "core" if self.chip.cores > 1 else "chip"
 
     @property
@@ -91,23 +91,23 @@ class Topology:
 
     @property
     def hbm_rate(self) -> float:
-        """Bytes a second of a device."""
+        """Bytes a second between a device and its memory."""
         return self.chip.hbm_rate / self.chip.cores
 
     @property
     def ici_rate(self) -> float:
-        """Bytes a second that a chip sends to its neighbours when a sum goes over all axes."""
-        # Three-dimensional slices are wired in whole cubes, of which every axis wraps.
+        """Bytes a second that a chip sends to its neighbours in a sum over all axes."""
+        # Three-dimensional slices are wired in whole cubes, in which every axis wraps.
         shortest = min(self.shape) if len(self.shape) == 3 else 0
         links = [2 if (shortest or n) >= self.chip.wraps else 1 for n in self.shape if n > 1]
         return sum(links) * self.chip.link_rate
 
 
 def parse_topology(name: str) -> Topology:
-    """The topology of a name such as v5e:4x4, v3:4x4 or v5p:2x2x1.
+    """Parses the name of a topology, such as v5e:4x4, v3:4x4 or v5p:2x2x1.
 
     Raises:
-        ValueError: not a name of this form, or an unknown kind of chip.
+        ValueError: the name is not of this form, or the kind of chip is unknown.
     """
     found = re.fullmatch(r"(\w+):(\d+(?:x\d+){1,2})", name)
     if not found or found[1] not in CHIPS:

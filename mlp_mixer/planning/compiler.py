@@ -1,6 +1,6 @@
-"""Programs compiled for TPUs that are not here, and what the compiler says of them.
+"""Compiles programs for TPUs that are not here, and reports what the compiler says about them.
 
-libtpu holds the compiler of real TPUs and needs none to compile. It can crash, and it locks the
+libtpu contains the compiler for TPUs and needs no TPU to compile. It can crash, and it locks the
 machine's TPU by default, so it runs in a process of its own (`isolated`) that takes no lock.
 """
 
@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,14 +23,15 @@ import ml_collections
 from jax.experimental import topologies
 from jax.extend.core import jaxprs_in_params
 
+from mlp_mixer.models.pixels import forward
 from mlp_mixer.planning import hlo
 from mlp_mixer.planning.chips import Topology, parse_topology
 
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # else the first process locks all others out
-    # No questions to a metadata server and no search for hosts. The type is any valid one; it does
-    # not restrict the topologies.
+    # Do not ask a metadata server or look for other hosts. Any valid type will do: it does not
+    # restrict the topologies.
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -41,13 +43,14 @@ class Program:
     """A compiled program; bytes and cycles are those of one device and one step.
 
     Attributes:
-        fits: whether the compiler could place it in the device's memory. If not, all that follows
-            is empty but `memory`, which then has one entry.
-        memory: bytes, by what takes them.
+        fits: whether it fits into the device's memory. If not, all other fields are empty, except
+            for `memory`, which then has one entry.
+        memory: bytes by use, such as "parameters".
         cycles: the compiler's estimate. Communication and copies in the background have none.
-        hbm_bytes: read and written by the operations, in and out of the device's main memory.
+        hbm_bytes: bytes that the operations read from and write to the device's main memory.
         collectives: by kind and number of devices that take part.
-        flops: arithmetic operations that the model needs for one step, whoever computes them.
+        flops: arithmetic operations that the model needs for one step; what the compiler or
+            rematerialisation adds is not counted.
     """
 
     fits: bool
@@ -59,10 +62,10 @@ class Program:
 
 
 def isolated(function: Callable[..., Any], *args: Any) -> Any:
-    """function(*args) in a new process in which libtpu may be loaded.
+    """Returns function(*args), called in a new process in which libtpu may be loaded.
 
     Raises:
-        ValueError: libtpu is not installed, or the process died; has the last words of it.
+        ValueError: libtpu is not installed, or the process died; quotes its last message.
     """
     if importlib.util.find_spec("libtpu") is None:
         raise ValueError(
@@ -87,16 +90,16 @@ def compile_program(
     flops: float,
     options: Mapping[str, str] | None = None,
 ) -> Program:
-    """Compiles what `jax.jit(f).lower(...)` gave for devices of a topology.
+    """Compiles what `jax.jit(f).lower(...)` returned for devices of a topology.
 
     Args:
         lowered: the traced program.
-        parts: bytes of a device's arguments, by what they are.
+        parts: bytes of one device's arguments, by what they are.
         flops: see `Program`.
-        options: of the compiler, such as xla_tpu_dot_dot_fusion.
+        options: compiler options, such as xla_tpu_dot_dot_fusion.
 
     Raises:
-        ValueError: the compiler refused for another reason than memory.
+        ValueError: the compiler failed for another reason than memory.
     """
     try:
         compiled = lowered.compile(options)
@@ -117,7 +120,7 @@ def compile_program(
 
 
 def devices_of(topology: Topology) -> list[jax.Device]:
-    """The devices of a topology, which can be compiled for.
+    """Returns the devices of a topology, for which programs can be compiled.
 
     Raises:
         ValueError: libtpu does not know the topology, or cannot be loaded.
@@ -127,7 +130,7 @@ def devices_of(topology: Topology) -> list[jax.Device]:
         devices = topologies.get_topology_desc(
             platform="tpu", topology_name=topology.name, **options
         ).devices
-    except Exception as error:  # libtpu raises kinds of its own
+    except Exception as error:  # libtpu raises types of its own
         message = f"libtpu does not give the topology {topology.name}: {str(error)[:300]}"
         if "lockfile" in message:
             message += "; another process holds libtpu's lock, start that with " + (
@@ -140,7 +143,7 @@ def devices_of(topology: Topology) -> list[jax.Device]:
 def train_program(
     config: ml_collections.ConfigDict, num_classes: int, num_examples: int, topology: str
 ) -> tuple[Program, int]:
-    """The training step of a config, and how many of them its run has.
+    """Compiles the training step of a config; also returns the number of steps of its run.
 
     Arguments and errors are those of `training.recipe.make_recipe`.
     """
@@ -152,7 +155,7 @@ def train_program(
     params = jax.eval_shape(lambda: random_params(config, recipe.module))
     state = jax.eval_shape(recipe.new_state, params)
     rows: tuple[int, ...] = (config.batch_size,)
-    if isinstance(layout, layouts.Pmap):  # its arrays have an axis of devices
+    if isinstance(layout, layouts.Pmap):  # whose arrays have a leading axis of devices
         rows = (layout.mesh.size, config.batch_size // layout.mesh.size)
     batch = {
         "image": jax.ShapeDtypeStruct((*rows, *images_of(recipe.module, 1).shape[1:]), jnp.uint8),
@@ -164,7 +167,7 @@ def train_program(
         "optimizer": bytes_of(state.opt_state, layout.shardings(state.opt_state)),
         "batch": bytes_of(batch) / layout.mesh.size,
     }
-    # Backward is twice the forward pass, and a multiplication and an addition are two operations.
+    # The backward pass is twice the forward pass; a multiply-add is two operations.
     flops = 3 * 2 * macs(recipe.module) * config.batch_size / layout.mesh.size
     return compile_program(lowered, parts, flops), recipe.total_steps
 
@@ -172,7 +175,11 @@ def train_program(
 def eval_program(
     config: ml_collections.ConfigDict, num_classes: int, num_examples: int, topology: str
 ) -> tuple[Program, int]:
-    """The forward pass of a config's model on a device's share of a batch, and 1."""
+    """Compiles the forward pass of a config's model on a device's share of a batch; returns also 1.
+
+    Raises:
+        ValueError: the batch does not divide by the devices, or as for `devices_of`.
+    """
     from mlp_mixer.training.recipe import make_model
 
     del num_examples
@@ -186,29 +193,25 @@ def eval_program(
 def forward_program(
     module: Any, batch_size: int, topology: str, options: Mapping[str, str] | None = None
 ) -> Program:
-    """The forward pass of a Flax module on images uint8 [batch_size, h, w, c], on one device."""
-    from mlp_mixer.models.pixels import normalise
-
+    """Compiles a module's forward pass on images uint8 [batch_size, h, w, c], on one device."""
     device = jax.sharding.SingleDeviceSharding(devices_of(parse_topology(topology))[0])
     params = jax.eval_shape(module.init, jax.random.key(0), images_of(module, 1))["params"]
     images = jax.ShapeDtypeStruct((batch_size, *images_of(module, 1).shape[1:]), jnp.uint8)
 
-    def forward(params: Any, images: jax.Array) -> jax.Array:
-        return module.apply({"params": params}, normalise(images))
-
-    lowered = jax.jit(forward, in_shardings=device, out_shardings=device).lower(params, images)
+    jitted = jax.jit(partial(forward, module), in_shardings=device, out_shardings=device)
+    lowered = jitted.lower(params, images)
     parts = {"parameters": bytes_of(params), "batch": bytes_of(images)}
     return compile_program(lowered, parts, 2 * macs(module) * batch_size, options)
 
 
 def images_of(module: Any, count: int) -> jax.ShapeDtypeStruct:
-    """The shape of a module's input."""
+    """Returns the shape and dtype of a module's input, float32 [count, h, w, c]."""
     shape = (count, *module.image_size, module.image_channels)
     return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
 def macs(module: Any) -> int:
-    """Multiplications (each with an addition) of a module's forward pass on one image."""
+    """Counts the multiply-adds of a module's forward pass on one image."""
 
     def forward(image):
         return module.init_with_output(jax.random.key(0), image)[0]
@@ -217,7 +220,7 @@ def macs(module: Any) -> int:
 
 
 def _macs(jaxpr: Any) -> int:
-    """Of matrix multiplications and convolutions; all else is small beside them."""
+    """Counts those of matrix multiplications and convolutions; all else is small beside them."""
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
@@ -230,7 +233,7 @@ def _macs(jaxpr: Any) -> int:
             outputs = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
             per_output = math.prod(kernel) // outputs
             total += math.prod(equation.outvars[0].aval.shape) * per_output
-        elif equation.primitive.name == "cond":  # forms of the same for several platforms
+        elif equation.primitive.name == "cond":  # one branch for each platform
             total += max(map(_macs, jaxprs_in_params(equation.params)))
         else:
             total += sum(map(_macs, jaxprs_in_params(equation.params)))
@@ -238,7 +241,7 @@ def _macs(jaxpr: Any) -> int:
 
 
 def bytes_of(tree: Any, shardings: Any = None) -> float:
-    """Bytes of a tree of shapes, on one device of the shardings."""
+    """Returns the bytes that a tree of shapes takes on one device, whole or by its shardings."""
 
     def size(x: Any, sharding: Any = None) -> int:
         shape = sharding.shard_shape(x.shape) if sharding else x.shape
@@ -254,7 +257,7 @@ def _in_child(stderr: str) -> None:
 
 
 def _last_words(stderr: str) -> str:
-    """Why a process died, in one line."""
+    """Says in one line why a process died."""
     fatal = re.findall(r"^(?:F\d{4}\b.*?\] |.*Check fail.*)(.*)$", stderr, re.MULTILINE)
     lines = [line for line in stderr.splitlines() if line.strip()]
     reason = (fatal or lines[-1:] or ["it left no message; there may be too little memory"])[0]

@@ -1,4 +1,4 @@
-"""From a compiled program to time and throughput: arithmetic on what the compiler says."""
+"""Estimates time and throughput from what the compiler says about a program."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from mlp_mixer.planning import hlo
 from mlp_mixer.planning.chips import Topology
 from mlp_mixer.planning.compiler import Program
 
-# What every plan says beside its numbers.
+# Printed with every plan.
 LEFT_OUT = """\
 What this leaves out: loading, augmenting and transferring images, starting each step, evaluations
 and checkpoints, clocks that throttle, and the overlap of communication with computation (none is
@@ -14,18 +14,18 @@ assumed). Cycles are the compiler's estimate and not a measurement: differences 
 and it counts bfloat16 as no faster than float32 where memory is the limit. On a real TPU measure
 with --config.profile_steps."""
 
-# The share of HBM that a program cannot have: a v5e of 16 GiB has 15.75 for programs.
+# The share of HBM that programs cannot use: a v5e has 15.75 of its 16 GiB for them.
 RESERVED = 1 / 64
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """One program on one topology.
+    """The cost of one program on one topology.
 
     Attributes:
-        program: as compiled.
-        topology: that it was compiled for.
-        images: in a step, over all devices.
+        program: the compiled program.
+        topology: the topology that it was compiled for.
+        images: number of images in a step, over all devices.
     """
 
     program: Program
@@ -34,47 +34,47 @@ class Estimate:
 
     @property
     def memory(self) -> float:
-        """Bytes of a device."""
+        """Bytes of a device's memory that the program needs."""
         return sum(self.program.memory.values())
 
     @property
     def capacity(self) -> float:
-        """Bytes of a device that a program can have."""
+        """Bytes of a device's memory that a program can use."""
         return self.topology.hbm * (1 - RESERVED)
 
     @property
     def core_seconds(self) -> float:
-        """Of a step, by the compiler's cycles: arithmetic, element-wise work, padding."""
+        """Time of a step by the compiler's cycles: arithmetic, element-wise work, padding."""
         return self.program.cycles / (self.topology.chip.mhz * 1e6)
 
     @property
     def hbm_seconds(self) -> float:
-        """Of a step, if memory were the only limit."""
+        """Time of a step if memory bandwidth were the only limit."""
         return self.program.hbm_bytes / self.topology.hbm_rate
 
     @property
     def ici_seconds(self) -> float:
-        """Of a step, for all communication."""
+        """Time of all communication in a step."""
         return sum(ici_seconds(c, self.topology) for c in self.program.collectives)
 
     @property
     def peak_seconds(self) -> float:
-        """Of a step, if the arithmetic that the model needs ran at peak."""
+        """Time of a step if the arithmetic that the model needs ran at peak."""
         return self.program.flops / self.topology.peak
 
     @property
     def step_seconds(self) -> float:
-        """Of a step. Memory is read while the core computes; communication hides nothing."""
+        """Time of a step. Memory traffic overlaps with computation, communication does not."""
         return max(self.core_seconds, self.hbm_seconds) + self.ici_seconds
 
     @property
     def rate(self) -> float:
-        """Images a second and chip."""
+        """Images a second on each chip."""
         return self.images / self.step_seconds / self.topology.chips
 
     @property
     def mfu(self) -> float:
-        """Share of the peak arithmetic that the model itself needs."""
+        """Model FLOPs utilisation: the share of peak arithmetic spent on what the model needs."""
         return self.peak_seconds / self.step_seconds
 
     @property
@@ -90,19 +90,19 @@ class Estimate:
         return f"the core, but its matrix units only for {busy:.0%}: vector work and padding"
 
     def run_hours(self, steps: int) -> float:
-        """Of so many steps."""
+        """Returns the hours that a number of steps take."""
         return steps * self.step_seconds / 3600
 
     def chip_hours(self, steps: int) -> float:
-        """What is billed for so many steps."""
+        """Returns the chip-hours that a number of steps take, which are what is billed."""
         return self.run_hours(steps) * self.topology.chips
 
 
 def ici_seconds(collective: hlo.Collective, topology: Topology) -> float:
-    """Time of a collective at the full rate of a chip's links.
+    """Returns the seconds that a collective takes at the full rate of a chip's links.
 
-    A sum over n chips sends every byte twice but for the own share, 2 (n - 1) / n times, anything
-    else once. Cores of one chip share its links.
+    A sum over n chips sends every byte 2 (n - 1) / n times: twice, except for a chip's own share.
+    Anything else sends it (n - 1) / n times. Cores of one chip share its links.
     """
     n = max(1, collective.devices // topology.chip.cores)
     if n == 1 or not topology.ici_rate:

@@ -1,7 +1,7 @@
-"""What the text of a program that XLA has compiled for TPU says about its cost.
+"""Reads the cost of a program from the text of its HLO, as XLA compiled it for a TPU.
 
-The compiler writes into each operation how many cycles it expects it to take; those of a loop's
-body count once for each iteration. An array whose layout has S(1) lies in on-chip memory, any
+The compiler annotates operations with the cycles that it expects them to take; those in a loop's
+body count once for each iteration. An array whose layout has S(1) or S(2) is in on-chip memory, any
 other in the device's main memory (HBM).
 """
 
@@ -15,8 +15,8 @@ from typing import NamedTuple
 COLLECTIVES = (
     "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute",
 )  # fmt: skip
-BITS = {"pred": 8, "bf16": 16, "tuple": 0, "token": 0, "opaque": 0}  # others have it in the name
-# These move nothing. What a -start announces, the matching -done or the operation itself has done.
+BITS = {"pred": 8, "bf16": 16, "tuple": 0, "token": 0, "opaque": 0}  # other names contain it
+# Operations that move nothing.
 FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional",
     "call", "partition-id", "replica-id", "after-all", "custom-call", "optimization-barrier",
@@ -29,9 +29,9 @@ class Collective:
 
     Attributes:
         kind: one of COLLECTIVES.
-        devices: that take part in each.
-        count: operations a step.
-        bytes: of the whole array that is reduced, gathered, scattered or sent, in all operations.
+        devices: number of devices in each group.
+        count: number of operations in a step.
+        bytes: size of the whole arrays that are reduced, gathered, scattered or sent, in total.
     """
 
     kind: str
@@ -42,14 +42,14 @@ class Collective:
 
 @dataclass(frozen=True)
 class Operation:
-    """What one operation of a program costs.
+    """The cost of one operation of a program.
 
     Attributes:
-        name: in the program.
-        source: name of what it was written as, with the names of the modules around it.
-        times: how often it runs, in loops.
-        cycles: of one run, as the compiler estimates; None for a kernel, which it cannot estimate.
-        windows: iterations over parts of the arrays of which one run consists.
+        name: its name in the program.
+        source: its JAX name, with the names of the modules around it.
+        times: how often it runs, counting the iterations of loops.
+        cycles: the compiler's estimate for one run; None for a kernel, which it cannot estimate.
+        windows: the number of iterations over parts of the arrays in one run.
     """
 
     name: str
@@ -61,13 +61,13 @@ class Operation:
 
 @dataclass
 class Module:
-    """Costs of one run of a program on one device.
+    """The cost of one run of a program on one device.
 
     Attributes:
-        cycles: as estimated by the compiler.
-        hbm_bytes: read and written by operations, in and out of HBM.
+        cycles: the compiler's estimate.
+        hbm_bytes: bytes that the operations read from and write to HBM.
         collectives: by kind and size of the groups.
-        operations: all that have an estimate, and calls to kernels.
+        operations: all operations with an estimate, and calls to kernels.
     """
 
     cycles: int = 0
@@ -103,7 +103,7 @@ def parse(text: str) -> Module:
             entry = collectives[kind, devices]
             entry[0] += run.times
             entry[1] += run.times * _collective_bytes(kind, instruction, run.neighbours)
-        if run.is_fused:  # what it costs is counted where the fusion is
+        if run.is_fused:  # its cost is counted with the fusion
             continue
         cycles = _cycles(instruction)
         module.cycles += run.times * (cycles or 0)
@@ -115,7 +115,7 @@ def parse(text: str) -> Module:
 
 
 class _Run(NamedTuple):
-    """An instruction as it is run: how often, and whether inside another that has its cost."""
+    """An instruction as it runs: how often, and whether inside another that includes its cost."""
 
     instruction: _Instruction
     neighbours: dict[str, _Instruction]  # of its computation, by name
@@ -129,7 +129,7 @@ def _runs(
     times: int = 1,
     is_fused: bool = False,
 ) -> Iterator[_Run]:
-    """Every instruction of a computation, and of all that it calls."""
+    """Yields every instruction of a computation, and of all computations that it calls."""
     instructions = computations.get(name, {})
     for instruction in instructions.values():
         yield _Run(instruction, instructions, times, is_fused)
@@ -140,7 +140,7 @@ def _runs(
 
 
 def _cycles(instruction: _Instruction) -> int | None:
-    """What the compiler expects one run of it to take; None where it does not say."""
+    """Returns the compiler's estimate for one run; None if there is none."""
     found = re.search(r'"estimated_cycles":"(\d+)"', instruction.text)
     return int(found[1]) if found else None
 
@@ -153,7 +153,10 @@ def _operation(instruction: _Instruction, times: int, cycles: int | None) -> Ope
 
 
 def memory_needed(message: str) -> float | None:
-    """Bytes that a program needs, from the compiler's complaint that they are not there."""
+    """Returns the bytes that a program needs, as the compiler's out-of-memory error says.
+
+    None if the message is another error.
+    """
     units = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
     found = re.search(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm", message)
     return float(found[1]) * units[found[2]] if found else None
@@ -174,10 +177,10 @@ def _computations(text: str) -> Iterator[tuple[str, dict[str, _Instruction]]]:
 
 
 def _instruction(name: str, text: str) -> _Instruction:
-    # A type, an opcode and operands; the type of several results is in brackets of its own.
+    # A type, an opcode and operands; a type of several results is in parentheses of its own.
     opcode = re.search(r" ([a-z][a-z0-9-]*)\(", text)
     if not opcode:
-        raise ValueError(f"{name} is no instruction: {text}")
+        raise ValueError(f"{name} is not an instruction: {text}")
     rest = text[opcode.end() :]
     operands = tuple(re.findall(r"%([\w.-]+)", rest.partition(")")[0]))
     return _Instruction(name, opcode[1], tuple(_arrays(text[: opcode.start()])), operands, rest)
@@ -196,7 +199,7 @@ def _called(instruction: _Instruction) -> list[str]:
 
 
 def _group_size(text: str) -> int:
-    """Devices that take part in a collective."""
+    """Returns the number of devices in a group of a collective."""
     if found := re.search(r"replica_groups=\{\{([\d,]*)\}", text):
         return len(found[1].split(","))
     if found := re.search(r"replica_groups=\[\d+,(\d+)\]", text):
@@ -208,7 +211,7 @@ def _group_size(text: str) -> int:
 def _collective_bytes(
     kind: str, instruction: _Instruction, instructions: dict[str, _Instruction]
 ) -> int:
-    """Of the whole array: the result of a gather, the operands of all others."""
+    """Returns the size of the whole array: a gather's result, or the operands of all others."""
     if kind == "all-gather":
         # An asynchronous start has (operands, results).
         arrays = instruction.arrays
@@ -225,7 +228,7 @@ def _collective_bytes(
 
 
 def _trip_count(instruction: _Instruction, computations: dict[str, dict]) -> int:
-    """Iterations of a loop: as the compiler knows them, or the constant that its condition has."""
+    """Returns a loop's iterations, as the compiler states them or by its condition's constant."""
     if found := re.search(r'"known_trip_count":\{"n":"(\d+)"', instruction.text):
         return int(found[1])
     condition = re.search(r"condition=%?([\w.-]+)", instruction.text)
@@ -240,7 +243,7 @@ def _trip_count(instruction: _Instruction, computations: dict[str, dict]) -> int
 def _hbm_bytes(
     instruction: _Instruction, instructions: dict[str, _Instruction], computations: dict[str, dict]
 ) -> float:
-    """Bytes that an operation reads from HBM and writes to it."""
+    """Returns the bytes that an operation reads from HBM and writes to it."""
     opcode = instruction.opcode
     if opcode in FREE or opcode.endswith("-done"):
         return 0.0
@@ -252,7 +255,7 @@ def _hbm_bytes(
     moved = [array.bytes for array in arrays if not array.on_chip]
     called = _called(instruction) if opcode == "fusion" else ()
     inner = [i for name in called for i in computations.get(name, {}).values()]
-    # Of an array that is sliced or updated in place only the slice is moved.
+    # If an array is sliced or updated in place, only the slice is moved.
     slices = [i for i in inner if i.opcode in ("dynamic-slice", "dynamic-update-slice")]
     if opcode in ("dynamic-slice", "dynamic-update-slice"):
         slices = [instruction]
@@ -265,7 +268,7 @@ def _hbm_bytes(
 
 
 def _sliced(piece: _Instruction, instructions: dict[str, _Instruction]) -> tuple[float, float]:
-    """Bytes of the whole array and of the slice of it."""
+    """Returns the bytes of the whole array and of its slice."""
     whole = instructions[piece.operands[0]].arrays[0].bytes
     if piece.opcode == "dynamic-slice":
         return whole, piece.arrays[0].bytes

@@ -1,4 +1,4 @@
-"""Plans as a picture: memory by what takes it against what there is, and throughput."""
+"""Draws plans: memory by use, beside what the device has, and throughput."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,7 +14,7 @@ COLORS = {
 
 
 def draw(plans: dict[str, Estimate]) -> Figure:
-    """A line for each plan: stacked bars of memory on the left, images a second on the right."""
+    """Draws a row for each plan: stacked bars of memory on the left, throughput on the right."""
     names = list(plans)
     height = 1.3 + 0.36 * len(names)
     figure, axes = figures.new(1, 2, figsize=(11, height), sharey=True, width_ratios=(3, 2))

@@ -1,6 +1,6 @@
-"""What a run will need and cost on a TPU, by compiling its real program for that TPU.
+"""Plans what a run needs and costs on a TPU, by compiling its real program for that TPU.
 
-No TPU is needed, only libtpu, which has the compiler; neither is the data set, if
+This needs no TPU, only libtpu, which contains the compiler; nor does it need the data set, if
 `data.known_sizes` knows it or its size is given.
 """
 
@@ -18,31 +18,31 @@ from mlp_mixer.planning.estimate import Estimate
 from mlp_mixer.training import fields
 
 log = logging.getLogger(__name__)
-NOISE = 0.05  # differences between estimates that mean nothing
+NOISE = 0.05  # relative differences between estimates up to this mean nothing
 
 
 @dataclass(frozen=True)
 class Plans:
-    """Estimates of one config's program.
+    """Estimates for one config's program.
 
     Attributes:
         estimates: by topology and variant, such as "v5e:4x4 fsdp".
-        steps: of the run; 1 for evaluation.
+        steps: number of steps of the run; 1 for evaluation.
     """
 
     estimates: dict[str, Estimate]
     steps: int
 
     def describe(self, label: str) -> str:
-        """Returns one plan in words."""
+        """Describes one plan in words."""
         return f"{label}\n{describe(self.estimates[label], self.steps)}"
 
     def summary(self) -> list[Sequence[str]]:
-        """Returns the plans as a table of texts, with a heading."""
+        """Returns the plans as a table of strings, with a heading."""
         return table(self.estimates, self.steps)
 
     def recommendations(self) -> list[str]:
-        """Returns for each topology which variant to take."""
+        """Recommends a variant for each topology."""
         topologies = dict.fromkeys(plan.topology for plan in self.estimates.values())
         return [
             recommend({k: p for k, p in self.estimates.items() if p.topology == topology})
@@ -50,7 +50,7 @@ class Plans:
         ]
 
     def figure(self) -> Figure:
-        """Draws memory and throughput, a line for each plan."""
+        """Draws memory and throughput, a row for each plan."""
         return picture.draw(self.estimates)
 
 
@@ -64,25 +64,27 @@ def plan(
     compare: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> Plans:
-    """Compiles a config's program for TPUs that need not be here; half a minute to minutes each.
+    """Compiles a config's program for TPUs that need not be here, which takes minutes for each.
 
     Args:
-        config: of the run.
+        config: the config of the run.
         topologies: chips and how they are linked, such as "v5e:4x4".
-        num_classes: of the data set, if it is not known.
-        examples: of the data set to train on, likewise.
+        num_classes: number of classes, if the data set's size is unknown.
+        examples: number of training examples, likewise.
         evaluation: whether to compile the forward pass instead of the training step.
-        compare: whether to try the ways to lay out the run.
-        tell: called with each plan in words as soon as it is there, as the next may take minutes,
-            or fail.
+        compare: whether to compare several variants of the run; see `variants`.
+        tell: called with each plan in words as soon as it is made, as the next may take minutes or
+            fail.
 
     Raises:
-        ValueError: no such topology, a data set that is not known, libtpu is missing, or the config
-            is not possible.
+        ValueError: a topology or the data set is unknown, libtpu is missing, or the config is
+            invalid.
     """
     config = fields.check(config)
     if evaluation and compare:
-        raise ValueError("variants are of training: compare, or evaluation, and not both")
+        raise ValueError(
+            "choose compare or evaluation, not both: the variants differ in training only"
+        )
     found = [parse_topology(name) for name in topologies]
     num_classes, examples = data_size(config, num_classes, examples)
     programs = {
@@ -103,10 +105,10 @@ def plan(
 def data_size(
     config: ml_collections.ConfigDict, num_classes: int | None, examples: int | None
 ) -> tuple[int, int]:
-    """Classes and training examples of a config's data set, without the data.
+    """Returns a config's numbers of classes and of training examples, without reading the data.
 
     Raises:
-        ValueError: the data set is not known, and they are not given.
+        ValueError: the data set is unknown, and they are not given.
     """
     if not (num_classes and examples):
         try:
@@ -125,10 +127,10 @@ def make(
     """Compiles a config's step, or its forward pass, in a process of its own.
 
     Returns:
-        The estimate and the number of steps of the run, 1 of an evaluation.
+        The estimate, and the number of steps of the run (1 for evaluation).
 
     Raises:
-        ValueError: see `compiler.isolated` and `training.recipe.make_recipe`.
+        ValueError: as for `compiler.isolated` and `training.recipe.make_recipe`.
     """
     function = compiler.eval_program if eval_ else compiler.train_program
     program, steps = compiler.isolated(function, config, num_classes, examples, topology)
@@ -138,7 +140,7 @@ def make(
 def variants(
     config: ml_collections.ConfigDict,
 ) -> Iterator[tuple[str, ml_collections.ConfigDict]]:
-    """The ways to lay out a run that are worth a comparison; none changes its result."""
+    """Yields names and configs of variants of a run worth comparing; none changes its result."""
     for name, overrides in {
         "as it is": {},
         "accum_steps=1": {"accum_steps": 1},
@@ -153,7 +155,7 @@ def variants(
 
 
 def describe(plan: Estimate, steps: int) -> str:
-    """One plan in words."""
+    """Describes one plan in words."""
     topology, unit = plan.topology, plan.topology.unit
     lines = [f"  {topology.chips} chips, {plan.images / topology.devices:g} images each {unit}"]
     if not plan.program.fits:
@@ -184,7 +186,7 @@ def describe(plan: Estimate, steps: int) -> str:
 
 
 def table(plans: dict[str, Estimate], steps: int) -> list[Sequence[str]]:
-    """Several plans, a line each."""
+    """Makes a table of plans, a row each, below a heading."""
     rows: list[Sequence[str]] = [
         ("", "GiB", "of", "ms a step", "images/s a chip", "MFU", "ms of ICI", "hours", "chip-hours")
     ]
@@ -202,7 +204,7 @@ def table(plans: dict[str, Estimate], steps: int) -> list[Sequence[str]]:
 
 
 def recommend(plans: dict[str, Estimate]) -> str:
-    """The fastest that fits, or the first that is as fast but for noise."""
+    """Recommends, in words, the first of the plans that fit and are as fast as any, up to NOISE."""
     fitting = {name: plan for name, plan in plans.items() if plan.program.fits}
     if not fitting:
         return (
@@ -216,5 +218,5 @@ def recommend(plans: dict[str, Estimate]) -> str:
 
 
 def gib(size: float) -> str:
-    """Bytes in words."""
+    """Formats a number of bytes as GiB, or as MiB if it is small."""
     return f"{size / GIB:.2f} GiB" if size > GIB / 100 else f"{size / 2**20:.2f} MiB"

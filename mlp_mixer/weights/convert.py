@@ -1,4 +1,4 @@
-"""Writes weights as another file: layout, image size, dtype, with or without the head."""
+"""Converts weights to a file of another layout, input size or dtype, or without the head."""
 
 import re
 from collections import Counter
@@ -25,13 +25,17 @@ FORMATS = {".npz": npz, ".safetensors": safetensors}
 
 
 class Converted(NamedTuple):
-    """What `convert` did."""
+    """What `convert` did.
 
-    module: mixer.MlpMixer  # that the result is for
-    changes: list[str]  # in words; the result's provenance has them as well
-    rows: list[
-        tuple[str, str, str]
-    ]  # arrays in words: how many alike, in the source, in the result
+    Attributes:
+        module: the model that the result is for.
+        changes: in words, as in the result's history.
+        rows: the arrays that changed: how many changed alike, in the source, in the result.
+    """
+
+    module: mixer.MlpMixer
+    changes: list[str]
+    rows: list[tuple[str, str, str]]
 
 
 def convert(
@@ -46,18 +50,18 @@ def convert(
     drop_head: bool = False,
     gelu: Gelu | None = None,
 ) -> Converted:
-    """Reads weights from a source of `load` and writes them to a file.
+    """Reads weights from any source that `load` accepts, and writes them to a file.
 
     Args:
         source, image_size, patch_size, resize, gelu: as for `load`.
-        destination: ends in .npz or .safetensors.
+        destination: a file name that ends in .npz or .safetensors.
         layout: one of naming.LAYOUTS; None for "timm" in .safetensors and "linen" in .npz.
         dtype: "float32", "bfloat16" or "float16".
         drop_head: whether to leave the head out.
 
     Raises:
-        FileNotFoundError, ValueError, OSError: as `load`; or the numbers do not fit into the dtype,
-            the layout not into the file, or the file read back is not what was written.
+        FileNotFoundError, ValueError, OSError: as for `load`; also if the dtype cannot hold the
+            numbers, the layout is not one of such files, or what was written reads back different.
     """
     destination = Path(destination).expanduser()
     layout = layout or default_layout(destination)
@@ -97,7 +101,7 @@ def convert(
 
 
 def default_layout(path: Path) -> str:
-    """The layout that a file of this name has unless another is asked for.
+    """Returns the layout that a file of this name gets by default.
 
     Raises:
         ValueError: the name ends in neither .npz nor .safetensors.
@@ -123,7 +127,7 @@ def _changes(
     in_source: dict[str, tuple[str, np.ndarray]],
     dtype: str,
 ) -> list[str]:
-    """What is different in the result, in words."""
+    """Says in words how the result differs."""
     old = before.module
     dtypes = "/".join(sorted({array.dtype.name for _, array in in_source.values()}))
     pairs = (
@@ -142,7 +146,7 @@ def _changes(
 def _rows(
     in_source: dict[str, tuple[str, np.ndarray]], flat: Arrays, layout: str
 ) -> list[tuple[str, str, str]]:
-    """Arrays whose name, shape or dtype changed; those of all blocks that changed alike as one."""
+    """Lists arrays whose name, shape or dtype changed; one row for blocks that changed alike."""
 
     def describe(name: str, array: np.ndarray) -> str:
         name = re.sub(r"(MixerBlock_|encoderblock_|blocks\.)\d+", r"\1*", name)
@@ -159,8 +163,8 @@ def _rows(
 def _write_checked(
     path: Path, module: mixer.MlpMixer, flat: Arrays, layout: str, settings: dict
 ) -> None:
-    """Writes, reads back, compares, and only then lets the file have its name."""
-    path = path.resolve()  # a link stays one
+    """Writes a file, reads it back, compares, and only then gives it its name."""
+    path = path.resolve()  # so that a link remains a link
     unchecked = temporary_beside(path)
     try:
         FORMATS[path.suffix].write(unchecked, naming.to_layout(flat, layout), settings)

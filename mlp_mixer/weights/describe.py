@@ -1,4 +1,4 @@
-"""What a weight file is: variant, sizes, parameters, origin, and statistics of each array."""
+"""Describes a weight file: variant, sizes, parameters, origin, and statistics of each array."""
 
 import math
 from collections.abc import Iterator
@@ -18,10 +18,11 @@ class Description(NamedTuple):
     """What `describe` finds.
 
     Attributes:
-        facts: such as "variant" and "sha256", each in words; one may be there several times.
-        arrays: a table with a heading: name, shape, mean, deviation, range, and how many numbers
-            are not finite, if any.
-        not_finite: the arrays that have such numbers; `load` refuses them.
+        facts: pairs of a topic, such as "variant" or "sha256", and what is known of it, in words;
+            a topic may appear several times.
+        arrays: a table with a heading: name, shape, mean, standard deviation, range, and the number
+            of elements that are not finite, if any.
+        not_finite: names of the arrays with such elements; `load` refuses them.
     """
 
     facts: list[tuple[str, str]]
@@ -30,10 +31,11 @@ class Description(NamedTuple):
 
 
 def describe(source: str | Path) -> Description:
-    """Reads what weights are, from any source of `load`, with statistics of each array.
+    """Describes weights from any source that `load` accepts, with statistics of each array.
 
     Raises:
-        FileNotFoundError, ValueError, OSError: as `load`, but for numbers that are not finite.
+        FileNotFoundError, ValueError, OSError: as for `load`, except that numbers that are not
+            finite are reported and not refused.
     """
     with open_weights(source) as opened:
         if opened.config.get("architecture", "mixer") != "mixer":
@@ -95,7 +97,7 @@ def _history(source: OpenWeights) -> Iterator[tuple[str, str]]:
 
 
 def _statistics(array: np.ndarray) -> tuple[str, ...]:
-    """Mean, standard deviation and range of the finite numbers; how many are not, if any."""
+    """Returns mean, deviation and range of the finite numbers, and how many are not, if any."""
     numbers = array.astype(np.float32, copy=False)
     if count := not_finite(numbers):
         numbers = numbers[np.isfinite(numbers)]

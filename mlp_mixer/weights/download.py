@@ -1,7 +1,7 @@
-"""Files from the web, kept in a cache folder: ~/.cache/mlp_mixer, or $MLP_MIXER_CACHE.
+"""Downloads files into a cache folder: ~/.cache/mlp_mixer, or $MLP_MIXER_CACHE.
 
-A download that was cut off is continued where it stopped. A file gets its name in the cache only
-when it is whole and could be read to its end.
+An interrupted download continues where it stopped. A file gets its name in the cache only when it
+is complete and could be read to its end.
 """
 
 import contextlib
@@ -27,26 +27,27 @@ log = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "MLP_MIXER_CACHE"
 GCS_ADDRESS = "https://storage.googleapis.com"
-ATTEMPTS = 4  # that may fail one after another without a byte gained
+ATTEMPTS = 4  # failures in a row, none of which gained a byte, after which to give up
 PAUSE = 1.0  # seconds before the second attempt; doubles with each
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 20
 
 
 def fetch(url: str, check: Callable[[Path], None], size: int = 0, tolerance: int = 0) -> Path:
-    """The local copy of the file at an address, downloaded unless the cache has it.
+    """Returns the local copy of the file at an address, downloaded if it is not in the cache.
 
     Args:
-        url: http://, https:// or gs://. Objects of Google Cloud Storage are read through their
-            public https address; those that are not public through etils.epath, which needs
-            TensorFlow or gcsfs and your credentials.
-        check: reads a whole file and raises ValueError where it is not what it should be.
-        size: that the file should have in bytes, give or take `tolerance`; 0 where that is unknown.
+        url: http://, https:// or gs://. Objects in Google Cloud Storage are read through their
+            public https address, and private ones through etils.epath, which needs TensorFlow or
+            gcsfs and your credentials.
+        check: reads a whole file and raises ValueError if it is not what it should be.
+        size: the expected size in bytes, give or take `tolerance`; 0 if it is unknown.
+        tolerance: in bytes.
 
     Raises:
         FileNotFoundError: there is nothing at this address.
-        ValueError: what is there is not what it should be.
-        OSError: the server cannot be reached, or stops answering; names what to do.
+        ValueError: the file there is not what it should be.
+        OSError: the server cannot be reached, or stops answering; says what to do.
     """
     path, before = _cached(url), _cached_before(url)
     if before and before.is_file() and not path.exists():
@@ -56,20 +57,20 @@ def fetch(url: str, check: Callable[[Path], None], size: int = 0, tolerance: int
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     with _only_one(path):
-        if not path.exists():  # else another process has downloaded it while this one waited
+        if not path.exists():  # else another process downloaded it while this one waited
             _download(url, path, check, size, tolerance)
     return path
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept."""
+    """Returns the folder in which downloads are kept."""
     return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/mlp_mixer").expanduser()
 
 
 def _cached(url: str) -> Path:
-    """Where the file of an address is kept: no two addresses have the same place.
+    """Returns the cache's path for an address; no two addresses share one.
 
-    The names of host and file are for people; what tells addresses apart is the digest.
+    The names of host and file are for people; the digest tells addresses apart.
     """
     parts = urllib.parse.urlsplit(url)
     host, name = (
@@ -81,11 +82,11 @@ def _cached(url: str) -> Path:
 
 
 def _cached_before(url: str) -> Path | None:
-    """Where version e108a84 kept the file, if no other address's file can be there.
+    """Returns the path that version e108a84 used, or None if another address's file may be there.
 
-    That was by host and path, with all unusual characters as _ and without the scheme: what has no
-    _ is taken to be from https://, or without a dot in its first part from gs://. The released
-    files are known.
+    It was made of host and path, with unusual characters replaced by _ and without the scheme. A
+    path without _ is taken to come from https://, or from gs:// if its first part has no dot. The
+    released files are known to be safe.
     """
     parts = urllib.parse.urlsplit(url)
     names = [parts.netloc, *parts.path.split("/")[1:]]
@@ -102,7 +103,7 @@ def _download(url: str, path: Path, check: Callable, size: int, tolerance: int) 
     if url.startswith("gs://"):
         try:
             _over_http(f"{GCS_ADDRESS}/{url.removeprefix('gs://')}", part, size, tolerance)
-        except (PermissionError, FileNotFoundError):  # an anonymous reader is told either
+        except (PermissionError, FileNotFoundError):  # anonymous readers get either one
             _with_credentials(url, part)
     else:
         _over_http(url, part, size, tolerance)
@@ -116,7 +117,7 @@ def _download(url: str, path: Path, check: Callable, size: int, tolerance: int) 
 
 
 def _over_http(url: str, part: Path, size: int, tolerance: int) -> None:
-    """Downloads to `part`, from where it ends."""
+    """Downloads to `part`, continuing where it ends."""
     failures = 0
     while True:
         before = _length(part)
@@ -128,7 +129,7 @@ def _over_http(url: str, part: Path, size: int, tolerance: int) -> None:
                 raise FileNotFoundError(f"no file at {url} ({error.code})") from error
             if error.code in (401, 403):
                 raise PermissionError(f"{url} may not be read ({error.code})") from error
-            if error.code == 416:  # the part is no beginning of what is there now
+            if error.code == 416:  # the file changed, and the part is not its beginning
                 _discard(part)
             elif error.code < 500 and error.code != 429:
                 raise OSError(f"{url} answers {error.code} {error.reason}") from error
@@ -146,11 +147,11 @@ def _over_http(url: str, part: Path, size: int, tolerance: int) -> None:
 
 
 def _attempt(url: str, part: Path, size: int, tolerance: int) -> None:
-    """One request, for what `part` lacks."""
+    """Makes one request for what `part` lacks."""
     have, validator = _length(part), part.with_suffix(".part-of")
     request = urllib.request.Request(url, headers={"User-Agent": "mlp_mixer"})
     if have and validator.exists():
-        # The server sends the rest only if the file is still the one that the part is of.
+        # The server sends only the rest if the file has not changed since, else all of it.
         request.add_header("Range", f"bytes={have}-")
         request.add_header("If-Range", validator.read_text())
     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
@@ -181,7 +182,7 @@ def _begins_at(answer: Any) -> int:
 
 
 def _remember(validator: Path, headers: Any) -> None:
-    """Keeps what identifies this version of the file; without it nothing can be continued."""
+    """Saves what identifies this version of the file; without it no download can continue."""
     tag = headers.get("ETag", "")
     identity = tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
     if identity:
@@ -209,7 +210,7 @@ def _with_credentials(url: str, part: Path) -> None:
 
 @contextlib.contextmanager
 def _only_one(path: Path) -> Iterator[None]:
-    """Lets one process of this machine at a time download `path`."""
+    """Lets only one process on this machine download `path` at a time."""
     try:
         import fcntl
     except ImportError:  # Windows has none; two downloads at once would then fail their check

@@ -1,6 +1,6 @@
-"""Where weights come from: files, web addresses, short names, the Hugging Face hub, training runs.
+"""Sources of weights: files, web addresses, short names, the Hugging Face hub and training runs.
 
-`open_weights` finds out which of these a source is and gives all of them the same face.
+`open_weights` finds out which of these a source is, and gives all of them the same interface.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from mlp_mixer.runs.folder import read_config, workdir_of
 from mlp_mixer.weights import download, hub, npz, of_runs, pickles, released, safetensors
 from mlp_mixer.weights.npz import Arrays
 
-# How files begin that are taken for weights. A torch pickle that is a zip archive is found later.
+# First bytes of files often mistaken for weights. A torch pickle in a zip archive is found later.
 _BEGINNINGS = (
     (b"\x93NUMPY", "a single .npy array"),
     (b"\x89HDF", "an HDF5 file, such as Keras writes"),
@@ -36,14 +36,14 @@ class OpenWeights:
 
     Attributes:
         name: as the user wrote it.
-        where: what it turned out to be: a file's path, or a checkpoint's folder.
+        where: where they are: the path of a file, or a checkpoint's folder.
         format: "npz", "safetensors" or "orbax".
-        arrays: by name, of the right shapes and dtypes, but to be read with `read`.
-        read: a name to its array.
-        settings: what the arrays cannot say; see `metadata`. Of weights that are known by their
-            name class_names may be the name of a list, "imagenet1k" or "imagenet21k".
-        expected: what a released file holds, None for any other.
-        config: of the run that they are of; empty for any other.
+        arrays: by name, arrays with the right shapes and dtypes, whose numbers `read` gives.
+        read: returns the array of a name.
+        settings: what the arrays cannot say; see `metadata`. For weights that are known by their
+            name, class_names may be the name of a list, "imagenet1k" or "imagenet21k".
+        expected: what a released file holds; None for other weights.
+        config: the config of the run that made them; empty for other weights.
     """
 
     name: str
@@ -56,7 +56,7 @@ class OpenWeights:
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def sha256(self) -> str:
-        """Digest of the file, or of a checkpoint's arrays with their names."""
+        """Computes the digest of the file, or of a checkpoint's arrays with their names."""
         digest = hashlib.sha256()
         if self.where.is_dir():
             for name in sorted(self.arrays):
@@ -70,11 +70,11 @@ class OpenWeights:
 
 @contextlib.contextmanager
 def open_weights(source: str | Path) -> Iterator[OpenWeights]:
-    """Opens weights by any of their names; see `load`.
+    """Opens weights from any source that `load` accepts.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: no weights, or damaged ones; names file and array.
+        ValueError: there are no weights, or they are damaged; names file and array.
         OSError: a download failed.
     """
     name = str(source)
@@ -83,7 +83,7 @@ def open_weights(source: str | Path) -> Iterator[OpenWeights]:
     settings: dict[str, Any] = {}
     workdir = workdir_of(path)
     if workdir and read_config(workdir).get("architecture", "mixer") not in tuple(ARCHITECTURES):
-        workdir = None  # the config.json is another tool's
+        workdir = None  # the config.json was written by another tool
     if folder := path if path.is_dir() else workdir:
         path, config = of_runs.find(folder)
         settings = of_runs.settings(config, workdir) if workdir else {}
@@ -111,10 +111,10 @@ def open_weights(source: str | Path) -> Iterator[OpenWeights]:
 
 
 def _from_elsewhere(name: str, path: Path, reader: npz.Reader | safetensors.Reader) -> dict:
-    """What is known of a file that no run of this project lies around."""
+    """Returns the settings known of a file that lies in no workdir of this project."""
     if not reader.settings:
         return hub.settings(name, path) if reader.format == "safetensors" else {}
-    # Files of version e108a84 say neither classes nor pixels, but what they were made of.
+    # Files of version e108a84 say neither classes nor pixel range, but what they were made from.
     origin = str((reader.settings.get("history") or [{}])[0].get("source", ""))
     if origin in released.RELEASED:
         return {"class_names": released.classes(origin)}
@@ -122,7 +122,7 @@ def _from_elsewhere(name: str, path: Path, reader: npz.Reader | safetensors.Read
 
 
 def open_file(path: Path) -> npz.Reader | safetensors.Reader:
-    """Opens a weight file by what it begins with, whatever its name is.
+    """Opens a weight file, whose format is told by its first bytes and not by its name.
 
     Raises:
         ValueError: the file is neither .npz nor .safetensors; names what it looks like.
@@ -141,7 +141,7 @@ def open_file(path: Path) -> npz.Reader | safetensors.Reader:
 
 
 def _locate(name: str) -> tuple[Path, released.Released | None]:
-    """The local file or folder of a source, downloaded if need be."""
+    """Returns the local file or folder of a source, downloaded if need be."""
     path = Path(name).expanduser()
     if path.is_file() or path.is_dir():
         return path, None
@@ -164,7 +164,7 @@ def _locate(name: str) -> tuple[Path, released.Released | None]:
 
 
 def _check(path: Path) -> None:
-    """Reads every array of a file, which compares its checksums, and keeps none."""
+    """Reads every array of a file, which verifies the checksums, and keeps none."""
     with contextlib.closing(open_file(path)) as reader:
         for name in reader.arrays:
             reader.read(name)

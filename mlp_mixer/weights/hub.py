@@ -1,7 +1,7 @@
 """The Hugging Face hub, and what timm's models say about themselves there.
 
-A timm model has the name ARCHITECTURE.TAG, such as mixer_b16_224.miil_in21k_ft_in1k, and beside its
-model.safetensors a config.json. Both are looked for beside and in the name of local copies, too.
+A timm model is called ARCHITECTURE.TAG, such as mixer_b16_224.miil_in21k_ft_in1k, and has a
+config.json beside its model.safetensors. The tag and the config are also used for local copies.
 """
 
 import json
@@ -19,11 +19,11 @@ WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 
 
 def fetch(repository: str) -> Path:
-    """The local copy of a repository's weights, with its config.json beside it if it has one.
+    """Returns the local copy of a repository's weights, beside its config.json if it has one.
 
     Raises:
-        FileNotFoundError: no such repository, or no weights in it.
-        ValueError: huggingface_hub is not installed, or this is no repository's name.
+        FileNotFoundError: there is no such repository, or it has no weights.
+        ValueError: huggingface_hub is not installed, or the name cannot be a repository's.
         OSError: the hub cannot be reached.
     """
     try:
@@ -49,16 +49,18 @@ def fetch(repository: str) -> Path:
         raise ValueError(f"{PREFIX}{repository}: {error}") from error
     try:
         huggingface_hub.hf_hub_download(repository, CONFIG_FILE)
-    except errors.EntryNotFoundError:  # it has none, or the hub is out of reach now
+    except errors.EntryNotFoundError:  # it has none, or the hub cannot be reached now
         log.info("%s%s: no %s; only its name says what it is", PREFIX, repository, CONFIG_FILE)
     return path
 
 
 def settings(name: str, path: Path) -> dict[str, Any]:
-    """What timm's config.json beside a file says about it, or else its name; see `metadata`.
+    """Returns the settings of a file by timm's config.json beside it and by its name.
+
+    The settings are those of `metadata`; the config's come first.
 
     Raises:
-        ValueError: there is a config.json of timm's that makes no sense.
+        ValueError: timm's config.json has invalid values.
     """
     config = _read_config(path.with_name(CONFIG_FILE))
     details = config.get("pretrained_cfg", config)
@@ -78,9 +80,9 @@ def settings(name: str, path: Path) -> dict[str, Any]:
 
 
 def tag_of(name: str) -> str:
-    """The tag in the name of one of timm's Mixers, such as "goog_in21k"; "" where there is none.
+    """Returns the tag in the name of a timm Mixer, such as "goog_in21k"; "" if there is none.
 
-    Names of timm's first files are understood as well: jx_mixer_b16_224_in21k-617b3de2 and so on.
+    The names of timm's first files, such as jx_mixer_b16_224_in21k-617b3de2, are known as well.
     """
     if found := re.search(r"jx_mixer_[a-z]+\d+_\d+(_in21k)?-", name):
         return "goog_in21k" if found[1] else "goog_in21k_ft_in1k"
@@ -90,7 +92,7 @@ def tag_of(name: str) -> str:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """timm's config.json for a Mixer; empty where there is none."""
+    """Returns timm's config.json for a Mixer; empty if there is none."""
     if not path.is_file():
         return {}
     try:

@@ -1,4 +1,4 @@
-"""`load` and `read`: weights from anywhere as (module, params)."""
+"""`load` and `read`: weights from any source as (module, params)."""
 
 import logging
 from pathlib import Path
@@ -20,16 +20,16 @@ from mlp_mixer.weights.resize import Resize, describe, resize_module, resize_par
 
 log = logging.getLogger(__name__)
 
-# What "class_names" of weights that are known by their name may be; see `files.OpenWeights`.
+# The lists that a source's "class_names" may name; see `files.OpenWeights`.
 KNOWN_CLASSES = {"imagenet1k": known_classes.imagenet, "imagenet21k": known_classes.imagenet21k}
 
 
 class Weights(NamedTuple):
-    """What `read` finds.
+    """What `read` returns.
 
     Attributes:
-        module: that the parameters fit.
-        params: a nested dict of float32 arrays.
+        module: the model that the parameters fit.
+        params: a nested dict of float32 NumPy arrays with the published names.
         settings: those of metadata.LASTING that are known.
     """
 
@@ -48,46 +48,46 @@ def load(
     gelu: Gelu | None = None,
     like: mixer.MlpMixer | None = None,
 ) -> tuple[Any, dict[str, Any]]:
-    """Reads weights: the module they fit, and its parameters.
+    """Reads weights, and returns the module that they fit and its parameters.
 
     Variant, input size and number of classes are read from the arrays themselves. Nothing is ever
-    unpickled, and numbers that are not finite are refused. Whatever pixels the weights were trained
-    on, the result wants [-1, 1]: where that is another range it is folded into the stem.
+    unpickled, and numbers that are not finite are refused. The module always expects pixels in
+    [-1, 1]: if the weights were trained on another range, it is folded into the stem.
 
     Args:
         source: one of
-            a path of an .npz file (published names, or those from before Linen) or of a
+            the path of an .npz file (published names, or those from before Linen) or of a
             .safetensors file with timm's names;
             an https:// or gs:// address of one, downloaded once into the cache folder;
             the short name of a released file, such as "imagenet21k/Mixer-B_16";
             "hf:timm/NAME", a timm model on the Hugging Face hub;
-            the workdir of a training run (its model.npz, or where it is not finished its newest
-            checkpoint), or the folder of one checkpoint, WORKDIR/checkpoints/STEP. Of a run on
+            the workdir of a training run (its model.npz, or its newest checkpoint if the run is not
+            finished), or the folder of one checkpoint, WORKDIR/checkpoints/STEP. For a run on
             permuted pixels, or of a ViT or BiT, the module is the run's own, at its own size.
-        num_classes: None keeps the head. 0 leaves it out; any other number that is not the file's
-            puts a new head there, which starts at zero.
-        image_size: pixels, one number for square or (height, width). None keeps the file's; any
-            other size that the patches tile is possible, see `resize`. Where the weights' own
-            tokens form no square, this is the size they were made for.
-        patch_size: pixels, likewise. Another one than the file's resizes the stem as FlexiViT does.
-        resize: how the token-mixing weights get to another grid of patches. "tile" is the paper's
-            block-diagonal scheme for whole multiples, which makes tokens_mlp_dim grow as the number
-            of patches does; "resample" resamples their filters over the grid, as is done with the
-            position embeddings of ViT, and changes no width. "auto" tiles where image_size is a
-            whole multiple of the file's and the patches stay, else resamples.
-        gelu: "tanh" or "exact"; None for the right one: what the file says, else "exact" for timm's
-            names and "tanh" for all others and for timm's conversions of the released weights.
+        num_classes: None keeps the head, and 0 leaves it out. Any other number that is not the
+            file's replaces it with a new head, which starts at zero.
+        image_size: in pixels, one number for a square or (height, width). None keeps the file's;
+            any other size that the patches tile is possible, see `resize`. If the weights' own
+            tokens do not form a square, this is the size that they were made for.
+        patch_size: likewise. If it is not the file's, the stem is resized as in FlexiViT.
+        resize: how the token-mixing weights are adapted to another grid of patches. "tile" is the
+            paper's block-diagonal scheme for whole multiples, in which tokens_mlp_dim grows with
+            the number of patches; "resample" resamples their filters over the grid, as is done with
+            the position embeddings of ViT, and changes no width. "auto" tiles if image_size is a
+            whole multiple of the file's and patch_size is unchanged, else resamples.
+        gelu: "tanh" or "exact". None takes what the file says; else "exact" for timm's names, and
+            "tanh" for all others and for timm's conversions of the released weights.
         like: a module whose parameters the result must fit, head included.
 
     Returns:
         (module, params): `module.apply({"params": params}, images)` gives logits. params is a
-        nested dict of float32 NumPy arrays with the published names. What else is known of the
-        weights, such as class names, is what `weights.load.read` gives.
+        nested dict of float32 NumPy arrays with the published names. `weights.load.read` also
+        returns what else is known of the weights, such as class names.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not Mixer weights, damaged ones, or they cannot be given this size or do not
-            fit `like`; says why.
+        ValueError: these are not Mixer weights, they are damaged, or they cannot be given this
+            size or do not fit `like`; says why.
         OSError: a download failed.
     """
     return read(source, num_classes, image_size, patch_size, resize, gelu=gelu, like=like)[:2]
@@ -103,7 +103,7 @@ def read(
     gelu: Gelu | None = None,
     like: mixer.MlpMixer | None = None,
 ) -> Weights:
-    """As `load`, with the settings that say how the weights are used."""
+    """Does the same as `load`, and also returns the settings that say how to use the weights."""
     wanted = None if image_size is None else as_pair(image_size, "image_size")
     if patch_size is not None:
         patch_size = as_pair(patch_size, "patch_size")
@@ -126,7 +126,7 @@ def read(
         if module.gelu not in GELUS:
             raise ValueError(f"unknown gelu {module.gelu!r}; use one of {', '.join(GELUS)}")
         if (low_high := trained_range(opened)) != RANGE:
-            log.info("%s: trained on pixels from %s to %s; its stem is made one for pixels in "
+            log.info("%s: trained on pixels from %s to %s; its stem is adapted to pixels in "
                      "[-1, 1]", source, *low_high)  # fmt: skip
         params = params | {"stem": fold(params["stem"], *low_high)}
     if unusual := of_runs.kind(opened.config):
@@ -148,12 +148,12 @@ def read(
 
 
 def recognise(source: OpenWeights, otherwise: tuple[int, int] | None = None) -> naming.Recognised:
-    """What the headers of an open source say; `otherwise` as for `naming.recognise`.
+    """Recognises the model of an open source; `otherwise` as for `naming.recognise`.
 
-    A permutation of the pixels is not part of it.
+    The result leaves out a permutation of the pixels.
 
     Raises:
-        ValueError: it is not a Mixer, or not the one that its name promises.
+        ValueError: the model is not a Mixer, or not the one that the source's name promises.
     """
     if source.config.get("architecture", "mixer") != "mixer":
         return _other_model(source)
@@ -175,18 +175,18 @@ def recognise(source: OpenWeights, otherwise: tuple[int, int] | None = None) -> 
 
 
 def default_gelu(layout: str) -> str:
-    """The kind that weights of a layout are computed with where nothing else says so."""
+    """Returns the form of the GELU to assume for weights in a layout that do not name it."""
     return "exact" if layout == "timm" else "tanh"
 
 
 def lasting_settings(source: OpenWeights, num_classes: int) -> dict[str, Any]:
-    """Those of metadata.LASTING that a source knows.
+    """Returns the settings of a source that metadata.LASTING names, as far as they are known.
 
     Raises:
-        ValueError: one is not what it should be.
+        ValueError: a setting is invalid.
     """
     found = {key: source.settings[key] for key in metadata.LASTING if key in source.settings}
-    if isinstance(known := found.pop("class_names", None), str):  # of a list, by the weights' name
+    if isinstance(known := found.pop("class_names", None), str):  # the name of a known list
         known = KNOWN_CLASSES[known]().names
         known = known if len(known) == num_classes else None
     if known is not None:
@@ -198,7 +198,11 @@ def lasting_settings(source: OpenWeights, num_classes: int) -> dict[str, Any]:
 
 
 def trained_range(source: OpenWeights) -> tuple[Any, Any]:
-    """What black and white are for the stem of a source; see `pixel_range.fold`."""
+    """Returns the values of black and white that a source's stem expects; see `pixel_range.fold`.
+
+    Raises:
+        ValueError: the setting is not a pair.
+    """
     low_high = source.settings.get("pixel_range", RANGE)
     if not isinstance(low_high, list | tuple) or len(low_high) != 2:
         raise ValueError(f"{source.name}: its pixel_range is {low_high!r}, not two numbers")
@@ -206,7 +210,7 @@ def trained_range(source: OpenWeights) -> tuple[Any, Any]:
 
 
 def check_fits(module: mixer.MlpMixer, like: mixer.MlpMixer, where: str) -> None:
-    """Compares the parameters of two modules.
+    """Checks that two modules have parameters of the same names and shapes.
 
     Raises:
         ValueError: they differ; names the arrays.
@@ -216,7 +220,7 @@ def check_fits(module: mixer.MlpMixer, like: mixer.MlpMixer, where: str) -> None
 
 
 def _other_model(source: OpenWeights) -> naming.Recognised:
-    """The model of a run that is no Mixer, for which its config has to be there."""
+    """Recognises the model of a run that is not of a Mixer, by the run's config."""
     head = source.arrays.get("head/bias")
     module = of_runs.other_model(source.config, 0 if head is None else len(head))
     have = {name: array.shape for name, array in source.arrays.items()}
@@ -230,7 +234,7 @@ def _other_model(source: OpenWeights) -> naming.Recognised:
 
 
 def _check_as_trained(what: str, module: Any, *asked: Any) -> None:
-    """Raises ValueError if another size is asked for, or what only plain Mixers have."""
+    """Raises ValueError if another size, or what only plain Mixers have, is asked for."""
     image_size, patch_size, gelu, like = asked
     if image_size in (None, module.image_size) and patch_size is gelu is like is None:
         return
@@ -242,11 +246,11 @@ def _check_as_trained(what: str, module: Any, *asked: Any) -> None:
 
 
 def _read(source: OpenWeights, entries: dict[str, naming.Entry]) -> dict[str, Any]:
-    """The parameter tree, in float32."""
+    """Reads the parameter tree, in float32."""
     params, wrong = {}, []
     for name, entry in entries.items():
         array = source.read(entry.name)
-        with np.errstate(over="ignore"):  # float64 that is too large becomes infinite, and is found
+        with np.errstate(over="ignore"):  # too large a float64 becomes infinite, found below
             array = array.astype(np.float32, copy=False)
         if count := not_finite(array):
             wrong.append(f"  {entry.name}: {count} of {array.size} numbers")

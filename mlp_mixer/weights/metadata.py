@@ -1,22 +1,22 @@
 """What the arrays of a file cannot say: how the weights are used, and where they come from.
 
-One JSON text in ASCII, in the comments of the zip archive that an `.npz` file is (see `npz`), or in
-the metadata of a `.safetensors` file under the key "mlp_mixer". Other readers of these formats
-ignore both.
+It is a JSON text in ASCII, in the comments of an `.npz` file's zip archive (see `npz`), or in the
+metadata of a `.safetensors` file under the key "mlp_mixer". Other readers of these formats ignore
+both.
 
     {"mlp_mixer": {"image_size": [448, 448], "gelu": "tanh", ...}, "crc32": 123}
 
-image_size    height and width in pixels that the weights are for
-gelu          the kind that they are computed with
-pixel_range   what black and white are for the stem, each a number or one for each channel;
-              [-1, 1] in every file that is written here
+image_size    height and width in pixels of the images that the weights are for
+gelu          the form of the GELU that they are used with
+pixel_range   the values of black and white that the stem expects, each a number or one for each
+              channel; [-1, 1] in every file that is written here
 class_names   one for each output of the head
 crop, crop_fraction
-              how images are cut out for evaluation; see `data.images.eval_view`
-loss          that the weights were trained with, which says what their outputs mean
+              how images are cropped for evaluation; see `data.images.eval_view`
+loss          the loss of the weights' training, which says what their logits mean
 history       one entry for each conversion, the oldest first: "source", its "sha256", "changes"
 
-What is not known is left out. In memory, as a dict, these are called a source's settings.
+What is unknown is left out. As a dict in memory, these are a source's settings.
 """
 
 import json
@@ -30,23 +30,23 @@ import numpy as np
 from mlp_mixer.models.losses import LOSSES
 
 KEY, CHECKSUM = "mlp_mixer", "crc32"
-# What stays true of weights whatever their size, format and number type becomes.
+# What stays true of weights when their input size, format or number type changes.
 LASTING = ("class_names", "crop", "crop_fraction", "loss")
-CROPS = ("resmall", "resize")  # of `data.images`
+CROPS = ("resmall", "resize")  # those of `data.images`
 
 _BEGIN, _END = f'{{"{KEY}": {{', re.compile(rf', "{CHECKSUM}": \d+\}}$')
 
 
 def checked(said: Mapping[str, Any], num_classes: int, where: str) -> dict[str, Any]:
-    """Returns what is said of weights by the names of LASTING, in the types that it has there.
+    """Checks settings by the names of LASTING, and returns them in their proper types.
 
     Args:
-        said: values by name, of what is known.
-        num_classes: of the head; 0 where there is none, which then has no class names either.
+        said: the known settings.
+        num_classes: width of the head. For 0, no head, the class names are dropped.
         where: what to call the weights in an error.
 
     Raises:
-        ValueError: a value is not what it should be.
+        ValueError: a setting is invalid.
     """
     found = dict(said)
     names = found.pop("class_names", None)
@@ -74,17 +74,17 @@ def checked(said: Mapping[str, Any], num_classes: int, where: str) -> dict[str, 
 
 
 def encode(settings: dict[str, Any]) -> str:
-    """Settings as the text to put into a file."""
+    """Encodes settings as the text to put into a file."""
     return json.dumps({KEY: settings, CHECKSUM: _checksum(settings)})
 
 
 def is_ours(text: str) -> bool:
-    """Whether `encode` has written a text; also of one that is damaged, but not at both ends."""
+    """Tells whether `encode` wrote a text, even if it is damaged (but not at both ends)."""
     return text.startswith(_BEGIN) or _END.search(text) is not None
 
 
 def decode(text: str, where: str) -> dict[str, Any]:
-    """Settings from the text of a file; empty for texts that `encode` has not written.
+    """Decodes the settings in a file's text; empty for a text that `encode` did not write.
 
     Raises:
         ValueError: the text is damaged.

@@ -1,8 +1,12 @@
-"""The names and shapes of Mixer weights in files, and what they tell about the model."""
+"""Recognises a Mixer in the arrays of a file, by their names and shapes.
+
+`recognise` takes four steps: it removes the prefix that training code put before all names, tells
+the layout, finds the array of every published name, and reads the model's sizes from the shapes.
+"""
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
 
@@ -11,18 +15,20 @@ import numpy as np
 from mlp_mixer.models import mixer
 from mlp_mixer.models.init import shapes
 from mlp_mixer.weights import pre_linen_names, timm_names
+from mlp_mixer.weights.file_layout import LINEN, FileLayout
 from mlp_mixer.weights.npz import Arrays
 
-LAYOUTS = ("linen", "pre-linen", "timm")
-_MODULES = {"pre-linen": pre_linen_names, "timm": timm_names}  # Linen names are the published ones
+_LAYOUTS = {layout.name: layout for layout in (LINEN, pre_linen_names.LAYOUT, timm_names.LAYOUT)}
+LAYOUTS = tuple(_LAYOUTS)
+_STEMS = tuple(layout.file_name("stem/kernel") for layout in _LAYOUTS.values())
+
 PREFIXES = ("", "params/", "opt/target/")  # the authors' own, beside the optimizer's
 # What lies beside the weights in checkpoints: an optimizer's state, and averages of the weights.
 _MOMENTS = re.compile(r"(^|[./])(opt\w*|mu|nu|exp_avg\w*|momentum\w*)[./]")
 _AVERAGES = re.compile(r"(^|[./])(\w+_)?ema(_\w+)?[./]")
-_STEMS = ("stem/kernel", "embedding/kernel", "stem.proj.weight")  # in each layout
-NAME_LIMIT = 500  # a Mixer's longest is about 60
+NAME_LIMIT = 500  # characters; a Mixer's longest name has about 60
 
-# What other models' parameters are called, for those who took the wrong file.
+# The names of other models' parameters, to tell users what they have instead of a Mixer.
 _OTHERS = (
     (
         r"Transformer/encoderblock|encoderblock_\d+/MultiHeadDotProduct",
@@ -46,12 +52,19 @@ class Entry(NamedTuple):
 
 
 class Recognised(NamedTuple):
-    """What the headers of a file say."""
+    """A model that was recognised in a file, and where its parameters are.
+
+    Attributes:
+        module: the model, which the parameters fit.
+        layout: the name of the file's layout, one of LAYOUTS.
+        entries: by published name, for every parameter of the module.
+        prefix: what all of the parameters' names in the file begin with.
+    """
 
     module: mixer.MlpMixer
     layout: str
-    entries: dict[str, Entry]  # by the published name, for every parameter of the module
-    prefix: str  # that all of the names in the file have
+    entries: dict[str, Entry]
+    prefix: str
 
 
 def recognise(
@@ -60,14 +73,14 @@ def recognise(
     made_for: tuple[int, int] | None = None,
     otherwise: tuple[int, int] | None = None,
 ) -> Recognised:
-    """The module that arrays fit, and where its parameters are.
+    """Finds the module that arrays fit, and the array of each of its parameters.
 
     Args:
-        arrays: by their name in the file, in any of LAYOUTS. Only shapes and dtypes are looked at.
+        arrays: by name in the file, in any of LAYOUTS. Only shapes and dtypes are read.
         where: what to call the file in an error.
-        made_for: the (height, width) that the weights were made for. By default the tokens form a
-            square, as the arrays cannot say otherwise.
-        otherwise: the size to assume where that is not possible.
+        made_for: (height, width) in pixels that the weights were made for. By default a square
+            image is assumed, as the arrays cannot say otherwise.
+        otherwise: the size to assume if the number of tokens is not a square.
 
     Raises:
         ValueError: the arrays are not those of a Mixer; names the ones that are missing, extra,
@@ -75,27 +88,25 @@ def recognise(
     """
     if max(map(len, arrays), default=0) > NAME_LIMIT:
         raise ValueError(f"{where} is not a Mixer: it has names of more than {NAME_LIMIT} letters")
-    arrays, prefix = _without_prefix(arrays, where)
-    layout = next(
-        (name for name, m in _MODULES.items() if any(a.startswith(m.PREFIX) for a in arrays)),
-        "linen",
-    )
-    if layout == "linen":
-        entries = {name: Entry(prefix + name, lambda array: array) for name in arrays}
-    else:
-        entries = _entries(arrays, prefix, layout, where)
-        arrays = {name: entry.arrange(arrays[entry.name.removeprefix(prefix)])
-                  for name, entry in entries.items()}  # fmt: skip
-    module = _architecture(arrays, where, made_for, otherwise)
+    prefix = _find_prefix(arrays, where)
+    arrays = _under(prefix, arrays)
+    layout = _layout_of(arrays)
+    in_file = _in_file(arrays, layout, prefix, where)
+    published = {name: layout.arrange(name, arrays[own]) for name, own in in_file.items()}
+    module = _module_of(published, where, made_for, otherwise)
     expected = shapes(module)
-    if problems := differences({name: array.shape for name, array in arrays.items()}, expected):
+    have = {name: array.shape for name, array in published.items()}
+    if problems := differences(have, expected):
         raise ValueError(f"{where} is not a whole Mixer:\n" + "\n".join(problems))
-    check_floats(arrays, where)
-    return Recognised(module, layout, {name: entries[name] for name in expected}, prefix)
+    check_floats(published, where)
+    entries = {
+        name: Entry(prefix + in_file[name], partial(layout.arrange, name)) for name in expected
+    }
+    return Recognised(module, layout.name, entries, prefix)
 
 
 def check_floats(arrays: Arrays, where: str) -> None:
-    """Raises ValueError, naming the first, if arrays hold other numbers than weights are."""
+    """Raises ValueError, naming the first, if arrays do not hold floating-point numbers."""
     for name, array in arrays.items():
         dtype = np.dtype(array.dtype)
         if not np.issubdtype(dtype, np.floating) and dtype.name != "bfloat16":
@@ -105,17 +116,15 @@ def check_floats(arrays: Arrays, where: str) -> None:
 
 
 def to_layout(params: Arrays, layout: str) -> Arrays:
-    """Parameters by their published names, to the names and axes of a file's layout (views)."""
-    if layout == "linen":
-        return params
-    module = _MODULES[layout]
-    return {module.file_name(name): module.rearrange(name, array) for name, array in params.items()}
+    """Converts parameters, by published name, to the names and axes of a file layout (views)."""
+    to = _LAYOUTS[layout]
+    return {to.file_name(name): to.rearrange(name, array) for name, array in params.items()}
 
 
 def differences(
     have: dict[str, tuple[int, ...]], want: dict[str, tuple[int, ...]], limit: int = 12
 ) -> list[str]:
-    """Lines about the parameters that are missing, extra, or of another shape than wanted."""
+    """Lists parameters that are missing, extra or of the wrong shape, a line each up to a limit."""
     lines = [
         f"  {name}: has {have.get(name, 'nothing')}, wanted {want.get(name, 'nothing')}"
         for name in sorted(have.keys() | want.keys(), key=natural)
@@ -125,13 +134,76 @@ def differences(
     return lines[:limit] + ([f"  and {more} more"] if more > 0 else [])
 
 
-def _architecture(
+def natural(name: str) -> list[int | str]:
+    """Returns a key that sorts MixerBlock_2 before MixerBlock_10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+
+
+def _find_prefix(arrays: Arrays, where: str) -> str:
+    """Finds the prefix that training code gave to all of a model's names.
+
+    What lies beside the authors' own prefixes is ignored. Any other prefix is found by the stem;
+    beside it may be an optimizer's state, averages of the weights, and single numbers.
+
+    Raises:
+        ValueError: there are several Mixers, or arrays of other things.
+    """
+    for known in filter(None, PREFIXES):
+        if any(name.startswith(known) for name in arrays):
+            return known + _find_prefix(_under(known, arrays), where)
+    ends = [(name, stem) for name in arrays for stem in _STEMS if name.endswith(stem)]
+    found = [p for name, stem in ends if (p := name.removesuffix(stem))[-1:] in ("", "/", ".")]
+    of_models = [prefix for prefix in found if not _MOMENTS.search(prefix)]
+    likely = [prefix for prefix in of_models if not _AVERAGES.search(prefix)] or of_models
+    if "" in found or not likely:
+        return ""
+    if len(likely) > 1:
+        raise ValueError(f"{where} holds several Mixers, under {' and '.join(likely)}; keep one")
+    (prefix,) = likely
+    others = [
+        name
+        for name, array in arrays.items()
+        if array.ndim and not (name.startswith(prefix) or _MOMENTS.search(name)
+                               or _AVERAGES.search(name))
+    ]  # fmt: skip
+    if others:
+        raise ValueError(
+            f"{where} holds a Mixer under {prefix}, and beside it {', '.join(others[:4])}"
+            f"{' and others' if len(others) > 4 else ''}"
+        )
+    return prefix
+
+
+def _under(prefix: str, arrays: Arrays) -> Arrays:
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+def _layout_of(names: Iterable[str]) -> FileLayout:
+    """Tells the layout by its prefix; the published one has none and is the default."""
+    marked = (layout for layout in _LAYOUTS.values() if layout.prefix)
+    return next(
+        (layout for layout in marked if any(name.startswith(layout.prefix) for name in names)),
+        LINEN,
+    )
+
+
+def _in_file(arrays: Arrays, layout: FileLayout, prefix: str, where: str) -> dict[str, str]:
+    """Returns the name in the file, without its prefix, by published name."""
+    found: dict[str, str] = {}
+    for name, published in layout.published_names(arrays).items():
+        if published in found:
+            raise ValueError(f"{where}: {prefix}{found[published]} and {name} are both {published}")
+        found[published] = name
+    return found
+
+
+def _module_of(
     arrays: Arrays,
     where: str,
     made_for: tuple[int, int] | None,
     otherwise: tuple[int, int] | None,
 ) -> mixer.MlpMixer:
-    """The module whose widths are those of the arrays."""
+    """Makes the module whose widths are those of published arrays."""
 
     def shape(name: str, ndim: int) -> tuple[int, ...]:
         if name not in arrays or arrays[name].ndim != ndim or 0 in arrays[name].shape:
@@ -164,63 +236,9 @@ def _architecture(
     )
 
 
-def _without_prefix(arrays: Arrays, where: str, before: str = "") -> tuple[Arrays, str]:
-    """The arrays under the prefix that training code gave to a model's names, and that prefix.
-
-    What lies beside the authors' own prefixes is left alone. Any other is found by the stem, and
-    beside it there may be an optimizer's state, averages of the weights, and single numbers.
-
-    Raises:
-        ValueError: there are several Mixers, or arrays of other things.
-    """
-    for prefix in filter(None, PREFIXES):
-        if any(name.startswith(prefix) for name in arrays):
-            return _without_prefix(_inside(arrays, prefix), where, before + prefix)
-    ends = [(name, stem) for name in arrays for stem in _STEMS if name.endswith(stem)]
-    found = [p for name, stem in ends if (p := name.removesuffix(stem))[-1:] in ("", "/", ".")]
-    of_models = [prefix for prefix in found if not _MOMENTS.search(prefix)]
-    likely = [prefix for prefix in of_models if not _AVERAGES.search(prefix)] or of_models
-    if "" in found or not likely:
-        return arrays, before
-    if len(likely) > 1:
-        raise ValueError(f"{where} holds several Mixers, under {' and '.join(likely)}; keep one")
-    (prefix,) = likely
-    others = [
-        name
-        for name, array in arrays.items()
-        if array.ndim and not (name.startswith(prefix) or _MOMENTS.search(name)
-                               or _AVERAGES.search(name))
-    ]  # fmt: skip
-    if others:
-        raise ValueError(
-            f"{where} holds a Mixer under {prefix}, and beside it {', '.join(others[:4])}"
-            f"{' and others' if len(others) > 4 else ''}"
-        )
-    return _inside(arrays, prefix), before + prefix
-
-
-def _inside(arrays: Arrays, prefix: str) -> Arrays:
-    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-
-
-def _entries(arrays: Arrays, prefix: str, layout: str, where: str) -> dict[str, Entry]:
-    module = _MODULES[layout]
-    entries: dict[str, Entry] = {}
-    for name, published in module.published_names(arrays).items():
-        if published in entries:
-            raise ValueError(f"{where}: {entries[published].name} and {name} are both {published}")
-        entries[published] = Entry(prefix + name, partial(module.arrange, published))
-    return entries
-
-
 def _looks_like(arrays: Arrays) -> str:
     for pattern, what in _OTHERS:
         if any(re.search(pattern, name) for name in arrays):
             return f"looks like {what}"
     some = sorted(arrays, key=natural)[:4]
     return f"has {', '.join(some)}" if some else "has no arrays"
-
-
-def natural(name: str) -> list[int | str]:
-    """Sorts MixerBlock_2 before MixerBlock_10."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

@@ -1,10 +1,10 @@
 """Published-style `.npz` files: a zip archive with one `.npy` member for each parameter.
 
 The settings of `metadata` are the archive's comment. What does not fit into its 65,535 bytes, such
-as the names of ImageNet-21k's classes, goes on in the comments of the members, in their order.
+as the names of ImageNet-21k's classes, continues in the comments of the members, in their order.
 
-The table of contents and the headers of all arrays are read first, and nothing else, so that a
-file which is not a Mixer, or claims more than it holds, fails before it can take time or memory.
+Only the table of contents and the headers of all arrays are read at first, so that a file that is
+not a Mixer, or claims more than it holds, is refused before it can take time or memory.
 """
 
 import io
@@ -25,13 +25,13 @@ from mlp_mixer.weights import metadata, pickles
 
 Arrays = dict[str, np.ndarray]
 
-# zipfile keeps the table of contents in memory, about 500 bytes for each 50 to 100 of the file.
-# The largest Mixer with an optimizer's state has about 1,500 arrays.
+# Bytes of the table of contents. zipfile needs about 500 bytes of memory for each 50 to 100 of it;
+# the largest Mixer with an optimizer's state has about 1,500 arrays.
 DIRECTORY_LIMIT = 1 << 20
 COMMENT_LIMIT = 65_535  # bytes of one comment
-COMMENTS_LIMIT = 1 << 24  # of all
-# Compressed archives may not grow to more than this. Trained weights compress to nine tenths of
-# their size; what grows a hundred times is no trained model.
+COMMENTS_LIMIT = 1 << 24  # bytes of all comments
+# How many times its size an archive may grow. Trained weights compress to nine tenths of their
+# size; what grows a hundred times is no trained model.
 INFLATION_LIMIT = 20
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 HEADER_LIMIT = 10_000  # bytes of an array's header; numpy's own limit
@@ -43,17 +43,17 @@ class Reader:
     """An open `.npz` file.
 
     Attributes:
-        arrays: by name, stand-ins: arrays of the file's shapes and dtypes that take no memory.
+        arrays: stand-ins by name, arrays of the file's shapes and dtypes that take no memory.
         settings: see `metadata`.
     """
 
     format = "npz"
 
     def __init__(self, path: Path):
-        """Reads the headers.
+        """Opens a file and reads its headers.
 
         Raises:
-            ValueError: not an `.npz` file, or a damaged one; names the file and the array.
+            ValueError: it is not an `.npz` file, or is damaged; names the file and the array.
         """
         self.path = path
         self._file = path.open("rb")
@@ -67,10 +67,10 @@ class Reader:
             raise
 
     def read(self, name: str) -> np.ndarray:
-        """One array; its checksum is compared.
+        """Reads one array and verifies its checksum.
 
         Raises:
-            ValueError: it is damaged.
+            ValueError: the array is damaged.
             OSError: there is not enough memory.
         """
         try:
@@ -78,11 +78,11 @@ class Reader:
                 return _as_bfloat16(self._read_stored(name))
             with self._zip.open(self._members[name]) as member:
                 array = np.lib.format.read_array(member, allow_pickle=False)
-                if member.read(1):  # at its end zipfile compares the checksum
+                if member.read(1):  # at the end of a member zipfile verifies its checksum
                     raise ValueError("it goes on after its last number")
-        except MemoryError as error:  # of this machine, not of the file
+        except MemoryError as error:  # the machine's fault, not the file's
             raise OSError(f"there is not enough memory for {name} of {self.path}") from error
-        except Exception as error:  # over damaged bytes zipfile raises errors of a dozen types
+        except Exception as error:  # for damaged bytes zipfile raises a dozen types
             raise self._damaged(name, error) from error
         return _as_bfloat16(array)
 
@@ -173,12 +173,12 @@ class Reader:
 
 
 def write(path: Path, arrays: Arrays, settings: dict[str, Any] | None = None) -> None:
-    """Writes arrays by name, uncompressed, as `np.savez` does; bfloat16 as two bytes of no type.
+    """Writes arrays by name, uncompressed, as `np.savez` does; bfloat16 as two untyped bytes.
 
     The file appears complete or not at all.
 
     Raises:
-        ValueError: the settings are longer than all comments of the archive can be.
+        ValueError: the settings do not fit into the archive's comments.
     """
     comment = metadata.encode(settings).encode() if settings else b""
     pieces = [comment[i : i + COMMENT_LIMIT] for i in range(0, len(comment), COMMENT_LIMIT)]
@@ -191,19 +191,19 @@ def write(path: Path, arrays: Arrays, settings: dict[str, Any] | None = None) ->
         with zipfile.ZipFile(file, "a") as archive:
             for member, piece in zip(archive.infolist(), pieces[1:], strict=False):
                 member.comment = piece
-            archive.comment = pieces[0] if pieces else b""  # makes the archive's table anew
+            archive.comment = pieces[0] if pieces else b""  # makes zipfile write the table anew
 
     write_whole(path, fill)
 
 
 def _check_end(file: BinaryIO) -> tuple[int, int]:
-    """The file's size, and how many entries the end of the archive promises (at most 65,535).
+    """Returns the file's size and the number of entries that its end states (at most 65,535).
 
-    zipfile looks at neither this number, without which entries can be lost, nor at how much it
-    reads as the table of contents.
+    zipfile checks neither this number, so that entries could be lost, nor the length of the table
+    of contents before it reads it.
 
     Raises:
-        ValueError: the end is damaged, or the table of contents too long.
+        ValueError: the end is damaged, or the table of contents is too long.
     """
     size = file.seek(0, io.SEEK_END)
     start = file.seek(max(0, size - END_LENGTH - ZIP64_LENGTH - COMMENT_LIMIT))
@@ -230,7 +230,7 @@ def _check_end(file: BinaryIO) -> tuple[int, int]:
 
 
 def _comments(table: bytes) -> int:
-    """How many bytes of a table of contents are comments of its members."""
+    """Counts the bytes of a table of contents that are comments of its members."""
     at = comments = 0
     while at + 46 <= len(table):
         name, extra, comment = struct.unpack_from("<3H", table, at + 28)
@@ -239,7 +239,7 @@ def _comments(table: bytes) -> int:
 
 
 def _as_bfloat16(array: np.ndarray) -> np.ndarray:
-    """`np.savez` writes bfloat16, which it does not know, as two bytes of no type."""
+    """Views two untyped bytes, as which `np.savez` writes bfloat16, as bfloat16."""
     return array.view(ml_dtypes.bfloat16) if array.dtype == np.dtype("V2") else array
 
 

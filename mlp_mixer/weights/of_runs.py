@@ -1,4 +1,4 @@
-"""The weights of a training run: where they are in its workdir, and what model they are of."""
+"""The weights of a training run: where they are in its workdir, and which model they fit."""
 
 import logging
 from pathlib import Path
@@ -21,13 +21,13 @@ log = logging.getLogger(__name__)
 
 
 def find(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Where the weights of a workdir, or of one of its checkpoints, are; and the run's config.
+    """Finds the weights of a workdir or of one of its checkpoints, and the run's config.
 
-    The config of a checkpoint that was taken away from its workdir is empty.
+    The config is empty for a checkpoint that is no longer in its workdir.
 
     Raises:
-        FileNotFoundError: a workdir without weights.
-        ValueError: neither of the two, or all checkpoints are damaged.
+        FileNotFoundError: the workdir has no weights.
+        ValueError: the folder is neither, or all checkpoints are damaged.
     """
     if (folder / CONFIG_FILE).exists():
         weights = folder / WEIGHTS_FILE
@@ -51,7 +51,7 @@ def find(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def settings(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
-    """What a run says about its weights; see `metadata`."""
+    """Returns what a run says about its weights; see `metadata`."""
     found = {"gelu": config.get("model", {}).get("gelu", "tanh")}
     for key, field in (
         ("image_size", "image_size"),
@@ -67,7 +67,7 @@ def settings(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
 
 
 def kind(config: dict[str, Any]) -> str:
-    """What is unusual about a run's model, in words; "" for a Mixer that sees pixels in order."""
+    """Says what is unusual about a run's model; "" for a Mixer that sees pixels in order."""
     if _permutation(config):
         return "a model of permuted pixels"
     architecture = config.get("architecture", "mixer")
@@ -77,7 +77,7 @@ def kind(config: dict[str, Any]) -> str:
 
 
 def other_model(config: dict[str, Any], num_classes: int) -> Any:
-    """The model of a run of another architecture than the Mixer, as it sees images."""
+    """Makes the model of a run whose architecture is not the Mixer, without a permutation."""
     return ARCHITECTURES[config["architecture"]].create(
         num_classes=num_classes,
         image_size=tuple(config["image_size"]),
@@ -87,13 +87,13 @@ def other_model(config: dict[str, Any], num_classes: int) -> Any:
 
 
 def permuted(module: Any, config: dict[str, Any]) -> Any:
-    """The module behind the permutation that a run's config has; itself where it has none."""
+    """Puts a module behind the pixel permutation of a run's config, if it has one."""
     fields = _permutation(config)
     return Permuted(module, **fields) if fields else module
 
 
 def _permutation(config: dict[str, Any]) -> dict[str, Any]:
-    """What config.permuted asks for; empty where pixels stay in their order."""
+    """Returns the fields of config.permuted; empty if pixels stay in their order."""
     fields = config.get("permuted") or {"order": "original"}
     if fields["order"] == "original":
         return {}

@@ -1,4 +1,4 @@
-"""PyTorch's pickles are not read here: reading one can run code. How to convert them."""
+"""How to convert PyTorch's pickles, which are not read here because reading one can run code."""
 
 import json
 import shlex
@@ -6,8 +6,8 @@ from pathlib import Path
 
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle")
 
-# What training code puts its weights under: timm (averaged ones first, as timm itself reads them),
-# Lightning, and scripts of many. argparse.Namespace is how timm keeps its arguments beside them.
+# Keys under which training code saves weights: timm's (averaged ones first, as timm itself reads
+# them), Lightning's, and those of common scripts. timm saves its arguments, an argparse.Namespace.
 _PROGRAM = """\
 import argparse, torch; from safetensors.torch import save_file
 torch.serialization.add_safe_globals([argparse.Namespace])
@@ -20,11 +20,11 @@ save_file(arrays, {target})
 
 
 def how_to_convert(path: Path) -> str:
-    """The message for a pickle, with one command that makes a .safetensors file of it."""
+    """Returns an error message with a command that converts a pickle to a .safetensors file."""
     source, target = (json.dumps(str(p)) for p in (path, path.with_suffix(".safetensors")))
     program = "; ".join(_PROGRAM.format(source=source, target=target).splitlines())
     return (
-        f"{path} is a PyTorch pickle. Reading one can run code, so it is not read here. Where you "
-        "trust it, convert it, with torch and safetensors installed (of a checkpoint with averaged "
-        f"weights it takes these, as timm does): python -c {shlex.quote(program)}"
+        f"{path} is a PyTorch pickle. Reading one can run code, so it is not read here. If you "
+        "trust it, convert it, with torch and safetensors installed (averaged weights are taken if "
+        f"it has them, as timm does): python -c {shlex.quote(program)}"
     )

@@ -1,34 +1,35 @@
-"""Weights that want other pixels than [-1, 1], made into weights that want [-1, 1]."""
+"""Adapts weights that expect pixels in another range to pixels in [-1, 1]."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-RANGE = (-1.0, 1.0)  # of the pixels that every model here sees
+RANGE = (-1.0, 1.0)  # the pixels that every model here sees
 
 Bound = float | Sequence[float]  # one for all channels, or one for each
 
 
 def of_mean_and_std(mean: Sequence[float], std: Sequence[float]) -> list[Bound]:
-    """The range in which pixels from [0, 1] lie after the mean is taken off and std divides."""
+    """Computes the range of (x - mean) / std for pixels x in [0, 1], as (low, high)."""
     means, deviations = np.asarray(mean, np.float64), np.asarray(std, np.float64)
     bounds = ((pixel - means) / deviations for pixel in (0.0, 1.0))
     return [x.tolist()[0] if np.all(x == x.flat[0]) else x.tolist() for x in bounds]
 
 
 def fold(stem: dict[str, Any], low: Bound, high: Bound) -> dict[str, Any]:
-    """The stem that gives for pixels x in [-1, 1] what `stem` gives for them in [low, high].
+    """Makes a stem that gives for pixels in [-1, 1] what `stem` gives for pixels in [low, high].
 
-    Those are x * scale + shift, and the stem is linear: with a kernel of scale times the old one
-    and a bias larger by the sum of shift times it, the result is the same up to rounding.
+    A pixel x in [-1, 1] is x * scale + shift in [low, high], and the stem is linear. So the kernel
+    is multiplied by scale, and the sum of shift times the old kernel is added to the bias; the
+    result is the same up to rounding.
 
     Args:
         stem: "kernel" [h, w, channels, c] and "bias" [c].
-        low, high: what black and white are for it.
+        low, high: the values of black and white that it expects.
 
     Raises:
-        ValueError: they are not numbers, one or as many as channels.
+        ValueError: a bound is neither one number nor one for each channel.
     """
     kernel = stem["kernel"].astype(np.float64)
     try:

@@ -1,9 +1,9 @@
 """The layout of files from before Flax Linen, as the loader of big_vision reads them.
 
-`Mixer/encoderblock_0/token_mixing_phase_0/kernel1` instead of
-`MixerBlock_0/token_mixing/Dense_0/kernel`. Before Linen children were numbered over all classes of
-a module, so their numbers have gaps and need not begin at 0: only their order counts. Arrays of the
-MLPs carry singleton axes, whose place is not documented.
+A name is `Mixer/encoderblock_0/token_mixing_phase_0/kernel1` instead of
+`MixerBlock_0/token_mixing/Dense_0/kernel`. Before Linen, children were numbered over all classes of
+a module, so their numbers have gaps and need not begin at 0: only their order counts. The arrays of
+the MLPs have singleton axes, whose place is not documented.
 """
 
 import re
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-PREFIX = "Mixer/"
+from mlp_mixer.weights.file_layout import FileLayout
 
 _MLP = re.compile(r"Mixer/encoderblock_(\d+)/(token|channel)_mixing_phase_0/(kernel|bias)([12])")
 _NORM = re.compile(r"Mixer/encoderblock_(\d+)/(LayerNorm_\d+/(?:scale|bias))")
@@ -20,12 +20,12 @@ _OUR_MLP = re.compile(r"MixerBlock_(\d+)/(token|channel)_mixing/Dense_([01])/(ke
 
 
 def published_names(names: Iterable[str]) -> dict[str, str]:
-    """Names of a file with the published ones; a name that a Mixer does not have stays."""
+    """Maps the names in a file to the published ones; one that no Mixer has maps to itself."""
     return {name: _published_name(new) for name, new in _renumbered(list(names)).items()}
 
 
 def file_name(published: str) -> str:
-    """The name of a parameter in this layout."""
+    """Returns the name that a parameter has in this layout."""
     if m := _OUR_MLP.fullmatch(published):
         return f"Mixer/encoderblock_{m[1]}/{m[2]}_mixing_phase_0/{m[4]}{int(m[3]) + 1}"
     for ours, theirs in (
@@ -39,7 +39,7 @@ def file_name(published: str) -> str:
 
 
 def arrange(published: str, array: np.ndarray) -> np.ndarray:
-    """The array without its singleton axes, first ones first, as a view."""
+    """Removes the singleton axes of an MLP's array, the first ones first; returns a view."""
     if "_mixing/" not in published:
         return array
     while array.ndim > (2 if published.endswith("kernel") else 1) and 1 in array.shape:
@@ -48,8 +48,11 @@ def arrange(published: str, array: np.ndarray) -> np.ndarray:
 
 
 def rearrange(published: str, array: np.ndarray) -> np.ndarray:
-    """The array with the leading singleton axis that the MLPs of this layout have."""
+    """Adds the leading singleton axis that an MLP's arrays have in this layout; returns a view."""
     return array[None] if "_mixing/" in published else array
+
+
+LAYOUT = FileLayout("pre-linen", "Mixer/", published_names, file_name, arrange, rearrange)
 
 
 def _published_name(name: str) -> str:
@@ -64,7 +67,7 @@ def _published_name(name: str) -> str:
 
 
 def _renumbered(names: list[str]) -> dict[str, str]:
-    """Names with the numbered children of each parent counted from 0, in their order."""
+    """Maps names to names in which the children of each parent are counted from 0."""
     number = re.compile(r"_(\d+)(?=/)")
     children: dict[str, set[int]] = defaultdict(set)  # by the path up to the number
     for name in names:

@@ -12,15 +12,15 @@ ADDRESS = "https://storage.googleapis.com/mixer_models"
 
 
 class Released(NamedTuple):
-    """What a released file is."""
+    """What a released file holds."""
 
     variant: str
     num_classes: int
     size: int  # bytes; derived from the names and shapes of its arrays, see SIZE_TOLERANCE
 
 
-# The listing gives MiB to two decimals, and the 20 bytes an array of one kind of zip header were
-# assigned to files by their date, so a size is known to this many bytes.
+# The listing gives MiB to two decimals, and which files have the kind of zip header that takes 20
+# more bytes for each array was guessed by their dates; so sizes are known to this many bytes.
 SIZE_TOLERANCE = 8192
 
 RELEASED = {
@@ -39,15 +39,15 @@ RELEASED = {
 
 
 def classes(name: str) -> str:
-    """What the classes of a short name's head are: "imagenet1k" or "imagenet21k"."""
+    """Returns which classes the head of a released file has: "imagenet1k" or "imagenet21k"."""
     return "imagenet21k" if name.startswith("imagenet21k/") else "imagenet1k"
 
 
 def address(name: str) -> str:
-    """Where the file of a short name is."""
+    """Returns the web address of a released file by its short name."""
     return f"{ADDRESS}/{name}.npz"
 
 
 def list_pretrained(pattern: str = "*") -> list[str]:
-    """Returns the short names of the released weights that a pattern such as "sam/*" fits."""
+    """Returns the short names of released weights that match a pattern such as "sam/*"."""
     return [name for name in RELEASED if fnmatch.fnmatchcase(name, pattern)]

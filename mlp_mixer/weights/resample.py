@@ -1,15 +1,15 @@
-"""Token-mixing weights for another grid of patches, and the stem for another patch size.
+"""Resamples token-mixing weights to another grid of patches, and the stem to another patch size.
 
-Token mixing sees, for each channel, a field over the image: one value for each of the S patches of
-the grid. On another grid of S' patches the same field has other samples. For the MLP to do the same
-with it, each of its filters has to be the same function of the place in the image:
+For each channel, token mixing sees a field over the image: one value for each of the S patches of
+the grid. On another grid, of S' patches, the same field is sampled at other places. For the MLP to
+do the same with it, each of its filters has to be the same function of the place in the image:
 
     Dense_0/kernel [S, D_S]  sums over places: k' = (S / S') R k      Dense_0/bias  unchanged
     Dense_1/kernel [D_S, S]  writes at places: k' = k R^T             Dense_1/bias  b' = R b
 
-R [S', S] is the cubic resizing that images and position embeddings get. The hidden units stay what
-they are. The factor is the one of a Riemann sum: with more patches each stands for a smaller part
-of the image. docs/input_size.md derives this, compares it with other choices and shows filters.
+R [S', S] is the cubic resizing used for images and position embeddings. The hidden units stay the
+same. The factor S / S' is that of a Riemann sum: with more patches, each covers a smaller part of
+the image. docs/input_size.md derives this, compares it with other choices and shows filters.
 """
 
 from typing import Any
@@ -18,12 +18,12 @@ import numpy as np
 
 
 def token_mixing(mlp: dict[str, Any], old: tuple[int, int], new: tuple[int, int]) -> dict[str, Any]:
-    """The parameters of a token-mixing MLP for another grid.
+    """Resamples the parameters of a token-mixing MLP to another grid.
 
     Args:
-        mlp: {"Dense_0": {"kernel", "bias"}, "Dense_1": ...}, tokens in raster order.
-        old: the grid that they are for, (rows, columns) of patches.
-        new: the grid wanted.
+        mlp: {"Dense_0": {"kernel", "bias"}, "Dense_1": ...}, with tokens in raster order.
+        old: the parameters' grid, (rows, columns) of patches.
+        new: the grid wanted, likewise.
     """
     resize = np.kron(cubic(old[0], new[0]), cubic(old[1], new[1]))
     per_patch = resize.shape[1] / resize.shape[0]
@@ -41,11 +41,11 @@ def token_mixing(mlp: dict[str, Any], old: tuple[int, int], new: tuple[int, int]
 
 
 def cubic(old: int, new: int) -> np.ndarray:
-    """Cubic resizing of a line, a float64 matrix [new, old] whose rows sum to 1.
+    """Returns cubic resizing of a line as a float64 matrix [new, old] whose rows sum to 1.
 
-    Samples stand at the centres of `old` and `new` equal cells of the same line. The kernel is
-    Keys' with a = -1/2; where there are fewer new samples than old ones it is as much wider, so
-    that what the new ones cannot hold is averaged away. The same as jax.image.resize does.
+    Samples lie at the centres of `old` and `new` equal cells of the same line. The kernel is Keys'
+    with a = -1/2; to fewer samples it is widened by old / new, so that detail which the new samples
+    cannot represent is averaged away. jax.image.resize does the same.
     """
     centres = (np.arange(new) + 0.5) * old / new - 0.5
     x = np.abs(centres[:, None] - np.arange(old)) / max(old / new, 1)
@@ -56,16 +56,16 @@ def cubic(old: int, new: int) -> np.ndarray:
 
 
 def linear(old: int, new: int) -> np.ndarray:
-    """Linear interpolation along a line, a matrix [new, old], at the same places as `cubic`."""
+    """Returns linear interpolation along a line as a matrix [new, old]; samples as in `cubic`."""
     centres = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
     return np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(old)))
 
 
 def stem(kernel: np.ndarray, patch_size: tuple[int, int]) -> np.ndarray:
-    """A stem kernel [h, w, c_in, c_out] for another patch size, as FlexiViT does it.
+    """Resizes a stem kernel [h, w, c_in, c_out] to another patch size, as FlexiViT does.
 
     With B the linear interpolation of a patch x to the new size, this is the kernel whose response
-    to B x comes nearest to the old one's to x, in the mean over white noise x: pinv(B)^T k. Towards
+    to B x is closest to the old response to x, on average over white noise x: pinv(B)^T k. For
     larger patches the responses are equal. (Beyer et al. 2023, arXiv 2212.08013, section 3.4.)
     """
     rows, columns = (

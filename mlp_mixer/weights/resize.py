@@ -1,24 +1,24 @@
-"""Weights of one input size for another: `resize_module` and `resize_params`.
+"""Adapts weights to another input size: `resize_module` and `resize_params`.
 
 Only the token-mixing MLPs depend on the input size: Dense_0 has a row and Dense_1 a column for each
-token (patch). There are two ways to another grid of patches:
+token (patch). There are two ways to adapt them to another grid of patches:
 
 "tile" is the paper's (section 3 and appendix C), for an image K times as large: cut it into K x K
-parts of the old size; let the new token MLP, K^2 times as wide, apply the old one to each part by
-itself. Its kernels are block-diagonal with K^2 copies of the old ones. The new model thus sees each
-part exactly as the old model would, and fine-tuning learns what happens between parts. Height and
-width may have different factors. The paper puts the tokens of a part next to each other; all
-released code, and this one, keeps them in raster order over the whole image, so rows and columns
-are permuted accordingly.
+parts of the old size, and let the new token-mixing MLP, K^2 times as wide, apply the old one to
+each part separately. Its kernels are block-diagonal with K^2 copies of the old ones. The new model
+thus sees each part exactly as the old model would, and fine-tuning learns what happens between
+parts. Height and width may have different factors. The paper puts the tokens of a part next to each
+other; all released code, and this one, keeps them in raster order over the whole image, so rows and
+columns are permuted accordingly.
 
 "resample" keeps the hidden units and resamples their filters over the new grid, which may be of any
 size: see `resample`. The new model sees the whole image as the old model would.
 
-"auto" tiles where the patches stay and both sides of the image are whole multiples of the old ones,
-as the paper found that best, and resamples everything else.
+"auto" tiles if the patch size is unchanged and both sides of the image are whole multiples of the
+old ones, which the paper found best, and resamples otherwise.
 
-Another patch size resizes the stem as well, before anything else and on the same grid, so that the
-new model sees an image of the new size as the old one would see it shrunk to the old.
+For another patch size the stem is resized as well, first and on the same grid, so that the new
+model sees an image of the new size as the old model would see it shrunk to the old size.
 """
 
 from typing import Any, Literal
@@ -43,10 +43,10 @@ def resize(
     *,
     scheme: Resize = "auto",
 ) -> tuple[MlpMixer, dict[str, Any]]:
-    """Makes a Mixer and its parameters fit another input size.
+    """Adapts a Mixer and its parameters to another input size.
 
     Args:
-        module: as it was trained.
+        module: the model as it was trained.
         params: its parameters.
         image_size: in pixels, one number or (height, width); None for the module's.
         patch_size: likewise.
@@ -56,8 +56,8 @@ def resize(
         (module, params) of the new size.
 
     Raises:
-        ValueError: unknown scheme, patches that do not tile the image, or "tile" and the new grid
-            is no whole multiple of the old one.
+        ValueError: the scheme is unknown, the patches do not tile the image, or the scheme is
+            "tile" and the new grid is not a whole multiple of the old one.
     """
     return (
         resize_module(module, image_size, patch_size, scheme),
@@ -71,17 +71,16 @@ def resize_module(
     patch_size: Size | None = None,
     resize: Resize = "auto",
 ) -> MlpMixer:
-    """The module for another input size; only "tile" changes a width, tokens_mlp_dim.
+    """Returns the module for another input size; only "tile" changes a width, tokens_mlp_dim.
 
     Args:
-        module: as it was trained.
+        module: the model as it was trained.
         image_size: in pixels, one number or (height, width); None for the module's.
         patch_size: likewise.
         resize: "auto", "tile" or "resample"; see above.
 
     Raises:
-        ValueError: unknown scheme, patches that do not tile the image, or "tile" and the new grid
-            is no whole multiple of the old one.
+        ValueError: as for `resize`.
     """
     resized = _with_sizes(module, image_size, patch_size)
     kh, kw = _copies(module, resized, resize)
@@ -95,10 +94,12 @@ def resize_params(
     patch_size: Size | None = None,
     resize: Resize = "auto",
 ) -> dict[str, Any]:
-    """Parameters of `module` for `resize_module` of the same arguments.
+    """Adapts parameters of `module` to the module that `resize_module` returns for these arguments.
 
-    What does not depend on the size is passed on as it is, and with the module's own size that is
-    everything. Raises as `resize_module` does.
+    Arrays that do not depend on the size are passed on unchanged: with the module's own size, all.
+
+    Raises:
+        ValueError: as for `resize`.
     """
     resized = _with_sizes(module, image_size, patch_size)
     copies = _copies(module, resized, resize)
@@ -126,7 +127,7 @@ def resize_params(
 
 
 def describe(module: MlpMixer, resized: MlpMixer) -> str:
-    """What `resize_module` did, in a few words; nothing where it did nothing."""
+    """Says in a few words what `resize_module` did; "" if it did nothing."""
     done = []
     if resized.patch_size != module.patch_size:
         done.append(f"stem resized from {_x(module.patch_size)} to {_x(resized.patch_size)} pixels")
@@ -152,7 +153,7 @@ def _with_sizes(module: MlpMixer, image_size: Size | None, patch_size: Size | No
 
 
 def _copies(module: MlpMixer, resized: MlpMixer, resize: str) -> tuple[int, int]:
-    """How many copies of the token MLPs "tile" makes along height and width; (1, 1) for none."""
+    """Returns the copies of the MLP that "tile" makes along (height, width); (1, 1) for none."""
     if resize not in SCHEMES:
         raise ValueError(f"unknown resize {resize!r}; use {', '.join(SCHEMES)}")
     (h, w), (new_h, new_w) = module.grid, resized.grid
@@ -169,7 +170,7 @@ def _copies(module: MlpMixer, resized: MlpMixer, resize: str) -> tuple[int, int]
 
 
 def _raster(grid: tuple[int, int], copies: tuple[int, int]) -> np.ndarray:
-    """Entry i: where raster token i of the large image stands when parts come one after another."""
+    """Returns for each token, in raster order, its place when parts come one after another."""
     (gh, gw), (kh, kw) = grid, copies
     part_major = np.arange(kh * gh * kw * gw).reshape(kh, gh, kw, gw).transpose(0, 2, 1, 3).ravel()
     return np.argsort(part_major)

@@ -1,7 +1,7 @@
 """`.safetensors` files (github.com/huggingface/safetensors): a JSON table, then the numbers.
 
 The format has no checksums. Files that are written here carry one for each array in their metadata,
-and it is compared when such a file is read.
+which is verified when such a file is read.
 """
 
 import io
@@ -24,7 +24,7 @@ DTYPES = {
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
     "BF16": np.dtype(ml_dtypes.bfloat16),
-    # These are no weights, but a refusal should name them as they are.
+    # Weights never have these, but a refusal should name them.
     "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
     "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
     "C64": np.dtype("<c8"),
@@ -38,7 +38,7 @@ DTYPES = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
-HEADER_LIMIT = 100_000_000  # bytes; the format's own
+HEADER_LIMIT = 100_000_000  # bytes; the limit of the format itself
 METADATA, CHECKSUMS = "__metadata__", "crc32"
 
 
@@ -46,14 +46,14 @@ class Reader:
     """An open `.safetensors` file.
 
     Attributes:
-        arrays: by name, stand-ins: arrays of the file's shapes and dtypes that take no memory.
+        arrays: stand-ins by name, arrays of the file's shapes and dtypes that take no memory.
         settings: see `metadata`.
     """
 
     format = "safetensors"
 
     def __init__(self, path: Path):
-        """Reads the table.
+        """Opens a file and reads its table.
 
         Raises:
             ValueError: not a `.safetensors` file, or a damaged one; names the file and the array.
@@ -75,10 +75,10 @@ class Reader:
             raise
 
     def read(self, name: str) -> np.ndarray:
-        """One array; its checksum, where the file has one, is compared.
+        """Reads one array and verifies its checksum if the file has one.
 
         Raises:
-            ValueError: it is damaged.
+            ValueError: the array is damaged.
             OSError: there is not enough memory.
         """
         entry = self._table[name]
@@ -130,7 +130,7 @@ class Reader:
             except (KeyError, TypeError, ValueError) as error:
                 raise self._damaged(f"cannot read the entry of {name} ({error!r})") from error
             ranges.append((begin, end))
-        # The format asks for no gaps and no overlaps.
+        # The format allows no gaps and no overlaps.
         ranges.sort()
         if [0, *(end for _, end in ranges)] != [*(begin for begin, _ in ranges), size]:
             raise self._damaged(f"its arrays do not fill its {size} bytes exactly; was it cut off?")
@@ -144,7 +144,7 @@ def write(path: Path, arrays: Arrays, settings: dict[str, Any] | None = None) ->
     """Writes arrays by name, with settings and checksums. The file appears complete or not at all.
 
     Raises:
-        ValueError: an array's dtype is not one that the format has.
+        ValueError: the format does not have an array's dtype.
     """
     names = {dtype: name for name, dtype in DTYPES.items()}
     table: dict[str, Any] = {}
@@ -160,7 +160,7 @@ def write(path: Path, arrays: Arrays, settings: dict[str, Any] | None = None) ->
         begin += array.nbytes
         checksums[name] = _checksum(array)
     settings = (settings or {}) | {CHECKSUMS: checksums}
-    # "format" is what PyTorch's readers expect to find.
+    # PyTorch's readers expect "format".
     table[METADATA] = {"format": "pt", metadata.KEY: metadata.encode(settings)}
     header = json.dumps(table).encode()
     header += b" " * (-len(header) % 8)
@@ -174,13 +174,13 @@ def write(path: Path, arrays: Arrays, settings: dict[str, Any] | None = None) ->
 
 
 def _checksum(array: np.ndarray) -> int:
-    """CRC-32 of dtype, shape and numbers."""
+    """Computes the CRC-32 of dtype, shape and numbers."""
     described = zlib.crc32(f"{array.dtype.name} {array.shape}".encode())
     return zlib.crc32(_bytes(np.ascontiguousarray(array)), described)
 
 
 def _bytes(array: np.ndarray) -> memoryview:
-    """The memory of a contiguous array."""
+    """Returns the memory of a contiguous array."""
     return array.reshape(-1).view(np.uint8).data
 
 

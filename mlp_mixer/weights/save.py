@@ -1,4 +1,4 @@
-"""`save`: a Mixer's parameters as a published-style file that says how they are used."""
+"""`save`: writes a Mixer's parameters as a published-style file that says how to use them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,21 +27,21 @@ def save(
 ) -> None:
     """Writes parameters as a published-style .npz file, which appears complete or not at all.
 
-    The file also says what its arrays cannot: image size and kind of GELU of the module, and what
-    is given of the others. Where `path` is a symbolic link, what it points to is written.
+    The file also says what its arrays cannot: the module's image size and form of the GELU, and the
+    optional arguments as far as they are given. If `path` is a symbolic link, its target is
+    written.
 
     Args:
         path: an .npz file.
-        module: the Mixer that the parameters are of.
-        params: its parameters.
+        module: the Mixer that the parameters belong to.
+        params: its parameters, a nested dict of arrays with the published names.
         class_names: one for each output.
-        crop, crop_fraction: how images are cut out; see `data.images.eval_view`.
-        loss: that it was trained with.
+        crop, crop_fraction: how images are cropped for evaluation; see `data.images.eval_view`.
+        loss: the loss that the parameters were trained with.
 
     Raises:
-        ValueError: module and parameters do not belong together, or there are numbers that are NaN
-            or infinite; names the arrays. Or the model is no Mixer, or what is said of the weights
-            is not what it should be.
+        ValueError: the parameters do not fit the module, or hold numbers that are NaN or infinite
+            (names the arrays); or the module is not a Mixer, or an optional argument is invalid.
     """
     path = Path(path).expanduser()
     if not isinstance(module, mixer.MlpMixer):
@@ -67,7 +67,7 @@ def save(
 
 
 def settings_of(module: mixer.MlpMixer) -> dict[str, Any]:
-    """What a file has to say beside its arrays; see `metadata`."""
+    """Returns what a file of a module must say beside its arrays; see `metadata`."""
     return {
         "image_size": list(module.image_size),
         "gelu": module.gelu,

@@ -1,10 +1,10 @@
-"""The names that timm (github.com/huggingface/pytorch-image-models) gives to a Mixer's parameters.
+"""The layout that timm (github.com/huggingface/pytorch-image-models) gives to a Mixer's parameters.
 
-PyTorch keeps the weights of a Dense layer as [outputs, inputs] and those of a convolution as
+PyTorch keeps the kernel of a Dense layer as [outputs, inputs] and that of a convolution as
 [outputs, inputs, height, width], so kernels are transposed; no number changes.
 
-timm computes the exact GELU. Its tags `mixer_{b,l}16_224.goog_in21k_ft_in1k` are ImageNet-1k
-weights, whatever the name says; see docs/weights.md.
+timm computes the exact GELU. Its models `mixer_{b,l}16_224.goog_in21k_ft_in1k` have weights trained
+on ImageNet-1k alone, whatever the tag says; see docs/weights.md.
 """
 
 import re
@@ -12,9 +12,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-PREFIX = "blocks."
+from mlp_mixer.weights.file_layout import FileLayout
 
-# timm's module and ours; {} is the number of the block.
+# timm's modules and ours; {} is the number of the block.
 MODULES = {
     "stem.proj": "stem",
     "blocks.{}.norm1": "MixerBlock_{}/LayerNorm_0",
@@ -30,12 +30,16 @@ OURS = {ours: theirs for theirs, ours in MODULES.items()}
 
 
 def published_names(names: Iterable[str]) -> dict[str, str]:
-    """timm's names with the published ones; a name that a Mixer does not have stays."""
+    """Maps timm's names to the published ones; one that no Mixer has maps to itself."""
     return {name: _published_name(name) for name in names}
 
 
 def file_name(published: str) -> str:
-    """timm's name of a parameter."""
+    """Returns timm's name of a parameter.
+
+    Raises:
+        ValueError: it is not a Mixer's parameter.
+    """
     module, _, parameter = published.rpartition("/")
     name = _renamed(module, OURS)
     if name is None:
@@ -44,17 +48,20 @@ def file_name(published: str) -> str:
 
 
 def arrange(published: str, array: np.ndarray) -> np.ndarray:
-    """timm's array with its axes in the published order; a view."""
+    """Puts the axes of timm's array into the published order; returns a view."""
     if not published.endswith("kernel"):
         return array
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
 
 
 def rearrange(published: str, array: np.ndarray) -> np.ndarray:
-    """A published array with its axes in timm's order; a view."""
+    """Puts the axes of a published array into timm's order; returns a view."""
     if not published.endswith("kernel"):
         return array
     return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+
+
+LAYOUT = FileLayout("timm", "blocks.", published_names, file_name, arrange, rearrange)
 
 
 def _published_name(name: str) -> str:
@@ -68,7 +75,7 @@ def _published_name(name: str) -> str:
 
 
 def _renamed(module: str, names: dict[str, str]) -> str | None:
-    """`module` by a table of names in which {} stands for the number of the block."""
+    """Looks `module` up in a table of names in which {} stands for the number of the block."""
     block = re.match(r"(MixerBlock_|blocks\.)(\d+)(.*)$", module)
     if block is None:
         return names.get(module)
