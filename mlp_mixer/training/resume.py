@@ -1,7 +1,7 @@
-"""A run goes on only with the config and the data that it began with.
+"""Checks that a run continues with the config and the data that it began with.
 
 The config is in WORKDIR/config.json. WORKDIR/data.json holds the number of examples and
-`Source.digest()`: pixels are not looked at, and where the data lies does not matter.
+`Source.digest()`, which does not depend on pixels or on where the data is stored.
 """
 
 import json
@@ -18,11 +18,15 @@ from mlp_mixer.runs.folder import CONFIG_FILE, DATA_FILE, read_classes, read_con
 from mlp_mixer.runtime.storage import write_text
 from mlp_mixer.training import fields
 
-MOST = 20  # class names that a message lists
+MOST = 20  # most class names that a message lists
 
 
 def check_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Raises ValueError, with what to do, if the workdir is of a config that trains otherwise."""
+    """Checks a config against the one in the workdir, if there is one.
+
+    Raises:
+        ValueError: the two would train differently; names the fields, and says what to do.
+    """
     if not (workdir / CONFIG_FILE).exists():
         return
     if changed := fields.changes_training(read_config(workdir), config.to_dict()):
@@ -35,13 +39,13 @@ def check_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
 
 
 def check_data(workdir: Path, config: ml_collections.ConfigDict, source: Source, step: int) -> None:
-    """To be called in all processes, before a run goes on after `step`; 0 for one that begins.
+    """Checks the data of a run that continues after `step`, or begins at 0.
 
-    A run of a version that kept no digest goes on where the classes and the source's name are the
-    same.
+    Must be called in all processes. Early versions recorded no digest: their runs continue if the
+    classes and the name of the source are the same.
 
     Raises:
-        ValueError: the data is not that of the run, or not the same in all processes.
+        ValueError: the data is not that of the run, or differs between processes.
     """
     _check_processes(source)
     if step == 0:
@@ -70,7 +74,7 @@ def check_data(workdir: Path, config: ml_collections.ConfigDict, source: Source,
 
 
 def record_data(workdir: Path, source: Source, step: int) -> None:
-    """Writes what the data is into the workdir, unless a run that has a checkpoint has done so."""
+    """Records the identity of the data in the workdir, unless a continued run already has."""
     file = workdir / DATA_FILE
     if jax.process_index() or (step and file.exists()):
         return
