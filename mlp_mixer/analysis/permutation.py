@@ -101,7 +101,8 @@ def read_experiment(workdirs: Sequence[str | Path], scalar: str = "fewshot/5shot
         key = config["architecture"], config.get("permuted", {}).get("order", "original")
         if key in found:
             raise ValueError(
-                f"{places[key]} and {workdir} are both of {key[0]}, {key[1]}; leave one"
+                f"{places[key]} and {workdir} are both runs of {key[0]}, {key[1]}; leave one of "
+                "them out"
             )
         if not (points := curves.series(lines, scalar)):
             raise ValueError(f"{workdir} has no {scalar}; --scalar names another evaluation")

@@ -113,7 +113,7 @@ def read_tradeoff(
         ValueError: a run has no such scalar, or `flops` is combined with the paper's points.
     """
     if flops and (paper or not workdirs):
-        raise ValueError("flops are of runs: the paper's tables have core-days only")
+        raise ValueError("flops are known for runs only: the paper's tables have core-days")
     names = curves.short_names(list(map(str, workdirs))) if workdirs else {}
     points = [of_run(workdir, scalar, names[str(workdir)]) for workdir in workdirs]
     if paper or not points:

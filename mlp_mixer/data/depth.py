@@ -79,7 +79,7 @@ def _guess(values: np.ndarray, where: str) -> tuple[float, float]:
     _warn(
         kind,
         f"{where} has {kind} for pixels and does not say their range; by its values {low:g} is "
-        f"taken for black and {high:g} for white, and others of the kind get theirs likewise",
+        f"taken for black and {high:g} for white, and so on for each image of the kind",
     )
     return low, high if high > low else low + 1
 

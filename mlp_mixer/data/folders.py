@@ -119,8 +119,8 @@ class FolderSource:
         if empty and self._folder == _origin(root):
             raise ValueError(
                 f"{self._folder} has no images in {some(empty)}, of {len(self.folders)} class "
-                f"folders. Put some in, take the folders away, or write all classes into "
-                f"{root / CLASS_FILES[1]}, which may have some without images"
+                f"folders. Add images, remove the folders, or list all classes in "
+                f"{root / CLASS_FILES[1]}, where classes may have no images"
             )
         if empty:
             say_once(

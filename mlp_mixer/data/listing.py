@@ -13,7 +13,7 @@ import numpy as np
 
 log = logging.getLogger(__name__)
 
-MOST = 8  # most names that a message lists
+
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif",
     ".jp2", ".ppm", ".pgm", ".pbm", ".pnm",
@@ -117,10 +117,10 @@ def say_once(level: int, message: str) -> None:
     log.log(level, "%s", message)
 
 
-def some(names: Sequence[str]) -> str:
+def some(names: Sequence[str], most: int = 8) -> str:
     """Joins the first few names for a message; bytes that are not UTF-8 are escaped."""
-    more = len(names) - MOST
-    return ", ".join(map(_shown, names[:MOST])) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - most
+    return ", ".join(map(_shown, names[:most])) + (f" and {more} more" if more > 0 else "")
 
 
 def _shown(name: bytes | str) -> str:

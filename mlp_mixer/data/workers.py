@@ -111,7 +111,7 @@ def _result(future: futures.Future):
     while futures.wait([future], timeout=WARN_SECONDS).not_done:
         waited += WARN_SECONDS
         log.warning(
-            "waiting for images for %d s: the storage is stuck, or loading far too slow", waited
+            "waiting for images for %d s: storage is stuck, or loading is far too slow", waited
         )
     return future.result()
 

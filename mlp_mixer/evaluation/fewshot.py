@@ -122,7 +122,7 @@ class FewShot:
             name = self._train.class_names[counts.argmin()]
             raise ValueError(
                 f"{self._train.name}: all images that few-shot drew for the class {name!r} are "
-                f"broken, at {shots} shots; mend them or take them away"
+                f"broken, at {shots} shots; repair or remove them"
             )
 
 

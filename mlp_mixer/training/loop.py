@@ -61,7 +61,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
         evaluations = evaluators.make(config, recipe.module, recipe.layout.mesh, source.class_names)
         if config.keep_best and config.keep_best.partition("/")[0] not in evaluations:
             raise ValueError(
-                f"keep_best={config.keep_best} is no scalar of an evaluation, such as "
+                f"keep_best={config.keep_best} is not a scalar of an evaluation, such as "
                 f"{' or '.join(f'{name}/accuracy' for name in evaluations) or 'test/accuracy'}"
             )
         resume.check_data(workdir, config, source, saved)

@@ -75,8 +75,8 @@ def _is_pair(value: Any) -> bool:
 
 
 FLAG = Field("True or False", lambda value: isinstance(value, bool))
-TEXT = Field("a text", lambda value: isinstance(value, str))
-NAME = Field("a text that is not empty", lambda value: isinstance(value, str) and value != "")
+TEXT = Field("a string", lambda value: isinstance(value, str))
+NAME = Field("a string that is not empty", lambda value: isinstance(value, str) and value != "")
 COUNT, COUNT_OR_NONE = whole(1), whole(0)
 SIZE = Field("pixels, such as 224 or (160, 256) for height and width, given once", _is_pair)
 SIZE_OR_NONE = Field(f"() or {SIZE.may_be}", lambda value: value == () or _is_pair(value))

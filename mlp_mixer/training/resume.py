@@ -5,7 +5,6 @@ The config is in WORKDIR/config.json. WORKDIR/data.json holds the number of exam
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -13,6 +12,7 @@ import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
 
+from mlp_mixer.data.listing import some
 from mlp_mixer.data.sources import Source
 from mlp_mixer.runs.folder import CONFIG_FILE, DATA_FILE, read_classes, read_config
 from mlp_mixer.runtime.storage import write_text
@@ -33,8 +33,8 @@ def check_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
         rows = [f"  {name}: {before} there, {now} now" for name, before, now in changed]
         raise ValueError(
             f"{workdir} holds a run of another config. They differ in\n" + "\n".join(rows) + "\n"
-            "Go on with the old values, or start in a new workdir: from the weights of this run "
-            f"with --config.init_from={workdir}, or from none"
+            "Continue with the old values, or start in a new workdir, from the weights of this run "
+            f"with --config.init_from={workdir}, or without them"
         )
 
 
@@ -52,7 +52,8 @@ def check_data(workdir: Path, config: ml_collections.ConfigDict, source: Source,
         return
     differences = []
     if (there := read_classes(workdir)) != source.class_names:
-        differences.append(f"classes: {_some(there)} there, {_some(source.class_names)} now")
+        now = source.class_names
+        differences.append(f"classes: {some(there, MOST)} there, {some(now, MOST)} now")
     file = workdir / DATA_FILE
     if not file.exists():
         before = read_config(workdir)["data"]["source"]
@@ -68,8 +69,8 @@ def check_data(workdir: Path, config: ml_collections.ConfigDict, source: Source,
         raise ValueError(
             f"{workdir} holds a run on other data than {source.name} is now. They differ in\n  "
             + "\n  ".join(differences)
-            + "\nMake the data what it was to go on; or train on what it is now in a new workdir, "
-            f"from these weights with --config.init_from={workdir}"
+            + "\nTo continue, restore the old data. To train on the new data, use a new workdir, "
+            f"and these weights with --config.init_from={workdir}"
         )
 
 
@@ -94,8 +95,3 @@ def _check_processes(source: Source) -> None:
             f"process 0, {', '.join(f'{found[i, 0]} in process {i}' for i in other)}; or names of "
             "files, labels or classes differ"
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - MOST
-    return ", ".join(names[:MOST]) + (f" and {more} more" if more > 0 else "")
