@@ -20,7 +20,7 @@ class Augment:
         random_crop: share of each side of the image that a random crop keeps: the image is resized
             to size / random_crop, ignoring its aspect ratio, and `size` is cut out. This is how BiT
             and ViT are fine-tuned (arXiv 1912.11370, section 3.3); 0.875 resizes to 256 and crops
-            224. With neither crop, the center of the image is used.
+            224. With neither crop, the centre of the image is used.
         rotate: largest angle in degrees, in either direction.
         zoom: the scale is drawn from exp(-zoom) to exp(zoom).
         shift: largest shift in pixels along both axes; uncovered pixels are black.

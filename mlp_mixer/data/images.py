@@ -161,13 +161,10 @@ def middle(whole: tuple[int, int], size: tuple[int, int]) -> tuple[slice, slice]
     return slice(top, top + size[0]), slice(left, left + size[1])
 
 
-# --- evaluation views -----------------------------------------------------------------------------
-
-
 def eval_view(
     image: np.ndarray, size: tuple[int, int], crop: str = "resmall", fraction: float = 1.0
 ) -> np.ndarray:
-    """Resizes an image and cuts out its center for evaluation, uint8 [*size, c].
+    """Resizes an image and cuts out its centre for evaluation, uint8 [*size, c].
 
     These are the paper's crops (appendix C) at any resolution; at 224 pixels the paper has fraction
     0.875, so that images are resized to 256.

@@ -31,7 +31,7 @@ _GREY = np.array([[0.2989 * 255.5 / 255, 0.5870 * 255.5 / 255, 0.1140 * 255.5 / 
 def randaugment(
     image: np.ndarray, rng: np.random.Generator, layers: int, magnitude: float
 ) -> np.ndarray:
-    """Applies `layers` operations, each drawn uniformly, with a random sign and cutout center.
+    """Applies `layers` operations, each drawn uniformly, with a random sign and cutout centre.
 
     Args:
         image: uint8 [h, w, c] with 1 or 3 channels.
@@ -61,7 +61,7 @@ def apply_operation(
         image: with 1 or 3 channels.
         magnitude: strength, 0 to about 20.
         negate: whether to rotate, shear or translate the other way; other operations ignore it.
-        cutout_center: (row, column) of the center of Cutout's square; the image's by default.
+        cutout_center: (row, column) of the centre of Cutout's square; the image's by default.
 
     Raises:
         ValueError: the operation is unknown, or the magnitude is negative.
@@ -155,7 +155,7 @@ def _blend(start: np.ndarray, end: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _rotate(image: np.ndarray, angle: float) -> np.ndarray:
-    """Rotates by an angle in radians about the center."""
+    """Rotates by an angle in radians about the centre."""
     h, w, _ = image.shape
     cos, sin = np.cos(angle), np.sin(angle)
     right = ((w - 1) - (cos * (w - 1) - sin * (h - 1))) / 2

@@ -166,7 +166,7 @@ def make_model(config: Config, num_classes: int, platform: str | None = None) ->
         raise ValueError(f"remat is for the Mixer only, not for architecture={config.architecture}")
     if config.permuted.order != "original":
         module = Permuted(module, **config.permuted)
-        module.pixel_order()  # raises where it is not possible
+        module.pixel_order()  # raises if the permutation is impossible
         return module
     if not architecture.can_resize:
         return module
