@@ -9,7 +9,7 @@
     run = mlp_mixer.train(mlp_mixer.config("digits"), "runs/digits")
     run.curves()
 
-What stands here is public; each name is imported from its room when it is first used.
+These names are the public API; each is imported from its module when it is first used.
 """
 
 import importlib
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from mlp_mixer.weights.resize import resize
     from mlp_mixer.weights.save import save
 
-# By public name: the module, and what it is called there.
+# Public name -> its module, and its name there.
 _HOMES = {
     "Classifier": ("inference.classifier", "Classifier"),
     "MlpMixer": ("models.mixer", "MlpMixer"),

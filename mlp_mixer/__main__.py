@@ -1,4 +1,4 @@
-"""python -m mlp_mixer COMMAND is mlp-mixer COMMAND."""
+"""Makes python -m mlp_mixer COMMAND the same as mlp-mixer COMMAND."""
 
 import sys
 

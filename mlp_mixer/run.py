@@ -1,4 +1,4 @@
-"""A training run from the outside: started here, or found in its workdir."""
+"""The public interface to training runs: start one, or open it by its workdir."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,25 +19,25 @@ def config(spec: str, **changes: Any) -> ml_collections.ConfigDict:
     """Returns the config of an experiment, with some fields changed.
 
     Args:
-        spec: as --config takes it: a file, or the name of one that comes with mlp_mixer, such as
-            "digits" or "transfer:B/16,cifar10", or the config.json of a run.
-        **changes: fields; those of an inner dict as `{"model.num_blocks": 4}` behind two stars.
+        spec: a file, or the name of a config that comes with mlp_mixer, such as "digits" or
+            "transfer:B/16,cifar10", or the config.json of a run; the same as for --config.
+        **changes: new values of fields; nested fields as `**{"model.num_blocks": 4}`.
 
     Raises:
-        ValueError: there is no such config or field.
+        ValueError: there is no such config or field, or a value is out of range.
     """
     return fields.check(config_files.changed(config_files.load(spec), changes))
 
 
 def train(config: ml_collections.ConfigDict, workdir: str | Path) -> "Run":
-    """Trains until the end, from where the workdir's last checkpoint left off.
+    """Trains to the end, starting from the workdir's last checkpoint if there is one.
 
     Args:
-        config: of the experiment; see `config`.
+        config: the config of the experiment; see `config`.
         workdir: folder for checkpoints, metrics and weights.
 
     Returns:
-        The run.
+        The finished run.
 
     Raises:
         ValueError, FloatingPointError, OSError, SystemExit: see `training.loop.train`.
@@ -51,14 +51,14 @@ class Run:
 
     Attributes:
         workdir: its folder.
-        config: with which it was started last.
+        config: the config with which it was last started.
     """
 
     def __init__(self, workdir: str | Path):
-        """Finds a run.
+        """Opens a run.
 
         Raises:
-            FileNotFoundError: this is no workdir of a run.
+            FileNotFoundError: the folder is not the workdir of a run.
         """
         self.workdir = Path(workdir).expanduser()
         self.config = fields.restored(folder.read_config(self.workdir))
@@ -69,49 +69,49 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether all steps are done, and the last was evaluated."""
+        """Whether all steps are done and the last one was evaluated."""
         return folder.is_finished(self.workdir)
 
     @property
     def step(self) -> int:
-        """The step of the newest checkpoint; 0 where there is none."""
+        """The step of the newest checkpoint; 0 if there is none."""
         return checkpoints.latest_step(self.workdir) or 0
 
     @property
     def best_step(self) -> int | None:
-        """The step of the best checkpoint by config.keep_best; None where none is kept for it."""
+        """The step of the best checkpoint by config.keep_best; None if there is none."""
         found = checkpoints.best(self.workdir)
         return found.step if found else None
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What the outputs of the model are."""
+        """The names of the model's outputs."""
         return folder.read_classes(self.workdir)
 
     @property
     def metrics(self) -> list[dict[str, float]]:
-        """Every scalar: a table with a row for each report, as pandas.DataFrame takes it."""
+        """All scalars, one dict per report; pandas.DataFrame makes a table of them."""
         return metrics.read(self.workdir)
 
     def params(self, step: int | None = None) -> dict[str, Any]:
-        """Returns the parameters at the end, or at a step whose checkpoint is there."""
+        """Returns the newest parameters, or those at a step that has a checkpoint."""
         return load(self._weights(step))[1]
 
     def classifier(self, step: int | None = None) -> Classifier:
-        """Returns the model at the end, or at a step, for use on images."""
+        """Returns a classifier with the newest parameters, or those at a step; see `params`."""
         return load_classifier(self._weights(step))
 
     def evaluate(
         self, source: str | None = None, split: str | None = None, **how: Any
     ) -> Evaluation:
-        """Measures the model, on the run's own test data where no other is named.
+        """Evaluates the model, by default on the run's own test data.
 
-        See `mlp_mixer.evaluate` for what else may be given.
+        See `mlp_mixer.evaluate` for further arguments.
         """
         return evaluate(self.workdir, source, split, **how)
 
     def curves(self, scalars: Sequence[str] = ("loss", "accuracy")) -> Figure:
-        """Draws scalars against the step, a panel for each."""
+        """Draws scalars against the step, one panel per scalar."""
         return curves.draw([self.workdir], scalars)
 
     def _weights(self, step: int | None) -> Path:

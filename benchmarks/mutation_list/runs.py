@@ -19,8 +19,8 @@ MUTATIONS = (
     Mutation(
         "a failing evaluation loses the steps since the last checkpoint",
         "mlp_mixer/training/loop.py",
-        "if jax.process_count() == 1:  # others",
-        "if False:  # others",
+        "if jax.process_count() == 1:  # other processes",
+        "if False:  # other processes",
         "tests/test_killed.py -k fails",
     ),
     Mutation(
@@ -192,8 +192,8 @@ MUTATIONS = (
     ),
     Mutation(
         "a bug in an evaluation costs the steps since the last checkpoint",
-        "mlp_mixer/training/loop.py", "        except Exception:  # a bug as well",
-        "        except ValueError:  # a bug as well",
+        "mlp_mixer/training/loop.py", "        except Exception:  # even if it is a bug",
+        "        except ValueError:  # even if it is a bug",
         "tests/test_killed.py -k bug",
     ),
     Mutation(

@@ -1,7 +1,7 @@
 """Learning curves of one or more runs, and how they ended.
 
 Each scalar is a panel, with the means that training reports (pale) and every evaluation that has
-it: loss, accuracy and top5 of classification, 5shot of few-shot.
+it. Classification has loss, accuracy and top5; few-shot has 5shot and the like.
 """
 
 import itertools
@@ -22,11 +22,15 @@ Lines = list[dict[str, float]]
 
 
 def draw(workdirs: Sequence[str | Path], scalars: Sequence[str] = ("loss", "accuracy")) -> Figure:
-    """Draws scalars of runs against the step, a panel for each.
+    """Draws scalars of runs against the step, one panel per scalar.
+
+    Args:
+        workdirs: the runs, which must have been evaluated.
+        scalars: short names, such as "loss", of what training and evaluations report.
 
     Raises:
-        FileNotFoundError: one is no workdir.
-        ValueError: one has not been evaluated yet, or none has such a scalar.
+        FileNotFoundError: a folder is not the workdir of a run.
+        ValueError: a run has not been evaluated yet, or no run has such a scalar.
     """
     return read_curves(workdirs, scalars).figure()
 
@@ -36,16 +40,16 @@ class Curves:
     """Scalars of several runs.
 
     Attributes:
-        runs: the lines of metrics.jsonl by workdir.
-        scalars: by the short name of each scalar, such as "loss", its full names, such as
-            "train/loss" and "test/loss".
+        runs: workdir -> lines of its metrics.jsonl.
+        scalars: short name of a scalar, such as "loss" -> its full names, such as "train/loss" and
+            "test/loss".
     """
 
     runs: dict[str, Lines]
     scalars: dict[str, list[str]]
 
     def rows(self) -> list[dict[str, Any]]:
-        """Returns every point: run, scalar, step, value."""
+        """Returns every point, with the keys run, scalar, step and value."""
         names = short_names(list(self.runs))
         return [
             dict(run=names[workdir], scalar=name, step=step, value=value)
@@ -71,10 +75,10 @@ class Curves:
         return rows
 
     def figure(self) -> Figure:
-        """Draws a panel for each scalar, a colour for each run."""
+        """Draws one panel per scalar, with one colour per run."""
         names = short_names(list(self.runs))
         figure, axes = figures.new(1, len(self.scalars), figsize=(5.5 * len(self.scalars), 4))
-        # The means of training are pale, each evaluation has its own marker.
+        # Training means are pale, and each evaluation has its own marker.
         full = [name for full_names in self.scalars.values() for name in full_names]
         parts = dict.fromkeys(name.rpartition("/")[0] for name in full)
         markers = itertools.cycle("os^Dv")
@@ -108,11 +112,11 @@ def read_curves(
 
 
 def read(workdir: str | Path) -> Lines:
-    """Returns the metrics of a run that has been evaluated.
+    """Reads the metrics of a run that has been evaluated.
 
     Raises:
-        FileNotFoundError: it is no workdir.
-        ValueError: there is no evaluation yet.
+        FileNotFoundError: the folder is not the workdir of a run.
+        ValueError: the run has not been evaluated yet.
     """
     if not (Path(workdir) / metrics.FILE).exists():
         raise FileNotFoundError(f"{workdir} is not the workdir of a run: it has no {metrics.FILE}")
@@ -123,12 +127,12 @@ def read(workdir: str | Path) -> Lines:
 
 
 def series(lines: Lines, name: str) -> list[tuple[float, float]]:
-    """Returns (step, value) of a scalar."""
+    """Returns (step, value) for each line that has a scalar."""
     return [(line["step"], line[name]) for line in lines if name in line]
 
 
 def short_names(workdirs: list[str]) -> dict[str, str]:
-    """Returns the last folder of each path, or as many as it takes to tell them apart."""
+    """Returns the last folder of each path, or as many as are needed to tell the paths apart."""
     for depth in range(1, max(len(Path(workdir).parts) for workdir in workdirs) + 1):
         names = {workdir: "/".join(Path(workdir).parts[-depth:]) for workdir in workdirs}
         if len(set(names.values())) == len(set(workdirs)):
@@ -141,7 +145,7 @@ def _evaluations(line: dict[str, float]) -> list[str]:
 
 
 def _names(runs: dict[str, Lines], scalar: str) -> list[str]:
-    """The full names of a scalar, such as train/loss and test/loss."""
+    """Returns the full names of a scalar, such as train/loss and test/loss."""
     every = dict.fromkeys(name for lines in runs.values() for line in lines for name in line)
     found = [name for name in every if name.rpartition("/")[2] == scalar]
     if not found:

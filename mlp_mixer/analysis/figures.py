@@ -1,4 +1,4 @@
-"""What drawings share. All are matplotlib Figures, which a notebook shows and savefig writes."""
+"""Helpers for figures. All are matplotlib Figures: notebooks show them, and savefig writes them."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ WRONG = "#c1121f"
 
 
 class Tile(NamedTuple):
-    """An image with a text under it; a wrong one is framed in red."""
+    """An image with a caption; a wrong one is framed in red."""
 
     image: np.ndarray  # uint8 [h, w, 1 or 3]
     text: str
@@ -23,10 +23,10 @@ class Tile(NamedTuple):
 
 
 def new(rows: int, columns: int, **options: Any) -> tuple[Figure, np.ndarray]:
-    """Makes a figure, and its axes as an array [rows, columns].
+    """Makes a figure and its axes, an array [rows, columns].
 
-    pyplot makes it, so that a notebook knows how to show it, and forgets it again: it is shown
-    where it is returned, once, and needs no memory when nobody holds it.
+    It is made by pyplot, so that notebooks know how to show it, and then closed there: a cell that
+    returns it shows it once, and its memory is freed with the last reference.
     """
     figure, axes = plt.subplots(rows, columns, squeeze=False, layout="constrained", **options)
     plt.close(figure)
@@ -34,20 +34,20 @@ def new(rows: int, columns: int, **options: Any) -> tuple[Figure, np.ndarray]:
 
 
 def clean(ax: Axes) -> None:
-    """A pale grid, and no frame above and on the right."""
+    """Adds a pale grid, and removes the frame at the top and right."""
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
 
 
 def percent(ax: Axes) -> None:
-    """Shares on the vertical axis as round numbers of per cent."""
+    """Labels shares on the vertical axis as round percentages."""
     ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
 
 
 def label(ax: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
-    """Writes a text beside each point, on the first side where it covers no other."""
-    ax.figure.canvas.figure.draw_without_rendering()  # settles where the points lie
+    """Writes a text beside each point, on the first side where it covers nothing."""
+    ax.figure.canvas.figure.draw_without_rendering()  # determines the positions of the points
     places = ax.transData.transform(np.asarray(points, float))
     taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in places]
     sides = [((6, 0), "left", "center"), ((-6, 0), "right", "center")]
@@ -66,12 +66,12 @@ def label(ax: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str])
                 break
             written.remove()
         else:
-            ax.add_artist(written)  # none is free: the last one
+            ax.add_artist(written)  # no side is free, so it goes on the last
         taken.append(box)
 
 
 def sheet(tiles: Sequence[Tile], columns: int, width: float, title: str = "") -> Figure:
-    """Draws images in rows, each with its text. `width` of a tile is in inches."""
+    """Draws images in rows, each with its caption; `width` is that of a tile in inches."""
     rows = math.ceil(len(tiles) / columns)
     lines = max(tile.text.count("\n") + 1 for tile in tiles)
     aspect = max(tile.image.shape[0] / tile.image.shape[1] for tile in tiles)

@@ -1,13 +1,12 @@
 """Filters as images: hidden units of token-mixing MLPs, or the stem (figures 5 to 7 of the paper).
 
-In a block, each image is one unit of the token-mixing MLP's first layer: the weights with which it
-looks at the patches, laid out as the patches lie in the image. Red is positive, blue negative,
-white zero. In the stem, each image is the patch that a channel of the tokens answers to, in its
-colours, grey for zero. Every image is scaled by its own largest weight.
+For a block, each image is one unit of the first layer of the token-mixing MLP: its weights for the
+patches, arranged like the patches in the image. Red is positive, blue negative, white zero. For the
+stem, each image is the patch that excites one channel of the tokens most, in colour, with grey for
+zero. Every image is scaled by its own largest weight.
 
-Images are sorted from low to high frequency, row by row, and each is followed by the one nearest to
-its inverse. The frequency of a unit is the mean over its cosine spectrum, weighted by power; the
-nearest to the inverse is the unpaired unit with the lowest cosine similarity. See `ordering`.
+Images are sorted from low to high frequency, row by row, and each is followed by the one that comes
+closest to its inverse; `ordering` defines both.
 """
 
 import math
@@ -27,16 +26,16 @@ from mlp_mixer.weights.load import load
 def draw(
     source: str | Path, blocks: Sequence[int] | None = None, *, stem: bool = False, units: int = 128
 ) -> Figure:
-    """Draws the filters of weights, a panel for each layer.
+    """Draws the filters of a model, one panel per layer.
 
     Args:
         source: weights of a Mixer; see `mlp_mixer.load`.
-        blocks: numbers of Mixer blocks; the first where neither they nor `stem` are given.
+        blocks: numbers of Mixer blocks, from 0; by default the first, unless `stem` is set.
         stem: whether to draw the stem.
-        units: how many to draw of each layer at most, the strongest pairs.
+        units: most units to draw per layer; the strongest pairs are chosen.
 
     Raises:
-        ValueError: the model is no Mixer, or has no such block.
+        ValueError: the model is not a Mixer, or has no such block.
     """
     return read_filters(source, blocks, stem=stem, units=units).figure()
 
@@ -46,10 +45,10 @@ class Filters:
     """The filters of several layers, sorted.
 
     Attributes:
-        units: by layer, all of its filters: [units, h, w], or of the stem [units, h, w, channels].
-        order: by layer, the numbers of those that are drawn, in that order.
-        values: by layer, what each of these is like: unit (its number in the weights), frequency in
-            cycles per patch (in the stem per pixel), norm, and similarity to the other of its pair.
+        units: layer -> all its filters, float [units, h, w]; [units, h, w, channels] for the stem.
+        order: layer -> indices of the filters to draw, int [n], in their order.
+        values: layer -> for each of these, unit (its index), frequency in cycles per patch (in the
+            stem, per pixel), norm, and cosine similarity to the other of its pair.
     """
 
     units: dict[str, np.ndarray]
@@ -57,7 +56,7 @@ class Filters:
     values: dict[str, list[dict[str, float]]]
 
     def rows(self) -> list[dict[str, Any]]:
-        """Returns `values` as one table, with layer and place in front."""
+        """Returns `values` as one table, with the layer and the place in it in front."""
         return [
             {"layer": layer, "place": place, **value}
             for layer, values in self.values.items()
@@ -65,7 +64,7 @@ class Filters:
         ]
 
     def figure(self) -> Figure:
-        """Draws a panel for each layer."""
+        """Draws one panel per layer."""
         figure, axes = figures.new(1, len(self.units), figsize=(4.6 * len(self.units), 4.9))
         for ax, (layer, units) in zip(axes[0], self.units.items(), strict=True):
             numbers = self.order[layer]
@@ -82,7 +81,7 @@ class Filters:
 def read_filters(
     source: str | Path, blocks: Sequence[int] | None = None, *, stem: bool = False, units: int = 128
 ) -> Filters:
-    """Reads and sorts the filters of weights; see `draw`."""
+    """Reads and sorts the filters of a model; see `draw`."""
     module, params = load(source)
     if not isinstance(module, MlpMixer):
         raise ValueError(
@@ -101,7 +100,13 @@ def read_filters(
 def choose(
     module, params: dict, blocks: Sequence[int] | None = None, stem: bool = False
 ) -> dict[str, np.ndarray]:
-    """Filters [units, h, w] of blocks and [units, h, w, c] of the stem, by the layer's name.
+    """Returns filters by layer: [units, h, w] of blocks, [units, h, w, c] of the stem.
+
+    Args:
+        module: a Mixer.
+        params: its parameters.
+        blocks: numbers of blocks; by default the first, unless `stem` is set.
+        stem: whether to include the stem.
 
     Raises:
         ValueError: the model has no such block.
@@ -118,10 +123,14 @@ def choose(
 
 
 def sort(units: np.ndarray, most: int) -> tuple[np.ndarray, list[dict[str, float]]]:
-    """The units of the strongest pairs, `most` at the most, in the order of drawing.
+    """Selects the units of the strongest pairs, at most `most`, in the order of drawing.
+
+    Args:
+        units: [n, h, w] or [n, h, w, c].
+        most: how many to select.
 
     Returns:
-        Their numbers, and what each is like: see `Filters.values`.
+        Their indices, int, and the properties of each: see `Filters.values`.
     """
     norms = np.linalg.norm(units.reshape(len(units), -1), axis=1)
     frequency = ordering.frequencies(units)
@@ -142,9 +151,13 @@ def sort(units: np.ndarray, most: int) -> tuple[np.ndarray, list[dict[str, float
 
 
 def mosaic(units: np.ndarray) -> np.ndarray:
-    """Filters side by side in rows, pairs close together: [y, x] in [-1, 1], or RGB in [0, 1].
+    """Arranges filters in rows, with pairs close together.
 
-    Filters [n, h, w, 3] become RGB; those of another number of channels become their mean.
+    Args:
+        units: [n, h, w] or [n, h, w, c]; if there are not 3 channels, their mean is taken.
+
+    Returns:
+        An image [y, x] in [-1, 1], or, for 3 channels, [y, x, 3] in [0, 1].
     """
     n, h, w = units.shape[:3]
     if units.ndim == 4 and units.shape[-1] != 3:
@@ -158,7 +171,7 @@ def mosaic(units: np.ndarray) -> np.ndarray:
     units = units.repeat(zoom, 1).repeat(zoom, 2)
     h, w = h * zoom, w * zoom
     gap = max(1, max(h, w) // 24)
-    pair = (h + 5 * gap, 2 * w + 6 * gap)  # with the space after it
+    pair = (h + 5 * gap, 2 * w + 6 * gap)  # including the space after it
     pairs = math.ceil(n / 2)
     columns = min(pairs, max(1, round(math.sqrt(pairs * pair[0] / pair[1]))))
     lines = math.ceil(pairs / columns)

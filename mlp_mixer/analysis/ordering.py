@@ -1,7 +1,7 @@
 """The order in which filters are drawn: from low to high frequency, in pairs of opposites.
 
-The paper draws its units so (figures 5 and 6) and does not say how frequency and opposite are
-meant. Here they are `frequencies` and `opposite_pairs`.
+The paper orders its units this way (figures 5 and 6) without defining frequency or opposite. Here
+they are defined by `frequencies` and `opposite_pairs`.
 """
 
 import numpy as np
@@ -9,16 +9,15 @@ import scipy.fft
 
 
 def frequencies(units: np.ndarray) -> np.ndarray:
-    """The frequency of each filter: the mean over its spectrum, weighted by power.
+    """Computes the frequency of each filter: the mean over its spectrum, weighted by power.
 
     The spectrum is the two-dimensional cosine transform (DCT-II), in which coefficient (k, l) of an
     h x w filter stands for sqrt((k / 2h)^2 + (l / 2w)^2) cycles per step of the grid: 0 for a
-    constant filter, and always below 0.71, which a checkerboard comes near to on a large grid.
-    Unlike in the Fourier transform, a filter whose opposite edges differ has no high frequencies
-    for that.
+    constant filter, and always below 0.71, which a checkerboard approaches on a large grid. Unlike
+    in the Fourier transform, a difference between opposite edges does not add high frequencies.
 
     Args:
-        units: [n, h, w] or [n, h, w, c]; the power of channels is added up.
+        units: [n, h, w] or [n, h, w, c]; the power of the channels is summed.
 
     Returns:
         Float [n]. A filter that is zero everywhere has frequency 0.
@@ -32,19 +31,18 @@ def frequencies(units: np.ndarray) -> np.ndarray:
 
 
 def opposite_pairs(units: np.ndarray, frequency: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Filters in pairs, the pairs from low to high frequency.
+    """Sorts filters into pairs of opposites, from low to high frequency.
 
-    The unpaired filter of the lowest frequency comes first, and after it the one among all that are
-    unpaired which is nearest to its inverse: the one with the lowest cosine similarity. An odd one
-    stands alone at the end.
+    The unpaired filter with the lowest frequency comes next, followed by the unpaired filter with
+    the lowest cosine similarity to it. If their number is odd, the last one is alone.
 
     Args:
         units: [n, ...].
         frequency: [n].
 
     Returns:
-        The numbers of the filters in their order, int [n], and for each place the cosine similarity
-        of its filter to the other one of the pair, float [n]; nan for one that stands alone.
+        The indices of the filters in order, int [n]; and at each place, the cosine similarity of
+        the filter to the other of its pair, float [n], or nan if it is alone.
     """
     flat = units.reshape(len(units), -1).astype(np.float64)
     norms = np.linalg.norm(flat, axis=1, keepdims=True)

@@ -1,7 +1,8 @@
 """The permutation experiment (figure 4 of the paper), from runs of configs/permutation.py.
 
-Why a Mixer should not care about shuffled patches: `undo` gives the parameters with which it
-computes the same from permuted images, and they are as likely to be drawn at the start.
+Shuffled patches should make no difference to a Mixer: `undo` returns the parameters with which it
+computes the same from permuted images, and random initialisation draws them with the same
+probability.
 """
 
 from collections.abc import Sequence
@@ -29,11 +30,11 @@ ORDERS = ("original", "patches", "pixels")
 
 @dataclass(frozen=True)
 class Experiment:
-    """Runs of several architectures on images whose pixels are permuted, or not.
+    """Runs of several architectures on images with permuted or original pixels.
 
     Attributes:
-        scalar: the accuracy that is looked at.
-        points: (step, value) of each run, by its architecture and order of pixels.
+        scalar: name of the accuracy to compare.
+        points: (architecture, order of pixels) -> (step, value) of the run.
     """
 
     scalar: str
@@ -41,11 +42,11 @@ class Experiment:
 
     @property
     def architectures(self) -> list[str]:
-        """Those that there are runs of, in the order of NAMES."""
+        """The architectures of the runs, in the order of NAMES."""
         return sorted({architecture for architecture, _ in self.points}, key=list(NAMES).index)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Returns every point: architecture, order, step, value."""
+        """Returns every point, with the keys architecture, order, step and value."""
         return [
             dict(architecture=architecture, order=order, step=step, value=value)
             for (architecture, order), points in self.points.items()
@@ -53,7 +54,7 @@ class Experiment:
         ]
 
     def summary(self) -> list[list[str]]:
-        """Returns how the runs ended, and what each permutation costs, with a heading."""
+        """Returns a table, with a heading, of final accuracies and what each permutation costs."""
         table = [["model", "order of pixels", "step", self.scalar, "against original"]]
         for architecture in self.architectures:
             original = self.points.get((architecture, "original"), [(0, np.nan)])[-1][1]
@@ -66,7 +67,7 @@ class Experiment:
         return table
 
     def figure(self) -> Figure:
-        """Draws a panel for each architecture, a line for each order of the pixels."""
+        """Draws one panel per architecture, with one line per order of pixels."""
         count = len(self.architectures)
         figure, axes = figures.new(1, count, figsize=(4.4 * count, 3.6), sharex=True, sharey=True)
         for ax, architecture in zip(axes[0], self.architectures, strict=True):
@@ -85,9 +86,13 @@ class Experiment:
 def read_experiment(workdirs: Sequence[str | Path], scalar: str = "fewshot/5shot") -> Experiment:
     """Reads the runs of an experiment.
 
+    Args:
+        workdirs: the runs, at most one of each architecture and order of pixels.
+        scalar: name of the accuracy to compare.
+
     Raises:
-        FileNotFoundError: one is no workdir.
-        ValueError: two runs are of the same architecture and order, or one lacks the scalar.
+        FileNotFoundError: a folder is not the workdir of a run.
+        ValueError: two runs have the same architecture and order, or a run lacks the scalar.
     """
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     places: dict[tuple[str, str], str | Path] = {}
@@ -96,7 +101,8 @@ def read_experiment(workdirs: Sequence[str | Path], scalar: str = "fewshot/5shot
         key = config["architecture"], config.get("permuted", {}).get("order", "original")
         if key in found:
             raise ValueError(
-                f"{places[key]} and {workdir} are both of {key[0]}, {key[1]}; leave one"
+                f"{places[key]} and {workdir} are both runs of {key[0]}, {key[1]}; leave one of "
+                "them out"
             )
         if not (points := curves.series(lines, scalar)):
             raise ValueError(f"{workdir} has no {scalar}; --scalar names another evaluation")
@@ -107,17 +113,17 @@ def read_experiment(workdirs: Sequence[str | Path], scalar: str = "fewshot/5shot
 def undo(
     params: dict[str, Any], module: MlpMixer, patches: np.ndarray, inside: np.ndarray
 ) -> dict[str, Any]:
-    """Parameters with which a Mixer computes from permuted images what it did from the original.
+    """Returns parameters with which a Mixer computes from permuted images what it did before.
 
-    Moving patches is moving the rows of each token-mixing MLP's first kernel, and the columns and
-    the bias of its second; moving pixels inside all patches is moving those of the stem's kernel.
-    No permutation of all pixels can be undone so.
+    A permutation of patches permutes the rows of each token-mixing MLP's first kernel, and the
+    columns and the bias of its second; a permutation of the pixels inside all patches permutes the
+    stem's kernel. A permutation of all pixels cannot be undone in this way.
 
     Args:
-        params: of `module`.
+        params: parameters of `module`.
         module: the Mixer.
-        patches, inside: the permutation, in the mixer's own patches; see
-            `models.permuted.patch_order`.
+        patches, inside: the permutation of patches, int [s], and of pixels inside them, int
+            [ph * pw], for the Mixer's own patches; see `models.permuted.patch_order`.
     """
     result = dict(params)
     stem = np.asarray(params["stem"]["kernel"])

@@ -1,4 +1,4 @@
-"""An evaluation as pictures: a sheet of images with their predictions, and the confusion matrix."""
+"""Figures of an evaluation: a sheet of images with their predictions, and the confusion matrix."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,13 +8,13 @@ from mlp_mixer.analysis.figures import Tile
 from mlp_mixer.inference.measure import Evaluation
 
 TILES = 60
-NAMED = 40  # classes, up to which a confusion matrix has their names on its axes
+NAMED = 40  # most classes for which a confusion matrix has names on its axes
 
 
 def sheet(evaluation: Evaluation, tiles: int = TILES) -> Figure:
-    """Draws images with their predictions: errors first and in red, of all classes there are.
+    """Draws images with their predictions, from as many classes as possible, errors first in red.
 
-    At most half of the tiles are errors. Of each class the most confident come first.
+    At most half of the tiles are errors. Within a class, the most confident come first.
 
     Raises:
         ValueError: images have several labels.
@@ -38,7 +38,7 @@ def sheet(evaluation: Evaluation, tiles: int = TILES) -> Figure:
 
 
 def confusion(evaluation: Evaluation) -> Figure:
-    """Draws the confusion matrix: of the examples of a class (row) the share taken for each class.
+    """Draws the confusion matrix: each row has the shares of a class's examples by prediction.
 
     Raises:
         ValueError: examples have several labels.

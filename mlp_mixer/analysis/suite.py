@@ -1,6 +1,6 @@
 """A model's row of the paper's Table 3, beside the published one: `evaluate --suite=paper`.
 
-What cannot be measured, for want of a data set or a transfer, is a dash with its reason.
+Numbers that cannot be measured, for lack of a data set or a transfer, are dashes with a reason.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,7 +28,7 @@ from mlp_mixer.weights.resize import Resize
 
 IMAGENET, REAL = AVG_5["ImageNet"], "tfds:imagenet2012_real"
 TRANSFERS = {name: source for name, source in AVG_5.items() if name != "ImageNet"}
-CROP: Crop = "resmall"  # of Table 3
+CROP: Crop = "resmall"  # as in Table 3
 CROP_FRACTION = 0.875
 PRETRAINED_ON = {"imagenet1k": "ImageNet", "imagenet21k": "ImageNet-21k"}  # folders of RELEASED
 COLUMNS = ("ImageNet", "ReaL", "Avg 5")
@@ -40,8 +40,8 @@ class Suite:
     """A model's row of Table 3, beside the published ones.
 
     Attributes:
-        rows: a table of texts with a heading.
-        remarks: how it was measured.
+        rows: the cells of a table, with a heading.
+        remarks: how the numbers were measured.
         missing: what could not be measured, and why.
     """
 
@@ -63,19 +63,20 @@ def measure(
     patch_size: int | tuple[int, int] | None = None,
     resize: Resize = "auto",
 ) -> Suite:
-    """Measures what it can of a model's row of Table 3.
+    """Measures as much as possible of a model's row of Table 3.
 
     Args:
-        checkpoint, image_size, patch_size, resize: as for `load`.
-        source: of ImageNet's images; tfds:imagenet2012 where not given.
+        checkpoint, image_size, patch_size, resize: see `load`.
+        source: data source of ImageNet; by default tfds:imagenet2012.
         transfers: [NAME=]WORKDIR of sweeps or runs on CIFAR-10, CIFAR-100, Pets and Flowers.
-        pretraining: which published rows to show, one of table_3.DATA; None for what the weights
-            were made from, or all.
-        crop, crop_fraction: how images are cut out; those of Table 3 where not given.
-        batch_size: of the evaluation.
+        pretraining: which published rows to show, one of table_3.DATA; by default those of the
+            weights' own pretraining if it is known, else all.
+        crop, crop_fraction: how images are cropped; by default as in Table 3.
+        batch_size: batch size of the evaluation.
 
     Raises:
-        ValueError: a transfer is of another model, or not on one of the four data sets.
+        ValueError: the model is not a Mixer, or a transfer is of another model or on another data
+            set.
     """
     classifier = load_classifier(
         checkpoint, image_size=image_size, patch_size=patch_size, resize=resize
@@ -126,7 +127,7 @@ def measure(
 
 
 def variant(checkpoint: str | Path, module: mixer.MlpMixer) -> str | None:
-    """Such as "L/16", also where the paper's scheme for larger images has widened the model."""
+    """Returns the variant, such as "L/16", even of a model that was widened for larger images."""
     if workdir := workdir_of(checkpoint):
         return read_config(workdir)["model"].get("variant")
     for times in (1, module.image_size[0] // 224):
@@ -137,7 +138,10 @@ def variant(checkpoint: str | Path, module: mixer.MlpMixer) -> str | None:
 
 
 def pretrained_on(checkpoint: str | Path) -> str | None:
-    """The name in Table 3 of the images that released weights come from, or a run's init_from."""
+    """Returns Table 3's name of the data that released weights, or a run's init_from, come from.
+
+    None if it is not known.
+    """
     workdir = workdir_of(checkpoint)
     origin = str(read_config(workdir).get("init_from") if workdir else checkpoint)
     return PRETRAINED_ON.get(origin.partition("/")[0]) if origin in RELEASED else None
@@ -146,7 +150,7 @@ def pretrained_on(checkpoint: str | Path) -> str | None:
 def _accuracies(
     classifier: Classifier, checkpoint: str | Path, imagenet: str, batch_size: int, notes: list[str]
 ) -> dict[str, float]:
-    """Per cent on ImageNet and ReaL; where one is not possible, a note says why."""
+    """Measures accuracies in per cent on ImageNet and ReaL; if one is impossible, notes why."""
     real = (imagenet, "real") if imagenet.startswith("folder:") else (REAL, "validation")
     found = {}
     for column, where in {"ImageNet": (imagenet, "validation"), "ReaL": real}.items():
@@ -171,7 +175,7 @@ def _accuracies(
 def _read_transfers(
     workdirs: Sequence[str], name: str | None, image_size: tuple[int, int], crop: str
 ) -> tuple[dict[str, float], list[str]]:
-    """Test accuracies in per cent by data set, the mean of its runs, and notes on what is odd."""
+    """Reads test accuracies in per cent by data set, each the mean of its runs, and makes notes."""
     found: dict[str, list[float]] = {}
     notes = []
     for text in workdirs:
@@ -198,7 +202,7 @@ def _read_transfers(
 
 
 def _last_test_accuracy(workdir: Path) -> float | None:
-    """Per cent; None where the run has not ended."""
+    """Returns the accuracy in per cent; None if the run has not finished."""
     if not is_finished(workdir):
         return None
     lines = [line for line in metrics.read(workdir) if "test/accuracy" in line]

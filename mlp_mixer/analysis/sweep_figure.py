@@ -1,4 +1,4 @@
-"""The dev accuracies of a sweep, and its test, as a picture."""
+"""A figure of a sweep: its dev accuracies, and its test."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from mlp_mixer.analysis import figures
 
 
 def draw(result: dict[str, Any]) -> Figure:
-    """Draws accuracy against the learning rate, for what `training.sweep.sweep` returns."""
+    """Draws accuracy against learning rate, from the result of `training.sweep.sweep`."""
     points = sorted((lr, x) for lr, x in result["dev"].items() if x is not None)
     figure, axes = figures.new(1, 1, figsize=(5, 3.5))
     ax = axes[0, 0]

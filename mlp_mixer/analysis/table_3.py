@@ -1,4 +1,4 @@
-"""What the paper reports: Table 3 of "MLP-Mixer" (arXiv 2105.01601 v4), as rows."""
+"""The results of the paper: Table 3 of "MLP-Mixer" (arXiv 2105.01601 v4)."""
 
 from dataclasses import dataclass
 
@@ -8,19 +8,19 @@ class Row:
     """One row of Table 3: a model that was pretrained on `data`, then fine-tuned.
 
     Mixer and ViT are means of three fine-tuning runs (deviation under 0.15). The evaluation crop
-    was "resmall", but for BiT on ImageNet; see docs/evaluation.md.
+    was "resmall", except for BiT on ImageNet; see docs/evaluation.md.
 
     Attributes:
         model: such as "Mixer-B/16".
-        data: of the pretraining: "ImageNet", "ImageNet-21k" or "JFT-300M".
-        px: side of the images of the fine-tuning and evaluation.
-        epochs: of the pretraining.
-        imagenet: top-1 accuracy on ImageNet's validation set, per cent.
+        data: pretraining data: "ImageNet", "ImageNet-21k" or "JFT-300M".
+        px: side of the images in pixels, for fine-tuning and evaluation.
+        epochs: epochs of pretraining.
+        imagenet: top-1 accuracy on ImageNet's validation set, in per cent.
         real: the same with the labels of ImageNet-ReaL.
         avg5: mean of `imagenet` and the accuracies on CIFAR-10, CIFAR-100, Pets and Flowers.
-        throughput: images per second and TPUv3 core, at the best batch size.
-        core_days: of the pretraining, in thousands of TPUv3 core-days; those on ImageNet and
-            ImageNet-21k are the paper's extrapolations.
+        throughput: images per second per TPUv3 core, at the best batch size.
+        core_days: thousands of TPUv3 core-days of pretraining; those on ImageNet and ImageNet-21k
+            are the paper's extrapolations.
     """
 
     model: str
@@ -67,7 +67,7 @@ DATA = tuple(dict.fromkeys(row.data for row in TABLE_3))
 
 
 def published(model: str, px: int, data: str | None = None) -> list[Row]:
-    """The rows of a model at an image side, of one pretraining or of all."""
+    """Returns the rows of a model at an image size, for one pretraining or all."""
     return [
         row for row in TABLE_3 if (row.model, row.px) == (model, px) and data in (None, row.data)
     ]

@@ -1,12 +1,12 @@
-"""Accuracy against the compute of training and against throughput, as in figures 2 and 3.
+"""Accuracy against training compute and throughput, as in figures 2 and 3 of the paper.
 
-The paper's points are accuracies after fine-tuning against the core-days of pretraining on TPUv3
-and the images per second and core of inference. A run's point is what its workdir says: the last
-value of a scalar; device-days, which are the images that it has seen divided by the images per
-second and device of its training (the median of what metrics.jsonl reports); and that speed of
-training itself. Devices differ: compare days only where they are the same. A run's arithmetic is
-three times the operations of a forward pass (the backward pass takes two), as XLA counts them
-before it optimises, times the images seen.
+The paper's points are accuracies after fine-tuning, against TPUv3 core-days of pretraining and
+images per second per core of inference. A run's point comes from its workdir: the last value of a
+scalar; device-days, which are the images seen divided by the training speed (the median of the
+images per second per device in metrics.jsonl); and that speed itself. Compare device-days only
+between runs on the same kind of device. The training FLOPs of a run are three times those of a
+forward pass (the backward pass takes two), as XLA counts them before optimisation, times the images
+seen.
 """
 
 import collections
@@ -27,7 +27,7 @@ from mlp_mixer.analysis.table_3 import TABLE_3, Row
 from mlp_mixer.runs.folder import read_classes, read_config
 from mlp_mixer.training.recipe import make_model, random_params
 
-FAMILIES = {"Mixer": "C3", "ViT": "C0", "BiT": "C2"}  # with their colours
+FAMILIES = {"Mixer": "C3", "ViT": "C0", "BiT": "C2"}  # family -> colour
 PAPER_ACCURACIES = {
     "imagenet": "ImageNet top-1",
     "real": "ImageNet ReaL top-1",
@@ -37,7 +37,7 @@ ARCHITECTURES = {"mixer": "Mixer", "vit": "ViT", "bit": "BiT"}
 
 
 class Point(NamedTuple):
-    """One model; accuracy is a share."""
+    """One model; its accuracy is a share, not in per cent."""
 
     name: str
     family: str
@@ -50,13 +50,13 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """Points to be drawn, of runs, of the paper, or of both.
+    """Points of runs, of the paper, or both.
 
     Attributes:
-        points: see `Point`.
-        accuracy: what the accuracy is of.
-        compute: the field of a point that compute is drawn by, and what to call it.
-        speed: what to call images_per_second_per_device.
+        points: the models.
+        accuracy: label of the accuracy axis.
+        compute: the field of a point that is drawn as compute, and the label of its axis.
+        speed: label of the axis of images_per_second_per_device.
     """
 
     points: list[Point]
@@ -69,7 +69,7 @@ class Tradeoff:
         return [point._asdict() for point in self.points]
 
     def summary(self) -> list[list[str]]:
-        """Returns the points as a table of texts, with a heading."""
+        """Returns the points as a table of formatted cells, with a heading."""
         return [["model", "data", "accuracy", "device-days", "images/s/device"]] + [
             [p.name, p.data, f"{p.accuracy:.2%}", f"{p.device_days:.3g}",
              f"{p.images_per_second_per_device:.0f}"]
@@ -102,18 +102,18 @@ def read_tradeoff(
     """Collects the points of runs, and those of the paper's Table 3.
 
     Args:
-        workdirs: of runs that have been evaluated.
-        scalar: their accuracy.
-        paper: whether to take the paper's points as well; without workdirs they always are.
+        workdirs: runs that have been evaluated.
+        scalar: name of their accuracy.
+        paper: whether to add the paper's points; without workdirs they are always added.
         paper_accuracy: a key of PAPER_ACCURACIES.
-        flops: whether compute is arithmetic operations, which the paper's tables do not have.
+        flops: whether compute is given in FLOPs, which the paper's tables do not have.
 
     Raises:
-        FileNotFoundError: one is no workdir.
-        ValueError: a run has no such scalar, or flops are asked for with the paper's points.
+        FileNotFoundError: a folder is not the workdir of a run.
+        ValueError: a run has no such scalar, or `flops` is combined with the paper's points.
     """
     if flops and (paper or not workdirs):
-        raise ValueError("flops are of runs: the paper's tables have core-days only")
+        raise ValueError("flops are known for runs only: the paper's tables have core-days")
     names = curves.short_names(list(map(str, workdirs))) if workdirs else {}
     points = [of_run(workdir, scalar, names[str(workdir)]) for workdir in workdirs]
     if paper or not points:
@@ -132,7 +132,7 @@ def read_tradeoff(
 
 
 def of_paper(accuracy: str = "imagenet") -> list[Point]:
-    """The rows of Table 3 that have this accuracy."""
+    """Returns the points of all rows of Table 3 that have this accuracy."""
     lengths = collections.Counter((row.model, row.data, row.px) for row in TABLE_3)
 
     def name(row: Row) -> str:
@@ -155,11 +155,11 @@ def of_paper(accuracy: str = "imagenet") -> list[Point]:
 
 
 def of_run(workdir: str | Path, scalar: str, name: str) -> Point:
-    """The point of a run that has been evaluated.
+    """Reads the point of a run that has been evaluated.
 
     Raises:
-        FileNotFoundError: this is no workdir.
-        ValueError: it was not evaluated with this scalar, or reports no speed.
+        FileNotFoundError: the folder is not the workdir of a run.
+        ValueError: the run has no such scalar, or reports no speed.
     """
     lines = curves.read(workdir)
     config = ml_collections.ConfigDict(read_config(Path(workdir)))
@@ -183,7 +183,7 @@ def of_run(workdir: str | Path, scalar: str, name: str) -> Point:
 
 
 def forward_flops(config: ml_collections.ConfigDict, num_classes: int) -> float:
-    """Floating-point operations of a config's model for one image, as XLA counts them."""
+    """Counts the floating-point operations of a config's model for one image, by XLA's analysis."""
     module = make_model(config, num_classes)
     images = jax.ShapeDtypeStruct((1, *module.image_size, module.image_channels), "float32")
     params = jax.eval_shape(lambda: random_params(config, module))
@@ -193,9 +193,9 @@ def forward_flops(config: ml_collections.ConfigDict, num_classes: int) -> float:
 
 
 def draw_points(ax: Axes, points: list[Point], x: str, label: str, more_is_better: bool) -> None:
-    """Accuracy against one of the other fields, on a logarithmic scale if they differ tenfold.
+    """Draws accuracy against another field, on a logarithmic scale if its values differ tenfold.
 
-    A line joins the models of a family and a data set that none of the others beats in both.
+    For each family and data set, a line joins the models on the Pareto frontier.
     """
     groups: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for point in points:
@@ -212,7 +212,7 @@ def draw_points(ax: Axes, points: list[Point], x: str, label: str, more_is_bette
     values = [getattr(point, x) for point in points]
     if max(values) > 10 * min(values):
         ax.set_xscale("log")
-        if x != "training_flops":  # powers of ten, for those
+        if x != "training_flops":  # those are labelled as powers of ten
             ax.xaxis.set_major_formatter("{x:g}")
     figures.percent(ax)
     figures.clean(ax)
@@ -224,7 +224,7 @@ def draw_points(ax: Axes, points: list[Point], x: str, label: str, more_is_bette
 
 
 def frontier(places: list[tuple[float, float]], more_is_better: bool) -> list[tuple[float, float]]:
-    """Those (x, accuracy), sorted by x, for which no other has a better x and a better accuracy."""
+    """Returns the Pareto frontier of (x, accuracy), sorted by x."""
     best, highest = [], -1.0
     for x, accuracy in sorted(places, key=lambda p: (-p[0] if more_is_better else p[0], -p[1])):
         if accuracy > highest:
@@ -234,13 +234,13 @@ def frontier(places: list[tuple[float, float]], more_is_better: bool) -> list[tu
 
 
 def _markers(points: list[Point]) -> dict[str, str]:
-    """A marker for each data set."""
+    """Returns a marker for each data set."""
     every = dict.fromkeys(point.data for point in points)
     return {data: "os^Dv<>P*X"[i % 10] for i, data in enumerate(every)}
 
 
 def _legend(points: list[Point]) -> tuple[list[Any], list[str]]:
-    """One entry for each family, by its colour, and each data set, by its marker."""
+    """Returns legend entries for each family (by colour) and each data set (by marker)."""
     families = [family for family in FAMILIES if family in {point.family for point in points}]
     handles = [Line2D([], [], lw=4, color=FAMILIES[family]) for family in families]
     markers = _markers(points)

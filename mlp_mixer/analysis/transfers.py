@@ -1,8 +1,8 @@
 """Finished sweeps as one table, with the means that the paper reports: Avg 5 and VTAB-1k.
 
-"Avg 5" is the mean over ImageNet, CIFAR-10, CIFAR-100, Pets and Flowers, "VTAB-1k" that over its 19
-tasks. Of several sweeps on one data set (the paper has three, here --config.seed=1 and so on) the
-mean counts. A mean over data sets is given when all of them are there.
+"Avg 5" is the mean over ImageNet, CIFAR-10, CIFAR-100, Pets and Flowers, "VTAB-1k" the mean over
+its 19 tasks. Several sweeps on one data set count with their mean. A mean over data sets is only
+given if all of them are present.
 """
 
 import json
@@ -31,9 +31,9 @@ class Transfers:
     """The results of sweeps.
 
     Attributes:
-        rates: by data set, the learning rate that each sweep chose.
-        accuracies: by data set, the test accuracy of each in per cent.
-        unfinished: the workdirs that have no result.
+        rates: data set -> learning rate that each of its sweeps chose.
+        accuracies: data set -> test accuracy of each of its sweeps, in per cent.
+        unfinished: workdirs without a result.
     """
 
     rates: dict[str, list[float]]
@@ -41,7 +41,7 @@ class Transfers:
     unfinished: list[str]
 
     def summary(self) -> list[tuple[str, ...]]:
-        """Returns a row for each data set and each mean, with a heading."""
+        """Returns a table with a heading, and one row per data set and mean."""
         rows: list[tuple[str, ...]] = [("data set", "learning rate", "accuracy", "deviation")]
         for name in filter(self.accuracies.get, SOURCES):
             found = self.accuracies[name]
@@ -55,11 +55,11 @@ def read_transfers(workdirs: Sequence[str]) -> Transfers:
     """Reads the results of sweeps.
 
     Args:
-        workdirs: each as WORKDIR, or as NAME=WORKDIR where the data source does not tell which of
-            the paper's data sets it is.
+        workdirs: WORKDIR each, or NAME=WORKDIR if the data source does not tell which of the
+            paper's data sets it is.
 
     Raises:
-        ValueError: it is not known on which data set a sweep is.
+        ValueError: the data set of a sweep is not known.
     """
     found = Transfers({}, {}, [])
     for text in workdirs:
@@ -76,7 +76,7 @@ def read_transfers(workdirs: Sequence[str]) -> Transfers:
 
 
 def means(accuracies: Mapping[str, list[float]]) -> dict[str, float]:
-    """Returns the paper's means over data sets, of those whose data sets are all there."""
+    """Returns the paper's means over data sets, if all data sets of a mean are present."""
     return {
         name: float(np.mean([np.mean(accuracies[part]) for part in parts]))
         for name, parts in MEANS.items()

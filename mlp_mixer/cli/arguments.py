@@ -1,4 +1,4 @@
-"""Arguments that several commands have."""
+"""Arguments that several commands share."""
 
 import argparse
 import os
@@ -6,13 +6,13 @@ import re
 
 
 def at_home(argument: str) -> str:
-    """Puts the home folder in place of ~ in ~/PATH and --NAME=~/PATH; shells leave the latter."""
+    """Replaces ~ by the home folder in ~/PATH and --NAME=~/PATH; shells only do the former."""
     name, equals, value = argument.rpartition("=")
     return name + equals + os.path.expanduser(value)
 
 
 def add_config_argument(parser: argparse.ArgumentParser) -> None:
-    """Adds --config=FILE_OR_NAME[:ARGUMENT], with --config.FIELD=VALUE for any field of it."""
+    """Adds --config=FILE_OR_NAME[:ARGUMENT], whose fields --config.FIELD=VALUE changes."""
     parser.add_argument(
         "--config", required=True, metavar="FILE_OR_NAME[:ARGUMENT]",
         help="the experiment: a file such as configs/digits.py, the name of one that comes with "
@@ -22,21 +22,23 @@ def add_config_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_size_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds --image-size, --patch-size and --resize, which mean what they mean to `load`."""
+    """Adds --image-size, --patch-size and --resize, with the same meaning as for `load`."""
     parser.add_argument(
-        "--image-size", type=size, metavar="H[xW]", help="pixels; default: as in the source"
+        "--image-size", type=size, metavar="H[xW]", help="in pixels; default: as in the source"
     )
-    parser.add_argument("--patch-size", type=size, metavar="H[xW]", help="likewise")
+    parser.add_argument(
+        "--patch-size", type=size, metavar="H[xW]", help="in pixels; default: as in the source"
+    )
     parser.add_argument(
         "--resize",
         default="auto",
         choices=("auto", "tile", "resample"),
-        help="the way to another image size: the paper's for whole multiples, or resampling",
+        help="how to change the image size: as in the paper for whole multiples, or by resampling",
     )
 
 
 def add_figure_arguments(parser: argparse.ArgumentParser, out: str) -> None:
-    """Adds --out and --numbers, for the figure and what it was drawn from."""
+    """Adds --out for the figure, and --numbers for the values behind it."""
     parser.add_argument("--out", default=out, metavar="FILE", help="file to draw to")
     parser.add_argument("--numbers", metavar="FILE.csv", help="write the numbers behind the figure")
 

@@ -1,4 +1,4 @@
-"""--config=FILE_OR_NAME[:ARGUMENT] --config.FIELD=VALUE: from the command line to a config."""
+"""Reads a config from --config=FILE_OR_NAME[:ARGUMENT] and --config.FIELD=VALUE."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
     """Reads the config of an experiment; see `config_files.load`.
 
     Args:
-        spec: what follows --config=.
+        spec: the value of --config.
         overrides: arguments such as "--config.lr=0.1", which change fields.
 
     Raises:
-        ValueError: there is no such config or field, or a value is none of its field.
+        ValueError: there is no such config or field, or a value has the wrong type.
         OSError: the file cannot be read.
     """
     config = config_files.load(spec)
@@ -34,7 +34,7 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
 
 
 def _no_field(overrides: Sequence[str], config: ml_collections.ConfigDict) -> str:
-    """Words for the first override of a field that there is not."""
+    """Returns an error message for the first override of an unknown field."""
     for override in overrides:
         name = override.partition("=")[0].removeprefix("--config.")
         try:

@@ -1,11 +1,11 @@
-"""Writes weights as another file: layout, image size, dtype, with or without the head.
+"""Converts weights to another file: layout, image size, dtype, with or without the head.
 
     mlp-mixer convert imagenet21k/Mixer-B_16 b16-448.npz --image-size 448 --drop-head
     mlp-mixer convert runs/mine mine.safetensors
 
-SRC is anything that mlp_mixer.load reads. A .npz file gets the published names (or those from
-before Linen), a .safetensors file timm's. The result is read back and compared before it gets its
-name, and carries where it came from.
+SRC is anything that mlp_mixer.load reads. Arrays have the published names (or those from before
+Linen) in a .npz file, and timm's in a .safetensors file. The result is read back and compared
+before it gets its final name, and records where it came from.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layout", choices=naming.LAYOUTS, help="names of the arrays")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--drop-head", action="store_true", help="leave the class head out")
-    parser.add_argument("--gelu", choices=GELUS, help="where the source's is not known")
+    parser.add_argument("--gelu", choices=GELUS, help="needed if the source does not tell")
 
 
 def main(args: argparse.Namespace) -> None:

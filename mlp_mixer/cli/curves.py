@@ -3,8 +3,8 @@
     mlp-mixer curves WORKDIR... [--scalars loss accuracy] --out=curves.png
 
 Each scalar is a panel, with the means that training reports (pale) and every evaluation that has
-it: loss, accuracy and top5 of classification, 5shot of few-shot. --numbers writes the points as a
-CSV file: run, scalar, step, value.
+it. Classification has loss, accuracy and top5; few-shot has 5shot and the like. --numbers writes
+the points to a CSV file: run, scalar, step, value.
 """
 
 import argparse

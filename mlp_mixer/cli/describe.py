@@ -1,9 +1,9 @@
-"""Says what a weight file is: variant, sizes, parameters, origin, and statistics of each array.
+"""Describes a weight file: variant, sizes, parameters, origin, and statistics of each array.
 
     mlp-mixer inspect SRC
 
-SRC is anything that mlp_mixer.load reads. Numbers that are not finite are counted here, where
-loading refuses them.
+SRC is anything that mlp_mixer.load reads. Values that are not finite, which load refuses, are
+counted.
 """
 
 import argparse

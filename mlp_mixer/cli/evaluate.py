@@ -1,17 +1,17 @@
-"""Accuracy of a checkpoint on a labelled data set, every example counted once.
+"""Measures the accuracy of a checkpoint on a labelled data set, counting every example once.
 
     mlp-mixer evaluate --checkpoint=WORKDIR [--figure=sheet.png]
     mlp-mixer evaluate --checkpoint=FILE.npz --source=folder:PATH [--crop=resize]
     mlp-mixer evaluate --checkpoint=FILE.npz --fewshot=tfds:cifar100
     mlp-mixer evaluate --checkpoint=WORKDIR --suite=paper --transfers WORKDIR...
 
-With --fewshot it is the accuracy of linear least squares on the features of a few images a class,
-and the checkpoint needs no head. With --suite=paper it is the model's row of the paper's Table 3,
-beside the published one. Protocols are in docs/evaluation.md.
+--fewshot measures a linear classifier on the features of a few images per class, for which the
+checkpoint needs no head. --suite=paper measures the model's row of the paper's Table 3 and prints
+the published one beside it. docs/evaluation.md describes the protocols.
 
---figure draws a sheet of the data set's images with their predictions, the errors first and in red,
-of all classes there are. --per-class prints the accuracy of each class, --confusion draws the
-confusion matrix, or writes its numbers where the file ends in .csv, and --json prints all as JSON.
+--figure draws a sheet of images with their predictions, from as many classes as possible, errors
+first and in red. --per-class prints the accuracy of each class. --confusion draws the confusion
+matrix, or writes its numbers if the file ends in .csv. --json prints the result as JSON.
 """
 
 import argparse
@@ -31,13 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, help="weights file, or workdir of a run")
     add_size_arguments(parser)
     parser.add_argument("--source", help="data source; by default the run's own")
-    parser.add_argument("--split", help="of the data source; by default the run's, or test")
+    parser.add_argument("--split", help="split of the data source; by default the run's, or test")
     parser.add_argument(
         "--crop", choices=images.CROPS, help="default: the run's, or resmall; for few-shot resize"
     )
     parser.add_argument(
         "--crop-fraction", type=float, metavar="F",
-        help="of the resized image that is seen, along each side; default: the run's, or 0.875",
+        help="share of each side of the resized image to keep; default: the run's, or 0.875",
     )  # fmt: skip
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--figure", help="draw a sheet of predictions to this file")
@@ -48,18 +48,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     group = parser.add_argument_group("--fewshot")
     group.add_argument("--fewshot", metavar="SOURCE", help="few-shot accuracy on this data source")
-    group.add_argument("--train-split", default="train", help="to draw the few from")
+    group.add_argument("--train-split", default="train", help="split to draw the few images from")
     group.add_argument("--shots", type=int, nargs="+", default=fewshot.SHOTS, metavar="N")
     parser.add_argument("--suite", choices=("paper",), help="what the paper's Table 3 reports")
     group = parser.add_argument_group("--suite=paper")
     group.add_argument(
         "--transfers", nargs="+", default=[], metavar="[NAME=]WORKDIR",
-        help="sweeps or runs on CIFAR-10, CIFAR-100, Pets and Flowers, for Avg 5; of several on "
-        "one data set the mean is taken",
+        help="sweeps or runs on CIFAR-10, CIFAR-100, Pets and Flowers, for Avg 5; several on one "
+        "data set are averaged",
     )  # fmt: skip
     group.add_argument(
         "--pretraining", choices=table_3.DATA,
-        help="which published row to show; by default as the weights' origin tells, or all",
+        help="which published rows to show; by default those of the weights' origin, or all",
     )  # fmt: skip
 
 

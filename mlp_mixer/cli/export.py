@@ -1,10 +1,10 @@
-"""Writes a model as one file that runs with jax alone, without this package.
+"""Exports a model to one file that runs with jax alone, without this package.
 
     mlp-mixer export runs/mine mine.zip
     mlp-mixer export Mixer-B_16.npz b16-160x256.zip --image-size 160x256
 
-SRC is anything that mlp_mixer.load reads. The program in the file takes pixels, uint8
-[n, height, width, channels] for any n, and gives probabilities, float32 [n, classes]:
+SRC is anything that mlp_mixer.load reads. The program in the file maps pixels, uint8
+[n, height, width, channels] for any n, to probabilities, float32 [n, classes]:
 
     import json, zipfile
     import jax
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--activation",
         choices=ACTIVATIONS,
-        help="from logits to probabilities; default: as the run was trained, else softmax",
+        help="turns logits into probabilities; default: as the run was trained, else softmax",
     )
 
 

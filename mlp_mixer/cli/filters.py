@@ -3,15 +3,15 @@
     mlp-mixer filters --checkpoint=FILE_OR_WORKDIR [--blocks 0 1 2] --out=filters.png
     mlp-mixer filters --checkpoint=FILE_OR_WORKDIR --stem --out=stem.png
 
-Works for all weights that `mlp_mixer.load` reads. In a block, each image is one unit of the
-token-mixing MLP's first layer: the weights with which it looks at the patches, laid out as the
-patches lie in the image. Red is positive, blue negative, white zero. In the stem, each image is the
-patch that a channel of the tokens answers to, in its colours, grey for zero. Images are sorted from
-low to high frequency, row by row, and each is followed by the one nearest to its inverse.
+Works for all weights that mlp_mixer.load reads. For a block, each image is one unit of the first
+layer of the token-mixing MLP: its weights for the patches, arranged like the patches in the image.
+Red is positive, blue negative, white zero. For the stem, each image is the patch that excites one
+channel of the tokens most, in colour, with grey for zero. Images are sorted from low to high
+frequency, row by row, and each is followed by the one that comes closest to its inverse.
 
---numbers writes a CSV file with a row for each image: layer, place, unit (its number in the
-checkpoint), frequency in cycles per patch (or, in the stem, per pixel), norm, and the similarity to
-the other one of its pair.
+--numbers writes a CSV file with a row for each image: layer, place, unit (its index in the
+checkpoint), frequency in cycles per patch (in the stem, per pixel), norm, and similarity to the
+other image of its pair.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--stem", action="store_true", help="draw the stem")
     parser.add_argument(
-        "--units", type=int, default=128, metavar="N", help="draw at most N, the strongest pairs"
+        "--units", type=int, default=128, metavar="N", help="draw at most N, in the strongest pairs"
     )
     add_figure_arguments(parser, "filters.png")
 

@@ -1,7 +1,7 @@
 """mlp-mixer COMMAND: the command line.
 
-Exit statuses: 0 when all is done, 1 on an error that a message explains, 2 on a wrong argument or
-field, 128 + N when signal N ended it (130 for Ctrl-C, 143 for SIGTERM).
+The exit status is 0 on success, 1 after an error that a message explains, 2 for a wrong argument or
+field, and 128 + N if signal N ended the command (130 for Ctrl-C, 143 for SIGTERM).
 """
 
 import argparse
@@ -21,8 +21,8 @@ import mlp_mixer
 from mlp_mixer.cli.arguments import at_home
 from mlp_mixer.cli.output import in_words
 
-# By name: the module in this folder, which has add_arguments(parser) and main(args) and whose
-# docstring is the command's help; and what the command does, for the list of all.
+# Command -> its module in this folder, and its summary in the list of commands. A module has
+# add_arguments(parser) and main(args), and its docstring is the command's help.
 COMMANDS = {
     "train": ("train", "a run, from a config to a workdir"),
     "predict": ("predict", "classes of image files, with probabilities"),
@@ -51,21 +51,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command, and returns its exit status.
 
     Args:
-        argv: the command and its arguments; those of this process where not given.
+        argv: the command and its arguments; by default those of this process.
     """
     argv = [at_home(argument) for argument in (sys.argv[1:] if argv is None else argv)]
-    # Pictures go to files; matplotlib asks for a screen when a command imports it.
+    # Figures go to files, so matplotlib must not look for a display when a command imports it.
     os.environ.setdefault("MPLBACKEND", "agg")
     try:
         with _ending_at_once():
             run, args = _parse(argv)
         return guard(run, args)
-    except SystemExit as ended:  # argparse's, or a run that was asked to end
+    except SystemExit as ended:  # raised by argparse, or by a run that was asked to end
         return ended.code if isinstance(ended.code, int) else int(bool(ended.code))
 
 
 def _parse(argv: list[str]) -> tuple[Callable[[argparse.Namespace], None], argparse.Namespace]:
-    """The main() of the command that is meant, and its arguments."""
+    """Returns the main() of the chosen command, and its parsed arguments."""
     parser = _Parser(
         prog="mlp-mixer", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -77,7 +77,7 @@ def _parse(argv: list[str]) -> tuple[Callable[[argparse.Namespace], None], argpa
         command = commands.add_parser(
             name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
         )
-        if argv[:1] == [name]:  # the others take seconds to import
+        if argv[:1] == [name]:  # importing the others would take seconds
             module = importlib.import_module(f"mlp_mixer.cli.{file}")
             command.description = module.__doc__
             module.add_arguments(command)
@@ -90,7 +90,7 @@ def _parse(argv: list[str]) -> tuple[Callable[[argparse.Namespace], None], argpa
     for argument in rest:
         if argument not in overrides or not takes_config:
             chosen.error(_unrecognized(argument, chosen))
-    if module is None:  # behind something that is no command, such as --
+    if module is None:  # the command is preceded by something else, such as --
         parser.error("the command comes first")
     if takes_config:
         from mlp_mixer.cli.config import load  # imports Flax
@@ -103,7 +103,7 @@ def _parse(argv: list[str]) -> tuple[Callable[[argparse.Namespace], None], argpa
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells an error in one line that begins as all other errors here do."""
+    """Reports errors in one line, in the same form as all other errors here."""
 
     def error(self, message: str) -> NoReturn:
         self.fail(f"{message}\n({self.prog} --help lists what there is)")
@@ -126,7 +126,7 @@ def _nearest(word: str, known: Iterable[str]) -> str:
 
 @contextlib.contextmanager
 def _ending_at_once() -> Iterator[None]:
-    """Within it Ctrl-C ends the process without a traceback: for seconds of imports."""
+    """Lets Ctrl-C end the process without a traceback, during imports that take seconds."""
     try:
         before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     except ValueError:  # not in the main thread
@@ -139,7 +139,7 @@ def _ending_at_once() -> Iterator[None]:
 
 
 def guard(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
-    """Calls run(args); what a user can mend becomes one message and exit status 1."""
+    """Calls run(args), and returns the exit status; errors a user can fix become one message."""
     from mlp_mixer.runtime import compile_cache, devices, host_memory  # they import jax
 
     log_to_stderr()
@@ -148,7 +148,7 @@ def guard(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -
     devices.leave_out_libtpu()
     try:
         run(args)
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except USER_ERRORS as error:
@@ -173,14 +173,14 @@ def guard(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -
 
 
 def log_to_stderr() -> None:
-    """Shows messages of this package from INFO on, and those of libraries from ERROR on."""
+    """Shows log messages of this package from level INFO, and those of libraries from ERROR."""
     from absl import logging as absl_logging
 
     from mlp_mixer.runs.orbax_errors import SILENT_THREADS
     from mlp_mixer.runtime import visible_log
 
     absl_logging.set_verbosity(absl_logging.ERROR)
-    SILENT_THREADS.__enter__()  # to the end of the process: some of them outlive a run
+    SILENT_THREADS.__enter__()  # for the rest of the process, as some threads outlive a run
     atexit.register(SILENT_THREADS.__exit__)
     log = logging.getLogger(visible_log.NAME)
     log.handlers, log.propagate = [visible_log.handler()], False

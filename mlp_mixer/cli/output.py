@@ -1,4 +1,4 @@
-"""What several commands print and write."""
+"""Printing and writing that several commands share."""
 
 import csv
 import sys
@@ -8,12 +8,12 @@ from typing import Any
 
 
 def note(text: str) -> None:
-    """Tells where something was written, on stderr: stdout may be read by a program."""
+    """Prints a note on stderr, as stdout may be read by a program."""
     print(text, file=sys.stderr)
 
 
 def in_words(error: Exception) -> str:
-    """Returns the message of an error; of the system's, FILE: REASON without a number."""
+    """Returns an error's message; for system errors, FILE: REASON without the error number."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return str(error)
@@ -27,7 +27,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def save_figure(figure: Any, path: str | Path) -> None:
-    """Writes a figure; its format follows from the file's ending."""
+    """Writes a figure in the format of the file's suffix."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130, bbox_inches="tight", facecolor="white")
     note(f"drawn to {path}")

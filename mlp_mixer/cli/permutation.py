@@ -2,8 +2,8 @@
 
     mlp-mixer permutation WORKDIR... [--scalar fewshot/5shot] --out=permutation.png
 
-One panel for each architecture, one line for each order of the pixels. Prints how the runs ended,
-and how much of the original's accuracy each permutation costs. --numbers writes the points as a CSV
+There is one panel per architecture, with one line per order of the pixels. The command also prints
+the final accuracies, and how much each permutation costs. --numbers writes the points to a CSV
 file: architecture, order, step, value.
 """
 
@@ -16,7 +16,7 @@ from mlp_mixer.cli.arguments import add_figure_arguments
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("workdirs", nargs="+", metavar="WORKDIR")
-    parser.add_argument("--scalar", default="fewshot/5shot", help="the accuracy that is drawn")
+    parser.add_argument("--scalar", default="fewshot/5shot", help="the accuracy to draw")
     add_figure_arguments(parser, "permutation.png")
 
 

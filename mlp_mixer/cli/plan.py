@@ -1,18 +1,17 @@
-"""Says what a run will need and cost on a TPU, by compiling its real program for that TPU.
+"""Predicts what a run needs and costs on a TPU, by compiling its actual program for that TPU.
 
     mlp-mixer plan --config=imagenet:B/16 --topology=v5e:4x4
     mlp-mixer plan --config=jft:H/14 --topology v5e:4x4 v5p:2x2x2 v6e:4x4
     mlp-mixer plan --config=imagenet:L/16 --topology=v5e:4x4 --compare
     mlp-mixer plan --config=imagenet:B/16 --topology=v5e:4x4 --eval
 
-No TPU is needed, only libtpu (pip install libtpu), which has the compiler; neither is the data set,
-if mlp_mixer/data/known_sizes.py knows it or --num-classes and --examples say how large it is.
-Compiling takes half a minute (small models) to eight minutes for each topology or variant.
+No TPU is needed, only its compiler in libtpu (pip install libtpu). The data set is not needed
+either, if mlp_mixer/data/known_sizes.py lists it, or --num-classes and --examples give its size.
+Compiling takes from half a minute (small models) to eight minutes per topology or variant.
 
 A topology is a kind of chip (v2, v3, v4, v5e, v5p, v6e, tpu7x) and the number of chips along each
-axis. On v2, v3 and tpu7x a program sees the two cores of a chip as devices; memory is then that of
-a core.
---compare tries layouts, accumulation and rematerialisation and recommends one.
+axis. On v2, v3 and tpu7x, the two cores of a chip are separate devices, and memory is given per
+core. --compare tries layouts, accumulation and rematerialisation, and recommends one.
 """
 
 import argparse
@@ -31,8 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--eval", action="store_true", help="the forward pass, not training")
     parser.add_argument("--compare", action="store_true", help="try variants, recommend one")
-    parser.add_argument("--num-classes", type=int, help="of the data set, if it is not known")
-    parser.add_argument("--examples", type=int, help="of the data set to train on, likewise")
+    parser.add_argument("--num-classes", type=int, help="needed if the data set is not known")
+    parser.add_argument(
+        "--examples", type=int, help="number to train on; needed if the data set is not known"
+    )
     parser.add_argument("--figure", help="file to draw memory and throughput to")
 
 

@@ -1,13 +1,13 @@
-"""Tells the most likely classes of image files.
+"""Predicts the most likely classes of images.
 
     mlp-mixer predict --checkpoint=FILE_OR_WORKDIR IMAGE... [--figure=out.png]
 
-An IMAGE is a file, an address that begins with https://, or a folder, of which all images are taken
-(those in its subfolders as well). --json and --csv=FILE give the classes to programs.
+An IMAGE is a file, an address that begins with https://, or a folder, which stands for all images
+in it and its subfolders. --json and --csv=FILE give the classes to programs.
 
-Images may be of any size and common kind (JPEG, PNG, GIF, WebP, TIFF, AVIF, grey, CMYK, with
-transparency or EXIF rotation). One that cannot be read is named, and the others are told all the
-same; the exit status is then 1.
+Images may have any size and common format (JPEG, PNG, GIF, WebP, TIFF, AVIF, grey, CMYK, with
+transparency or EXIF rotation). Images that cannot be read are named and skipped, and the exit
+status is then 1.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _files(given: Sequence[str]) -> Iterator[str]:
-    """Each file and address, and in place of a folder the images below it."""
+    """Yields files and addresses as given, and the images in each folder."""
     for text in given:
         if "://" not in text and Path(text).is_dir():
             names = list_images(Path(text)).names
@@ -83,7 +83,7 @@ def _files(given: Sequence[str]) -> Iterator[str]:
 
 
 def _readable(classifier: Classifier, paths: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Path and view of each image; of one that cannot be read only a message in the log."""
+    """Yields path and view of each image; those that cannot be read are only logged."""
     for path in paths:
         try:
             yield path, classifier.view(path)

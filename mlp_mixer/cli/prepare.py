@@ -1,14 +1,14 @@
-"""Prepares a data set once, as ArrayRecord files that training reads without TensorFlow.
+"""Prepares a data set as ArrayRecord files, which training reads without TensorFlow.
 
     mlp-mixer prepare cifar10
     mlp-mixer prepare imagenet2012 --manual-dir=FOLDER_WITH_THE_TARS
     mlp-mixer prepare folder:PATH --name=imagenet21k
 
-A TFDS data set that is there as TFRecord already is converted, which needs no TensorFlow and leaves
-the original alone. Otherwise TFDS downloads and prepares it, which does need it (pip install
+If a TFDS data set exists as TFRecord, it is converted, which needs no TensorFlow and leaves the
+original unchanged. Otherwise TFDS downloads and prepares it, which needs TensorFlow (pip install
 tensorflow-cpu). The images of a folder (train/, and val/ or test/, with a folder for each class)
-are packed into few large files under a name of your choice. Stopped, the same command goes on with
-the files that are still to write; docs/data.md has the whole story.
+are packed into a few large files under a name of your choice. You can stop the command at any time:
+an incomplete data set is never visible, and the same command continues. See docs/data.md.
 """
 
 import argparse
@@ -18,13 +18,13 @@ from mlp_mixer.data.prepare.prepare import prepare
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="NAME|folder:PATH", help="TFDS's name, or a folder")
-    parser.add_argument("--name", help="of the data set that a folder is made to")
+    parser.add_argument("--name", help="name of the data set that a folder is packed into")
     parser.add_argument(
         "--data-dir", help="where data sets are; default: $TFDS_DATA_DIR or ~/tensorflow_datasets"
     )
     parser.add_argument(
         "--manual-dir",
-        help="where the files are that TFDS may not download; default: DATA_DIR/downloads/manual",
+        help="folder of files downloaded by hand; default: DATA_DIR/downloads/manual",
     )
 
 

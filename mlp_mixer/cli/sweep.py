@@ -4,14 +4,16 @@
         --config.init_from=imagenet21k/Mixer-B_16
 
 Each rate of config.sweep.learning_rates is a run in WORKDIR/lr_RATE, trained on
-config.sweep.train_split and judged by its accuracy on config.sweep.dev_split at the end. The best
-(of equals the one of lower loss) is trained again in WORKDIR/full, on config.data.train_split, and
-evaluated as config.evals says when it ends, not before. A rate with which a run diverges is out.
+config.sweep.train_split and judged by its final accuracy on config.sweep.dev_split. The best rate
+(among equals, the one with the lower loss) is trained again in WORKDIR/full on
+config.data.train_split, and evaluated as config.evals says, once, at the end. Rates whose runs
+diverge are ruled out.
 
-Being stopped loses nothing: the same command goes on. With more rates it trains those that are
-missing, unless another than the first winner is best then: the test images have been used. The
-result is printed, and is in WORKDIR/sweep.json, sweep.md and sweep.png. Several sweeps as one table
-with the paper's means: mlp-mixer transfers.
+The sweep can be stopped at any time, and the same command continues it. If you add rates, only the
+new ones are trained. If one of them beats the first winner, the command refuses to test again,
+because the test images have been used. The result is printed and written to WORKDIR/sweep.json,
+sweep.md and sweep.png. mlp-mixer transfers shows several sweeps in one table with the paper's
+means.
 """
 
 import argparse

@@ -1,15 +1,15 @@
-"""Draws accuracy against the compute of training and against throughput, as in figures 2 and 3.
+"""Draws accuracy against training compute and throughput, as in figures 2 and 3 of the paper.
 
     mlp-mixer tradeoff --out=tradeoff.png                                the paper's Table 3
     mlp-mixer tradeoff WORKDIR... --scalar=test/accuracy                 runs
     mlp-mixer tradeoff WORKDIR... --scalar=test/accuracy --paper         both
 
-The paper's points are ImageNet accuracies after fine-tuning (--paper-accuracy: imagenet, real or
-avg5) against the core-days of pretraining on TPUv3 and the images per second and core of inference.
-A run's point is what its workdir says: the last value of --scalar; device-days, which are the
-images that it has seen divided by the images per second and device of its training; and that speed
-of training itself. Devices differ: compare days only where they are the same. --flops draws a run's
-arithmetic instead of its days.
+The paper's points are accuracies after fine-tuning (--paper-accuracy: imagenet, real or avg5),
+against TPUv3 core-days of pretraining and images per second per core of inference. A run's point
+comes from its workdir: the last value of --scalar; device-days, which are the images seen divided
+by the training speed (images per second per device); and that speed itself. Compare device-days
+only between runs on the same kind of device, or use --flops, which draws a run's floating-point
+operations instead.
 
 --numbers writes a CSV file with a row for each point: name, family, data, accuracy, device_days,
 images_per_second_per_device, training_flops (empty for the paper's).
@@ -24,12 +24,12 @@ from mlp_mixer.cli.arguments import add_figure_arguments
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("workdirs", nargs="*", metavar="WORKDIR")
-    parser.add_argument("--scalar", default="test/accuracy", help="of the runs")
-    parser.add_argument("--paper", action="store_true", help="draw the paper's points, too")
+    parser.add_argument("--scalar", default="test/accuracy", help="accuracy of the runs")
+    parser.add_argument("--paper", action="store_true", help="draw the paper's points as well")
     parser.add_argument(
         "--paper-accuracy", default="imagenet", choices=list(tradeoff.PAPER_ACCURACIES)
     )
-    parser.add_argument("--flops", action="store_true", help="compute of runs as operations")
+    parser.add_argument("--flops", action="store_true", help="compute in FLOPs; for runs only")
     add_figure_arguments(parser, "tradeoff.png")
 
 

@@ -2,8 +2,8 @@
 
     mlp-mixer train --config=digits --workdir=runs/digits
 
-Every field of the config can be changed on the command line: --config.lr=3e-4. The same command
-again continues a run that was stopped. On a TPU pod the same command is started on every host.
+Every field of the config can be changed on the command line, as in --config.lr=3e-4. To continue a
+run that was stopped, repeat the command. On a TPU pod, start the same command on every host.
 """
 
 import argparse
@@ -18,11 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--distributed", default="auto", choices=("auto", "on", "off"),
-        help="join other processes; auto: on Cloud TPUs",
+        help="whether to join other processes; auto: on Cloud TPUs",
     )  # fmt: skip
-    parser.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
-    parser.add_argument("--num_processes", type=int, metavar="N", help="how many there are")
-    parser.add_argument("--process_id", type=int, metavar="I", help="the number of this one")
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
+    parser.add_argument("--num_processes", type=int, metavar="N", help="number of processes")
+    parser.add_argument("--process_id", type=int, metavar="I", help="index of this process")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -2,11 +2,12 @@
 
     mlp-mixer transfers sweeps/*
 
-"Avg 5" is the mean over ImageNet, CIFAR-10, CIFAR-100, Pets and Flowers, "VTAB-1k" that over its 19
-tasks. Which data set a sweep is on follows from its data source; where that is a folder, write
-NAME=WORKDIR with a name of the table, such as Pets=sweeps/pets or dtd=sweeps/dtd. Of several sweeps
-on one data set (the paper has three, here --config.seed=1 and so on) the mean counts. A mean
-over data sets is printed when all of them are there.
+"Avg 5" is the mean over ImageNet, CIFAR-10, CIFAR-100, Pets and Flowers, "VTAB-1k" the mean over
+its 19 tasks. A mean over data sets is only printed if all of them are present.
+
+The data set of a sweep follows from its data source. If that is a folder, write NAME=WORKDIR with a
+name from the table, such as Pets=sweeps/pets or dtd=sweeps/dtd. Several sweeps on one data set
+count with their mean; the paper has three, which here differ in --config.seed.
 """
 
 import argparse
@@ -17,11 +18,11 @@ from mlp_mixer.training import sweep
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("workdirs", nargs="+", metavar="[NAME=]WORKDIR", help="of sweeps")
+    parser.add_argument("workdirs", nargs="+", metavar="[NAME=]WORKDIR", help="folders of sweeps")
 
 
 def main(args: argparse.Namespace) -> None:
     found = transfers.read_transfers(args.workdirs)
     print(output.table(found.summary()))
     for path in found.unfinished:
-        print(f"{path} is no finished sweep: it has no {sweep.RESULT_FILE}")
+        print(f"{path} is not a finished sweep: it has no {sweep.RESULT_FILE}")

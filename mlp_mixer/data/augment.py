@@ -11,26 +11,26 @@ from mlp_mixer.data import images, randaugment
 
 @dataclass(frozen=True)
 class Augment:
-    """What happens to training images, in the order of the fields; each is off by default.
+    """Data augmentation, applied in the order of the fields; each step is off by default.
 
     Attributes:
         size: (height, width) of the result in pixels.
-        inception_crop: smallest share of the image's area that a random crop keeps; the crop's
-            aspect is 3/4 to 4/3 and it is resized to `size`.
-        random_crop: share of the image, along each side, that a random crop keeps: the image is
-            resized to size / random_crop, whatever its aspect, and `size` is cut out. This is how
-            BiT and ViT are fine-tuned (arXiv 1912.11370, section 3.3); 0.875 makes 256 -> 224.
-            Without one of the two crops the image's middle is seen.
-        rotate: largest angle in degrees, either way.
-        zoom: largest change of scale: exp(-zoom) to exp(zoom).
-        shift: largest shift in pixels, along both axes; what comes in is black.
-        pad_crop: pixels of reflection padding on each side, out of which `size` is cut again.
-        flip: whether half of the images are mirrored left to right.
-        randaugment_layers: operations of RandAugment, one after the other; 2 in the paper.
-        randaugment_magnitude: how strong they are; 10 to 20 in the paper.
+        inception_crop: smallest share of the image's area that a random crop keeps. The crop has an
+            aspect ratio between 3/4 and 4/3 and is resized to `size`.
+        random_crop: share of each side of the image that a random crop keeps: the image is resized
+            to size / random_crop, ignoring its aspect ratio, and `size` is cut out. This is how BiT
+            and ViT are fine-tuned (arXiv 1912.11370, section 3.3); 0.875 resizes to 256 and crops
+            224. With neither crop, the centre of the image is used.
+        rotate: largest angle in degrees, in either direction.
+        zoom: the scale is drawn from exp(-zoom) to exp(zoom).
+        shift: largest shift in pixels along both axes; uncovered pixels are black.
+        pad_crop: pixels of reflection padding on each side, before `size` is cut out again.
+        flip: whether to mirror half of the images left to right.
+        randaugment_layers: number of RandAugment operations in sequence; 2 in the paper.
+        randaugment_magnitude: their strength; 10 to 20 in the paper.
 
     Raises:
-        ValueError: a field is out of its range, or fields exclude each other.
+        ValueError: a field is out of range, or two fields exclude each other.
     """
 
     size: tuple[int, int]
@@ -63,11 +63,11 @@ class Augment:
 
     @property
     def crops(self) -> bool:
-        """Whether it needs images at their original size."""
+        """Whether the augmentation needs images at their original size."""
         return bool(self.inception_crop or self.random_crop)
 
     def one(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """An image of any size, uint8 [h, w, c], to one of `size`."""
+        """Augments one image of any size, uint8 [h, w, c]; the result has `size`."""
         # Training crops are bilinear without antialiasing, as in the reference.
         if self.inception_crop:
             image = inception_crop(image, rng, self.inception_crop)
@@ -79,9 +79,9 @@ class Augment:
         return self.batch(image[None], rng)[0]
 
     def batch(self, batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Images that have `size` already, uint8 [n, h, w, c]: everything after the crop.
+        """Applies everything after the crop to images that already have `size`, uint8 [n, h, w, c].
 
-        The work is done for the whole batch at once where that pays.
+        Works on the whole batch at once where that is faster.
         """
         if self.rotate or self.zoom or self.shift:
             batch = np.stack([self._move(image, rng) for image in batch])
@@ -109,11 +109,12 @@ class Augment:
 
 
 def inception_crop(image: np.ndarray, rng: np.random.Generator, min_area: float) -> np.ndarray:
-    """A random part of the image: `min_area` to all of its area, aspect 3/4 to 4/3.
+    """Cuts a random part out of an image, uint8 [h, w, c].
 
-    The height is drawn uniformly between the limits that area and aspect leave it, as in the
-    reference (TensorFlow's sample_distorted_bounding_box), which makes small crops more frequent
-    than a uniform area would.
+    The part has at least the share `min_area` of the image's area, and an aspect ratio of 3/4 to
+    4/3. Its height is drawn uniformly from those that area and aspect ratio allow, as in the
+    reference (TensorFlow's sample_distorted_bounding_box); small crops are thus more frequent than
+    if the area were uniform.
     """
     h, w = image.shape[:2]
     for _ in range(100):
@@ -126,13 +127,13 @@ def inception_crop(image: np.ndarray, rng: np.random.Generator, min_area: float)
         crop_w = int(np.clip(round(crop_h * aspect), 1, w))
         top, left = rng.integers(0, h - crop_h + 1), rng.integers(0, w - crop_w + 1)
         return image[top : top + crop_h, left : left + crop_w]
-    return image  # a very long image: the whole of it, as in the reference
+    return image  # no crop fits a very elongated image; the reference keeps it whole as well
 
 
 def random_crop(
     image: np.ndarray, rng: np.random.Generator, size: tuple[int, int], share: float
 ) -> np.ndarray:
-    """A random (height, width) of the image after resizing it to size / share."""
+    """Resizes an image, uint8 [h, w, c], to size / share and cuts `size` out at a random place."""
     larger = round(size[0] / share), round(size[1] / share)
     image = images.resize(image, larger, "bilinear")
     top, left = (rng.integers(0, have - want + 1) for have, want in zip(larger, size, strict=True))
@@ -140,7 +141,7 @@ def random_crop(
 
 
 def pad_crop(batch: np.ndarray, rng: np.random.Generator, pad: int) -> np.ndarray:
-    """Reflection-pads images [n, h, w, c] by `pad` pixels and cuts each at a random place."""
+    """Pads images [n, h, w, c] by reflection and cuts [h, w] out of each at a random place."""
     n, h, w, _ = batch.shape
     padded = np.pad(batch, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
     windows = np.lib.stride_tricks.sliding_window_view(padded, (h, w), axis=(1, 2))

@@ -1,4 +1,4 @@
-"""Text files beside a folder of images: what its classes are, and what is in a flat folder."""
+"""Text files that accompany a folder of images: its list of classes, and labels of single files."""
 
 import codecs
 import json
@@ -23,12 +23,12 @@ _MARKS = (
 
 
 def read_text(path: Path) -> str:
-    """A text file as people's programs write it: UTF-8, or what its byte order mark says.
+    """Reads a text file in UTF-8, or in the encoding that its byte order mark declares.
 
-    Line ends of any system become a newline.
+    Line endings of every system become a newline.
 
     Raises:
-        ValueError: it is written otherwise; names the line.
+        ValueError: the file has another encoding; names the line.
     """
     data = path.read_bytes()
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
@@ -47,7 +47,11 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file; a ValueError names it and the line."""
+    """Reads a JSON file.
+
+    Raises:
+        ValueError: it is not valid JSON; names the file and the line.
+    """
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
@@ -55,7 +59,7 @@ def read_json(path: Path) -> Any:
 
 
 def check_name(name: str, where: str) -> None:
-    """Raises a ValueError where a class's name cannot stand in a line of a text file."""
+    """Raises a ValueError if a class name cannot be written as one field of a text file."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -68,20 +72,21 @@ def check_name(name: str, where: str) -> None:
 
 
 def read_classes(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Folder names and readable names of the classes, from a file with a line for each class.
+    """Reads the folder names and readable names of all classes, one class per line.
 
-    A line is FOLDER, or FOLDER and NAME, or NUMBER, FOLDER and NAME, with tabs between; in the last
-    case the first line may be a heading. A class need not have a folder.
+    The columns, separated by tabs, are FOLDER, or FOLDER and NAME, or NUMBER, FOLDER and NAME; in
+    the last case the first line may be a heading. A class need not have a folder.
 
     Raises:
-        ValueError: lines of different kinds, a number that is not the line's, or a folder twice.
+        ValueError: lines differ in their number of columns, a number is not the line's position, or
+            a folder appears twice.
     """
     rows = [(number, line.split("\t")) for number, line in _lines(path)]
     if rows and len(rows[0][1]) == 3 and not rows[0][1][0].isdecimal():
         del rows[0]
     if not rows:
         raise ValueError(f"{path} has no classes")
-    lines: dict[str, int] = {}  # of each folder
+    lines: dict[str, int] = {}  # line number of each folder
     names = []
     for label, (line, fields) in enumerate(rows):
         where, row = f"{path}, line {line}", [field.strip() for field in fields]
@@ -105,17 +110,21 @@ def read_classes(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def read_labels(
     path: Path, folders: Sequence[str], files: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The files that have a label, in order, bytes [n], and their labels, int32 [n].
+    """Reads the labels of images that lie side by side in one folder.
 
     Args:
-        path: of lines "FILE CLASS" with a blank or a tab between; both may have blanks themselves.
-            CLASS is a class's folder, or if none of these is a number, its number in alphabetical
-            order.
-        folders: of the classes.
-        files: the images in the folder, bytes.
+        path: text file of lines "FILE CLASS", separated by a blank or a tab; both may contain
+            blanks themselves. CLASS is the folder name of a class or, if no folder name is a
+            number, the number of the class in alphabetical order.
+        folders: folder names of the classes.
+        files: names of the images in the folder, bytes.
+
+    Returns:
+        The labelled files in order, bytes [n], and their labels, int32 [n].
 
     Raises:
-        ValueError: a line that is not so, or a file that is not there or there twice; says where.
+        ValueError: a line does not have this form, or names a file that does not exist or was
+            labelled before; says which line.
     """
     if not path.is_file():
         raise ValueError(
@@ -128,7 +137,7 @@ def read_labels(
         numbers = {str(number): int(label) for number, label in enumerate(alphabetical(folders))}
         label_of |= numbers
     images = set(map(os.fsdecode, files))
-    found: dict[str, tuple[int, int]] = {}  # line and label of each file
+    found: dict[str, tuple[int, int]] = {}  # line number and label of each file
     for line, text in _lines(path):
         pairs = {
             (name, label_of[folder]): folder for name, folder in _splits(text) if folder in label_of
@@ -158,16 +167,19 @@ def read_labels(
 def classes_of(
     present: Sequence[str], folders: Sequence[str], where: Path, origin: Path
 ) -> dict[str, int]:
-    """The class of each folder: by its name, or if none is a class's name by its number.
+    """Returns the label of each folder of a split.
+
+    Folders are matched with classes by name. If all of them are numbers from 0 to the number of
+    classes - 1, and no class is named by a number, they count the classes in alphabetical order.
 
     Args:
-        present: names of folders.
-        folders: of the classes.
-        where: `present` lie.
-        origin: of the classes, for messages.
+        present: names of the folders in the split.
+        folders: folder names of the classes.
+        where: the split's folder, for messages.
+        origin: where the classes were read from, for messages.
 
     Raises:
-        ValueError: some are none of the classes, and they do not number all classes either.
+        ValueError: some folders are not classes, and the folders do not number all classes either.
     """
     label_of = {folder: label for label, folder in enumerate(folders)}
     unknown = [folder for folder in present if folder not in label_of]
@@ -202,24 +214,27 @@ def _counted(folders: Sequence[str]) -> str:
 
 
 def _alike(name: str) -> str:
-    """The same for names that look alike."""
+    """Returns the same text for names that look alike."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
 def alphabetical(folders: Sequence[str]) -> np.ndarray:
-    """The classes in the order in which files of other makers number them, int [n]."""
+    """Returns the class indices in alphabetical order of folder names, int [n].
+
+    Most label files of other projects number the classes in this order.
+    """
     return np.asarray(sorted(range(len(folders)), key=folders.__getitem__))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number and text of each line that is not empty, without the blanks around it."""
+    """Yields number and stripped text of each line that is not empty."""
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if line := line.strip():
             yield number, line
 
 
 def _splits(line: str) -> Iterator[tuple[str, str]]:
-    """The two parts of a line, wherever blanks may stand between them; a tab is the only place."""
+    """Yields every way to split a line in two: at a tab if there is one, else at any blank."""
     separator = "\t" if "\t" in line else " "
     for i, character in enumerate(line):
         if character == separator:

@@ -1,4 +1,4 @@
-"""The contents of an image file to pixels, uint8 [h, w, channels]."""
+"""Decodes image files to pixels, uint8 [h, w, channels]."""
 
 import contextlib
 import io
@@ -14,38 +14,38 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from mlp_mixer.data import depth, jpeg
 
-# Threads of the pipeline decode many images at once; a second pool under each only gets in its way.
+# The pipeline already decodes many images in parallel threads; OpenCV's own pool would compete.
 cv2.setNumThreads(0)
-# Odd metadata is no reason to alarm anyone.
+# Pillow warns of odd metadata, which does not matter for the pixels.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 MAX_PIXELS_VARIABLE = "MLP_MIXER_MAX_PIXELS"
 MAX_PIXELS = 2**28  # 16,384 x 16,384, which takes 805 MB in colour
-ORIENTATION = 0x0112  # the tag in EXIF
+ORIENTATION = 0x0112  # EXIF tag
 _FLAGS = {
     1: cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION,
     3: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION,
 }
-PNG_BITS = 24  # where in the file the number of bits of a sample stands
+PNG_BITS = 24  # byte offset of the bit depth in a PNG file
 
 
 class BrokenImage(ValueError):
-    """The bytes of a file are not an image, or a damaged or much too large one."""
+    """The bytes of a file are not an image, or the image is damaged or far too large."""
 
 
 def decode(data: bytes, channels: int = 3, where: str = "image") -> np.ndarray:
-    """Decodes an image of any common kind to uint8 [h, w, channels].
+    """Decodes an image file of any common format to uint8 [h, w, channels].
 
-    Any EXIF rotation is applied, transparency is laid over white, the first frame is taken of an
-    animation, more than 8 bits are scaled to 8 (see `depth.to_8_bits`).
+    EXIF rotation is applied, transparency is composited over white, animations are reduced to
+    their first frame, and more than 8 bits are scaled to 8 (see `depth.to_8_bits`).
 
     Args:
         data: contents of a JPEG, PNG, GIF, WebP, BMP, ... file.
         channels: 3 for RGB, 1 for grey.
-        where: what to call the image in an error.
+        where: what to call the image in errors.
 
     Raises:
-        BrokenImage: the bytes are not an image, a broken one, or one of more than `max_pixels`.
+        BrokenImage: the bytes are not an image, or it is damaged or has more than `max_pixels`.
         OSError: there is not enough memory.
     """
     if channels not in (1, 3):
@@ -60,9 +60,9 @@ def decode(data: bytes, channels: int = 3, where: str = "image") -> np.ndarray:
         return image
     except BrokenImage:
         raise
-    except MemoryError as error:  # of this machine, not of the image: nothing to skip
+    except MemoryError as error:  # not the image's fault, so it must not be skipped as broken
         raise OSError(f"there is not enough memory to decode {where}") from error
-    except Exception as error:  # decoders raise many kinds, and not all of them on purpose
+    except Exception as error:  # decoders raise many types, some of them by accident
         if not data:
             reason = "empty file"
         elif isinstance(error, UnidentifiedImageError):
@@ -73,10 +73,12 @@ def decode(data: bytes, channels: int = 3, where: str = "image") -> np.ndarray:
 
 
 def max_pixels() -> int:
-    """The most pixels that an image may have; MLP_MIXER_MAX_PIXELS in the environment sets it.
+    """Returns the largest number of pixels that an image may have.
+
+    The environment variable MLP_MIXER_MAX_PIXELS changes it.
 
     Raises:
-        ValueError: that is no number of at least 1.
+        ValueError: the variable is not a number of at least 1.
     """
     text = os.environ.get(MAX_PIXELS_VARIABLE)
     if not text:
@@ -101,7 +103,7 @@ def _check_size(h: int, w: int, where: str, limit: int) -> None:
 def _decode_jpeg(
     data: bytes, header: jpeg.Header, channels: int, where: str, limit: int
 ) -> np.ndarray | None:
-    """Twice as fast as with Pillow, and the same pixels; None where OpenCV cannot decode it."""
+    """Decodes with OpenCV: the pixels of Pillow in half the time. None if OpenCV cannot."""
     _check_size(*header.size, where, limit)
     if not jpeg.has_end(data, header):
         raise ValueError("it ends early: there is no end marker")
@@ -122,10 +124,10 @@ def _decode_jpeg(
 
 
 def decode_opened(opened: Image.Image, channels: int, where: str) -> np.ndarray:
-    """Returns a PIL image as `decode` returns the file that it may come from.
+    """Converts a PIL image to what `decode` returns for its file, uint8 [h, w, channels].
 
     Raises:
-        BrokenImage: its file is broken, or it has more than `max_pixels`.
+        BrokenImage: its file is damaged, or it has more than `max_pixels`.
     """
     _check_size(opened.height, opened.width, where, max_pixels())
     try:
@@ -139,7 +141,7 @@ def decode_opened(opened: Image.Image, channels: int, where: str) -> np.ndarray:
 def _decode_other(data: bytes, channels: int, where: str, limit: int) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as opened:
         _check_size(opened.height, opened.width, where, limit)
-        is_deep = ";16" in str(opened.tile)  # as Pillow calls what is in the file
+        is_deep = ";16" in str(opened.tile)  # Pillow's name for the format in the file
         opened.load()
         colour = opened.info.get("transparency")
         if opened.format == "PNG":
@@ -150,10 +152,10 @@ def _decode_other(data: bytes, channels: int, where: str, limit: int) -> np.ndar
 def _to_pixels(
     opened: Image.Image, colour: Any, channels: int, where: str, is_deep: bool = False
 ) -> np.ndarray:
-    """A PIL image to pixels; `colour` is the transparent one, if there is one."""
+    """Converts a PIL image to pixels; `colour` is its transparent colour, if it has one."""
     image = depth.to_8_bits(opened, where) if opened.mode[0] in "IF" else opened
     if colour != image.info.get("transparency"):
-        image = image.copy()  # whoever opened the image keeps it as it is
+        image = image.copy()  # the caller's image must not change
         image.info["transparency"] = colour
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -165,19 +167,19 @@ def _to_pixels(
 
 
 def _orientation(image: bytes | Image.Image) -> int:
-    """How an image's metadata want it to be seen; 1, which is as it is, where they say nothing."""
+    """Returns the EXIF orientation of an image; 1 (upright) if it has none."""
     try:
         with _pillow.ours():
             opened = Image.open(io.BytesIO(image)) if isinstance(image, bytes) else image
             return opened.getexif().get(ORIENTATION, 1)
     except MemoryError:
         raise
-    except Exception:  # metadata that are damaged in one of many ways; the pixels are good
+    except Exception:  # damaged metadata raise many types of errors; the pixels are still good
         return 1
 
 
 def _turn(image: np.ndarray, orientation: int) -> np.ndarray:
-    """The image turned and mirrored as one of the eight orientations of EXIF says."""
+    """Turns and mirrors an image according to one of the eight EXIF orientations."""
     if orientation in (5, 6, 7, 8):
         image = image.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -188,9 +190,9 @@ def _turn(image: np.ndarray, orientation: int) -> np.ndarray:
 
 
 class _PillowSettings:
-    """Pillow's settings of the whole process, which are ours while any thread decodes.
+    """Pillow's process-wide settings, replaced by ours while any thread decodes.
 
-    Its own limit of pixels is off, and a file that was cut short is an error.
+    Ours turn off Pillow's own pixel limit, and make a truncated file an error.
     """
 
     def __init__(self):

@@ -1,4 +1,4 @@
-"""Grey images of more than 8 bits, whose files seldom say what is black and what is white."""
+"""Grey images of more than 8 bits, whose files rarely say which values are black and white."""
 
 import logging
 from typing import Any
@@ -8,18 +8,18 @@ from PIL import Image
 
 log = logging.getLogger(__name__)
 
-BITS, WHITE_IS_ZERO, SAMPLE_FORMAT, SMALLEST, LARGEST = 258, 262, 339, 340, 341  # tags of TIFF
-DARK = 16  # of 255: what 12 bits look like in a file of 16
+BITS, WHITE_IS_ZERO, SAMPLE_FORMAT, SMALLEST, LARGEST = 258, 262, 339, 340, 341  # TIFF tags
+DARK = 16  # of 255: the brightest that 12-bit values in a 16-bit file can be
 _warned: set[str] = set()
 
 
 def to_8_bits(image: Image.Image, where: str) -> Image.Image:
-    """An image of 16 or 32 bits or of floats (Pillow's modes I and F) as grey of 8 bits.
+    """Converts an image of 16 or 32 bits or of floats (Pillow's modes I and F) to 8-bit grey.
 
-    From black to white it is what TIFF's SMinSampleValue and SMaxSampleValue say; else of 16 bits
-    all that they can hold, of 12 likewise. What 32 bits and floats mean is a guess by their values:
-    0 to 1 (floats), 0 to 255, 0 to 65535, or theirs from the smallest to the largest. The log tells
-    of the first guess.
+    Black and white are TIFF's SMinSampleValue and SMaxSampleValue if the file has them, else the
+    full range of 16 or 12 bits. For 32 bits and floats they are guessed from the values: the
+    smallest that fits of 0 to 1 (floats only), 0 to 255 and 0 to 65535, else the image's own
+    minimum and maximum. The first guess of each kind is logged.
 
     Raises:
         ValueError: all values are infinite or not a number.
@@ -32,20 +32,20 @@ def to_8_bits(image: Image.Image, where: str) -> Image.Image:
     if high is None and image.mode.startswith("I;16"):
         high = 2 ** (_number(tags, BITS) or 16) - 1
     elif high is None and image.format == "PPM" and image.mode == "I":
-        high = 65535  # Pillow makes it so of any that the file says
+        high = 65535  # Pillow rescales to this, whatever maximum the file declares
     if high is None or high <= low:
         low, high = _guess(values, where)
     levels = values.astype(np.float32) - np.float32(low)
     if image.mode == "F":
         levels = levels * np.float32(255 / (high - low)) + np.float32(0.5)
     else:
-        levels *= np.float32(256 / (high - low + 1))  # cuts off the low bits, as libpng does
+        levels *= np.float32(256 / (high - low + 1))  # drops the low bits, as libpng does
     levels = np.nan_to_num(np.clip(levels, 0, 255)).astype(np.uint8)
     return Image.fromarray(255 - levels if _number(tags, WHITE_IS_ZERO) == 0 else levels)
 
 
 def check_dark(image: np.ndarray, where: str) -> None:
-    """Warns of the first image from 16 bits, uint8 [h, w, c], that has used few of them."""
+    """Warns once if an image that had 16 bits, now uint8 [h, w, c], used few of their values."""
     if image.max() < DARK:
         _warn(
             "16 bits",
@@ -55,7 +55,7 @@ def check_dark(image: np.ndarray, where: str) -> None:
 
 
 def transparent_colour(image: Image.Image, bits: int) -> int | tuple[int, ...] | bytes | None:
-    """A PNG's transparent grey or colour in 8 bits; Pillow leaves it as it is in the file."""
+    """Returns a PNG's transparent grey or colour in 8 bits; Pillow keeps the file's bit depth."""
     colour = image.info.get("transparency")
     scale = {2: 85, 4: 17, 16: 1 / 256}.get(bits, 1)
     if image.mode == "P" or colour is None:
@@ -66,7 +66,7 @@ def transparent_colour(image: Image.Image, bits: int) -> int | tuple[int, ...] |
 
 
 def _guess(values: np.ndarray, where: str) -> tuple[float, float]:
-    """The values that are black and white."""
+    """Guesses which values are black and white."""
     kind, limits = "integers of 32 bits", [255, 65535]
     if values.dtype.kind == "f":
         kind, limits = "floats", [1, 255, 65535]
@@ -79,7 +79,7 @@ def _guess(values: np.ndarray, where: str) -> tuple[float, float]:
     _warn(
         kind,
         f"{where} has {kind} for pixels and does not say their range; by its values {low:g} is "
-        f"taken for black and {high:g} for white, and others of the kind get theirs likewise",
+        f"taken for black and {high:g} for white, and so on for each image of the kind",
     )
     return low, high if high > low else low + 1
 
@@ -94,7 +94,7 @@ def _warn(kind: str, message: str) -> None:
 
 
 def _number(tags: Any, tag: int) -> float | None:
-    """The number in a tag of TIFF, of several the first; None where there is none."""
+    """Returns the (first) number in a TIFF tag; None if there is none."""
     try:
         return float(np.ravel(tags[tag])[0])
     except (KeyError, ValueError, TypeError, IndexError):

@@ -6,7 +6,7 @@ import numpy as np
 
 from mlp_mixer.data.fingerprint import fingerprint
 
-TASKS = {  # task: its classes
+TASKS = {  # classes of each task
     "digit": tuple("0123456789"),
     "place": tuple(f"{digit} {half}" for half in ("left", "right") for digit in range(10)),
 }
@@ -15,11 +15,10 @@ TASKS = {  # task: its classes
 class DigitsSource:
     """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, 1,437 to train and 360 to test.
 
-    They come with the scikit-learn package, so this needs no download. Pixel values 0 to 16 are
-    stretched to 0 to 255. Tasks:
+    Pixel values 0 to 16 are scaled to 0 to 255. The tasks are
 
-    digit: which digit it is.
-    place: the digit stands in one corner of a black 16 x 16 image; which one, and in which half?
+    digit: which digit is it?
+    place: the digit is in one corner of a black 16 x 16 image: which digit, and in which half?
     """
 
     def __init__(self, task: str, split: str, channels: int = 1):
@@ -30,7 +29,7 @@ class DigitsSource:
         digits = _load_digits()
         pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
         labels = digits.target.astype(np.int32)
-        # RandomState's streams never change between NumPy versions, so the split is fixed.
+        # RandomState never changes between NumPy versions, so the split is fixed.
         random = np.random.RandomState(0)
         order = random.permutation(len(labels))
         parts = {"train": order[:1437], "test": order[1437:]}
@@ -56,7 +55,7 @@ class DigitsSource:
 
 
 def _in_corners(small: np.ndarray, bottom: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Images [n, h, w] to [n, 2h, 2w], black but for the corner that two 0/1 arrays [n] choose."""
+    """Puts images [n, h, w] into corners, given as 0/1 arrays [n], of black ones [n, 2h, 2w]."""
     n, h, w = small.shape
     large = np.zeros((n, 2, h, 2, w), small.dtype)
     large[np.arange(n), bottom, :, right] = small
@@ -65,6 +64,6 @@ def _in_corners(small: np.ndarray, bottom: np.ndarray, right: np.ndarray) -> np.
 
 @functools.cache
 def _load_digits():
-    from sklearn import datasets  # half a second to import, and only digits needs it
+    from sklearn import datasets  # takes half a second to import, and only digits needs it
 
     return datasets.load_digits()

@@ -1,4 +1,4 @@
-"""One example of a source, read with patience: storage that fails for a while, broken images."""
+"""Reads single examples of a source, coping with flaky storage and broken images."""
 
 import errno
 import logging
@@ -13,8 +13,8 @@ from mlp_mixer.data.sources import Source
 
 log = logging.getLogger(__name__)
 
-RETRY_WAITS = (1, 2, 4, 8, 16)  # seconds before each further try to read an example
-MOST_BROKEN = 100  # broken images one after the other at which a data set is given up
+RETRY_WAITS = (1, 2, 4, 8, 16)  # seconds before each further attempt to read an example
+MOST_BROKEN = 100  # consecutive broken images after which a data set is given up
 
 
 class Example(NamedTuple):
@@ -22,8 +22,8 @@ class Example(NamedTuple):
 
     Attributes:
         image: uint8 [h, w, c].
-        label: int, or uint8 [num_classes] where an image has several.
-        broken: a message for each broken image that was met on the way.
+        label: int, or multi-hot uint8 [num_classes] where an image may have several.
+        broken: a message for each broken image that was skipped before it.
     """
 
     image: np.ndarray
@@ -32,26 +32,29 @@ class Example(NamedTuple):
 
 
 class Broken(NamedTuple):
-    """An example that is broken and that no other one stands in for: the message."""
+    """The message of a broken example that no other example replaces."""
 
     broken: tuple[str]
 
 
 def read(source: Source, index: int) -> tuple[np.ndarray, int | np.ndarray]:
-    """`source[index]`, tried again for half a minute where reading fails.
+    """Reads `source[index]`, retrying for half a minute if storage fails.
+
+    Returns:
+        The image, uint8 [h, w, c], and its label.
 
     Raises:
-        OSError: it cannot be read; names the file.
-        BrokenImage: it was read, but cannot be decoded.
+        OSError: the example cannot be read; names the file.
+        BrokenImage: the example was read, but cannot be decoded.
     """
     for tries, wait in enumerate((*RETRY_WAITS, None), 1):
         try:
             return source[index]
         except (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError):
-            raise  # waiting does not mend these
+            raise  # retrying does not help
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
-                raise  # nor these, which have no classes of their own
+                raise  # nor here; these have no exception classes of their own
             where = error.filename or f"{source.name}, example {index}"
             if wait is None:
                 raise OSError(f"{where} could not be read in {tries} tries: {error}") from error
@@ -61,10 +64,10 @@ def read(source: Source, index: int) -> tuple[np.ndarray, int | np.ndarray]:
 
 
 def read_good(source: Source, indices: Iterable[int], skip_broken: bool) -> Example:
-    """The first of these examples that is not broken; without skip_broken, just the first.
+    """Reads the first example; with skip_broken, the first of `indices` that is not broken.
 
     Raises:
-        BrokenImage: the first is broken, or with skip_broken all of MOST_BROKEN are.
+        BrokenImage: the first is broken or, with skip_broken, the first MOST_BROKEN all are.
     """
     broken: list[str] = []
     for index in indices:
@@ -89,11 +92,11 @@ def read_view(
 ) -> Example | Broken:
     """Reads the evaluation view of an example; see `images.eval_view`.
 
-    Returns Broken for a broken one with skip_broken only.
+    With skip_broken, returns Broken for a broken example instead of raising.
 
     Raises:
-        BrokenImage: it is broken.
-        OSError: it cannot be read.
+        BrokenImage: the example is broken.
+        OSError: the example cannot be read.
     """
     try:
         image, label = read(source, index)
@@ -105,7 +108,7 @@ def read_view(
 
 
 class BrokenLog:
-    """Counts broken images, and names each in the log when it is first met."""
+    """Counts broken images, and logs each the first time."""
 
     def __init__(self):
         self._seen: set[str] = set()
@@ -118,6 +121,6 @@ class BrokenLog:
 
 
 def stack_labels(labels: Sequence[int | np.ndarray]) -> np.ndarray:
-    """int32 [n] of integers; multi-hot labels keep their kind: [n, num_classes]."""
+    """Stacks labels: integers to int32 [n]; multi-hot ones keep their dtype, [n, num_classes]."""
     array = np.asarray(labels)
     return array.astype(np.int32) if array.ndim == 1 else array

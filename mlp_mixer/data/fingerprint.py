@@ -1,4 +1,4 @@
-"""A short string for much data, such as the names and labels of a data set."""
+"""A short digest of much data, such as the names and labels of a data set."""
 
 import hashlib
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def fingerprint(*parts: str | np.ndarray | Iterable[str]) -> str:
-    """SHA-256 of the parts, in hex; where one part ends and the next begins counts, too."""
+    """Returns the SHA-256 of the parts in hex; it also depends on where each part ends."""
     whole = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):

@@ -1,4 +1,4 @@
-"""Images in a folder for each class, as ImageNet is kept: `folder:PATH`."""
+"""Images in one folder per class, as in ImageNet: `folder:PATH`."""
 
 import logging
 import os
@@ -35,26 +35,28 @@ SAME_SPLIT = {"test": ("val",), "val": ("test", "validation"), "validation": ("v
 
 
 class FolderSource:
-    """PATH/SPLIT/CLASS/image.jpg, and what else ImageNet comes as (docs/data.md).
+    """PATH/SPLIT/CLASS/image.jpg, and the other layouts that ImageNet comes in (docs/data.md).
 
-    Classes are the lines of PATH/classes.txt or classes.tsv (see `class_files`), or without such a
-    file the folders of PATH/train: in alphabetical order, or by number where all are numbers.
+    The classes are the lines of PATH/classes.tsv or classes.txt (see `class_files`). Without such a
+    file they are the folders of PATH/train: in alphabetical order, or in numerical order if all
+    are numbers.
 
-    The folder of a split may hold
+    The folder of a split may contain
 
-    * a folder for each class, with images in it and in its subfolders; or CLASS.tar, which is read
-      as it is. Without a class file a class of train/ must have images, elsewhere it need not;
-    * folders 0 to n - 1 for n classes that none is called by a number, which then count these in
-      alphabetical order of their folders' names, as in ImageNet-v2;
-    * the images themselves, with lines "FILE CLASS" in PATH/SPLIT.txt, where CLASS is a class's
-      folder name or such a number.
+    * a folder for each class, with images in it and in its subfolders, or CLASS.tar, which is read
+      without unpacking. Without a class file, every class of train/ must have images; in other
+      splits it may have none;
+    * folders 0 to n - 1, if there are n classes and none is named by a number: they count the
+      classes in alphabetical order of folder names, as in ImageNet-v2;
+    * the images themselves, with lines "FILE CLASS" in PATH/SPLIT.txt, where CLASS is the folder
+      name of a class or such a number.
 
     The split "real" is PATH/val with the labels of PATH/real.json: for each ILSVRC2012_val_N.JPEG a
     list of such numbers, which may be empty. Its labels are multi-hot.
 
-    What lies there and is not read is said in one warning. Examples are in order of class and file
-    name. Names are kept as bytes in one array a class: 14
-    million files take about 30 bytes each, in tars 16 more.
+    One warning lists what was found but is not read. Examples are sorted by class and file name.
+    Names are kept as bytes in one array per class, as there may be 14 million of them: each takes
+    about 30 bytes, and 16 more in a tar.
     """
 
     def __init__(self, path: str, split: str, channels: int = 3):
@@ -86,11 +88,11 @@ class FolderSource:
     def _list_class_folders(
         self, root: Path, present: list[str], left_out: dict[str, Counter]
     ) -> list[tuple[str, np.ndarray, np.ndarray]]:
-        """Folder, file names (bytes [n]) and labels (int32 [n]) of each class that has a folder."""
+        """Lists folder, file names (bytes [n]) and labels (int32 [n]) of each class present."""
         label_of = classes_of(present, self.folders, self._folder, _origin(root))
         present.sort(key=label_of.__getitem__)
         groups = []
-        # Threads, as a disk on the network takes its time for each folder.
+        # In threads, because a network disk takes long to list each folder.
         with ThreadPoolExecutor(16) as pool:
             listed = pool.map(list_images, (self._folder / folder for folder in present))
             bar = tqdm(listed, f"listing {self._folder}", len(present), disable=None, leave=False)
@@ -101,7 +103,7 @@ class FolderSource:
         return groups
 
     def _list_flat_folder(self, left_out: dict[str, Counter]) -> tuple[str, np.ndarray, np.ndarray]:
-        """The same of images that lie side by side."""
+        """Lists the same for images that lie side by side; their folder is ""."""
         files, left_out[""] = list_images(self._folder)
         names, labels = read_labels(Path(f"{self._folder}.txt"), self.folders, files)
         if len(names) < len(files):
@@ -111,14 +113,14 @@ class FolderSource:
         return "", names, labels
 
     def _check_classes(self, root: Path) -> None:
-        """Says which classes have no images, and refuses that where the folders are the classes."""
+        """Warns of classes without images; an error if the split's own folders are the classes."""
         counts = np.bincount(self._labels, minlength=len(self.folders))
         empty = [self.folders[label] for label in np.flatnonzero(counts == 0)]
         if empty and self._folder == _origin(root):
             raise ValueError(
                 f"{self._folder} has no images in {some(empty)}, of {len(self.folders)} class "
-                f"folders. Put some in, take the folders away, or write all classes into "
-                f"{root / CLASS_FILES[1]}, which may have some without images"
+                f"folders. Add images, remove the folders, or list all classes in "
+                f"{root / CLASS_FILES[1]}, where classes may have no images"
             )
         if empty:
             say_once(
@@ -128,7 +130,7 @@ class FolderSource:
             )
 
     def _real_labels(self, path: Path) -> np.ndarray:
-        """uint8 [n, classes]."""
+        """Reads the ReaL labels, multi-hot uint8 [n, classes]."""
         if not path.is_file():
             raise ValueError(f"the split real needs {path}, the ReaL labels (docs/data.md)")
         real, order = read_json(path), alphabetical(self.folders)
@@ -158,14 +160,14 @@ class FolderSource:
         return int(self._firsts[-1])
 
     def path(self, index: int) -> Path:
-        """The file of one example; of one in a tar, CLASS.tar/NAME."""
+        """Returns the path of one example; CLASS.tar/NAME if it is in a tar."""
         folder, entry = self._entry(index)
         if entry.dtype.names:
             return self._folder / f"{folder}.tar" / os.fsdecode(entry["name"])
         return self._folder / folder / os.fsdecode(entry)
 
     def read(self, index: int) -> bytes:
-        """The contents of that file."""
+        """Reads the encoded image of one example."""
         _, entry = self._entry(index)
         if not entry.dtype.names:
             return images.read_file(self.path(index))
@@ -174,7 +176,7 @@ class FolderSource:
             return file.read(int(entry["size"]))
 
     def file(self, index: int) -> Path:
-        """The file that holds one example: `path`, or the tar."""
+        """Returns the file that contains one example: its `path`, or the tar."""
         folder, entry = self._entry(index)
         return self._folder / f"{folder}.tar" if entry.dtype.names else self.path(index)
 
@@ -198,7 +200,7 @@ class FolderSource:
 
     def digest(self) -> str:
         folders = [folder for folder, _, _ in self.groups]
-        # Of a tar the names alone: packed once more its members may lie elsewhere in it.
+        # Only the names in a tar count: packing it again may change the offsets.
         names = [names["name"] if names.dtype.names else names for _, names, _ in self.groups]
         return fingerprint(self.class_names, folders, self._labels, *names)
 
@@ -225,7 +227,7 @@ def _classes(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _origin(root: Path) -> Path:
-    """Where the classes come from."""
+    """Returns the file or folder that defines the classes."""
     return next((root / name for name in CLASS_FILES if (root / name).is_file()), root / "train")
 
 

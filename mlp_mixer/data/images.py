@@ -1,4 +1,4 @@
-"""One image on the host, uint8 [h, w, channels]: reading, resizing, cropping."""
+"""Single images on the host, uint8 [h, w, channels]: reading, resizing, cropping."""
 
 import errno
 import http.client
@@ -14,34 +14,34 @@ from PIL import Image
 
 from mlp_mixer.data.decoding import BrokenImage, decode, decode_opened
 
-TIMEOUT = 30  # seconds without an answer from a server
-LARGEST = 1 << 28  # bytes of a downloaded file
+TIMEOUT = 30  # seconds to wait for a server's answer
+LARGEST = 1 << 28  # most bytes of a downloaded file
 RESIZE_METHODS = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR}
 
 
 def decode_file(path: Path, channels: int = 3) -> np.ndarray:
-    """Reads and decodes one image file; see `decode`.
+    """Reads and decodes one image file to uint8 [h, w, channels]; see `decode`.
 
     Raises:
-        BrokenImage: not an image, or a broken one; names the file and its folder.
-        OSError: the file cannot be read, or is not there.
+        BrokenImage: it is not an image, or is damaged; names the file and its folder.
+        OSError: the file does not exist or cannot be read.
     """
     where = f"{Path(path).name} in folder {Path(path).parent}"
     return decode(read_file(path), channels, where)
 
 
 def read_image(image: Any, channels: int = 3) -> np.ndarray:
-    """Reads one image, uint8 [h, w, channels], from whatever it is given as.
+    """Reads one image from a file, address, PIL image or array, to uint8 [h, w, channels].
 
     Args:
         image: a path; an address that begins with https:// or http://; a PIL image; or an array
-            uint8 [h, w] or [h, w, c] of 1 (grey), 3 (RGB) or 4 (RGB and opacity) channels.
+            uint8 [h, w] or [h, w, c] with 1 (grey), 3 (RGB) or 4 (RGB and opacity) channels.
         channels: 3 for RGB, 1 for grey.
 
     Raises:
-        BrokenImage: it is not an image, or a broken one; names it.
-        OSError: it cannot be read, or is not there.
-        ValueError: an array of another kind.
+        BrokenImage: it is not an image, or is damaged; names it.
+        OSError: it does not exist or cannot be read.
+        ValueError: the array has another shape or dtype.
     """
     if isinstance(image, str) and image.startswith(("https://", "http://")):
         return decode(_download(image), channels, image)
@@ -75,14 +75,14 @@ def _download(address: str) -> bytes:
 
 
 def read_file(path: Path) -> bytes:
-    """The contents of a file.
+    """Reads the contents of a file.
 
     Raises:
-        BrokenImage: it is a folder, a pipe, a socket or a device, or a link that leads nowhere.
-        OSError: it cannot be read, or is not there.
+        BrokenImage: it is a folder, pipe, socket or device, or a dangling link.
+        OSError: the file does not exist or cannot be read.
     """
     try:
-        kind = os.stat(path).st_mode  # before opening it: a pipe waits for somebody who writes
+        kind = os.stat(path).st_mode  # before opening: a pipe would block until someone writes
     except OSError as error:
         nowhere = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
         if error.errno in nowhere and os.path.islink(path):
@@ -100,21 +100,21 @@ def resize(
     method: str = "area",
     part: tuple[slice, slice] = (slice(None), slice(None)),
 ) -> np.ndarray:
-    """Resizes to (height, width), within 1 grey level of TensorFlow's tf.image.resize.
+    """Resizes an image to uint8 [*size, c], within 1 grey level of tf.image.resize.
 
     Args:
         image: uint8 [h, w, c].
-        size: of the result.
-        method: "area" takes the mean of what a new pixel covers, which when enlarging repeats
-            pixels; "bilinear" blends the four nearest pixels, also when shrinking (no antialias).
-        part: rows and columns of the result that are wanted. Enlarging by area then takes memory
-            for these alone, however long the whole would be.
+        size: (height, width) of the result.
+        method: "area" averages what each new pixel covers, which repeats pixels when enlarging;
+            "bilinear" blends the four nearest pixels, also when shrinking (no antialiasing).
+        part: rows and columns of the result to return. Enlarging by area only takes memory for
+            these, however large the whole result would be.
     """
     h, w = image.shape[:2]
     if (h, w) == tuple(size):
         return image[part]
     if method == "area" and (size[0] > h or size[1] > w):
-        # OpenCV takes wrong pixels here at some sizes, where edges of old and new pixels coincide.
+        # At some sizes OpenCV reads the wrong pixels where edges of old and new pixels coincide.
         smaller = (min(w, size[1]), min(h, size[0]))
         if smaller != (w, h):
             image = cv2.resize(image.astype(np.float32), smaller, interpolation=cv2.INTER_AREA)
@@ -127,7 +127,7 @@ def resize(
 def _enlarge_area(
     image: np.ndarray, size: tuple[int, int], part: tuple[slice, slice]
 ) -> np.ndarray:
-    """Means over what each new pixel covers: along an axis, parts of one or two old pixels."""
+    """Averages what each new pixel covers: along each axis, parts of one or two old pixels."""
     sides = [
         _covered(old, new, range(*wanted.indices(new)))
         for old, new, wanted in zip(image.shape, size, part, strict=False)
@@ -140,13 +140,14 @@ def _enlarge_area(
 
 
 def _covered(old: int, new: int, wanted: range) -> tuple[slice, np.ndarray, np.ndarray, np.ndarray]:
-    """Which of `old` pixels along an axis the wanted ones of `new` cover.
+    """Computes which of `old` pixels along an axis are covered by the wanted ones of `new`.
 
     Returns:
-        The old ones that are seen at all; and for each new one the first and second of those that
-        it covers, and float32 the share of the second.
+        A slice of the old pixels that are needed. For each wanted new pixel, int [n]: the first
+        and the second old pixel that it covers, as positions in that slice. The share of the second
+        one, float32 [n].
     """
-    start, rest = divmod(wanted.start * old, new)  # Python's integers, which have no end
+    start, rest = divmod(wanted.start * old, new)  # Python's integers do not overflow
     ends = rest + np.arange(len(wanted) + 1) * old
     first = ends[:-1] // new
     second = np.minimum(first + 1, old - 1 - start)
@@ -155,33 +156,30 @@ def _covered(old: int, new: int, wanted: range) -> tuple[slice, np.ndarray, np.n
 
 
 def middle(whole: tuple[int, int], size: tuple[int, int]) -> tuple[slice, slice]:
-    """Rows and columns of the middle (height, width) of an image that is at least as large."""
+    """Returns the rows and columns of the central `size` of an image (height, width) `whole`."""
     top, left = ((have - want) // 2 for have, want in zip(whole, size, strict=True))
     return slice(top, top + size[0]), slice(left, left + size[1])
-
-
-# --- evaluation views -----------------------------------------------------------------------------
 
 
 def eval_view(
     image: np.ndarray, size: tuple[int, int], crop: str = "resmall", fraction: float = 1.0
 ) -> np.ndarray:
-    """What of an image is evaluated: it is resized, and the middle `size` of it is seen.
+    """Resizes an image and cuts out its centre for evaluation, uint8 [*size, c].
 
-    The paper's crops (appendix C) at any resolution; at 224 pixels it has fraction 0.875, so that
-    images are resized to 256.
+    These are the paper's crops (appendix C) at any resolution; at 224 pixels the paper has fraction
+    0.875, so that images are resized to 256.
 
     Args:
         image: uint8 [h, w, c].
         size: (height, width) of the result.
-        crop: "resmall" keeps the aspect and resizes (area) until the image just covers
-            size / fraction: in a square the shorter side becomes 256. "resize" resizes (bilinear)
-            to size / fraction and ignores the aspect. The methods are the reference's.
-        fraction: of the resized image that is seen, along each side; with 1.0 nothing is cut away
-            but what the aspect costs "resmall".
+        crop: "resmall" keeps the aspect ratio and resizes (area) until the image just covers
+            size / fraction: for a square size, the shorter side becomes 256. "resize" resizes
+            (bilinear) to size / fraction, ignoring the aspect ratio. Both as in the reference.
+        fraction: share of each side of the resized image that is kept. With 1.0, "resize" cuts
+            nothing away, and "resmall" only what exceeds the aspect ratio of `size`.
 
     Raises:
-        ValueError: unknown crop, or a fraction that is not over 0 and up to 1.
+        ValueError: the crop is unknown, or the fraction is not over 0 and up to 1.
     """
     check_crop(crop, fraction)
     cover = [round(side / fraction) for side in size]
@@ -190,7 +188,7 @@ def eval_view(
 
 
 def check_crop(crop: str, fraction: float) -> None:
-    """Raises a ValueError where `eval_view` does not know the crop or the fraction."""
+    """Raises a ValueError if `eval_view` does not accept the crop or the fraction."""
     if crop not in CROPS:
         raise ValueError(f"unknown evaluation crop {crop!r}; use {' or '.join(CROPS)}")
     if not 0 < fraction <= 1:
@@ -207,5 +205,5 @@ def _resize(h: int, w: int, cover: list[int]) -> tuple[tuple[int, int], str]:
 
 
 Crop = Literal["resmall", "resize"]
-# To which (height, width) a crop resizes an image of h x w so that it covers `cover`, and how.
+# The (height, width) to which each crop resizes an image of h x w to cover `cover`, and the method.
 CROPS = {"resmall": _resmall, "resize": _resize}

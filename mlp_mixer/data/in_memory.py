@@ -1,7 +1,7 @@
 """Training batches from a source that is decoded once, at its final size, and kept in memory.
 
-For small images it is much faster than reading them anew in each epoch (`pipeline`). A crop chosen
-at the original size is not possible.
+For small images this is much faster than reading them again in each epoch (`pipeline`). Random
+crops at the original size are not possible.
 """
 
 import functools
@@ -32,20 +32,20 @@ def train_batches(
     threads: int | None = None,
     skip_broken: bool = False,
 ) -> Iterator[Batch]:
-    """Yields rows of the training batches start, start + 1, ...
+    """Yields rows of the training batches start, start + 1, ...; see `pipeline` for their format.
 
     Args:
         source: the examples; each epoch goes through them in a new order.
-        augment: makes training images of a fixed size, of whole batches at once.
-        batch_size: of the global batch, over all processes.
-        rows: those of it that are wanted.
-        seed: of order and augmentation.
+        augment: augmentation, applied to whole batches of images of a fixed size.
+        batch_size: examples in a global batch, over all processes.
+        rows: the rows of each global batch to yield.
+        seed: seeds the order of examples and the augmentation.
         start: number of the first batch.
-        threads: that make batches; one for each CPU by default.
-        skip_broken: leave broken images out, and name them in the log, instead of raising.
+        threads: number of threads that make batches; one per CPU by default.
+        skip_broken: whether to leave out and log broken images, instead of raising.
 
     Raises:
-        ValueError: the augmentation crops, or the images would take over half of the memory.
+        ValueError: the augmentation crops, or the images need more than half of the memory.
         images.BrokenImage: an image is broken.
     """
     if augment.crops:
@@ -53,16 +53,17 @@ def train_batches(
     pixels, labels = load_all(source, augment.size, skip_broken)
     make_batch = _GatherBatch(pixels, labels, augment, batch_size, rows, seed)
     threads = threads or os.cpu_count() or 1
-    # Elements of the buffer are whole batches: grain's default of 500 would fill the memory.
+    # The buffer holds whole batches: grain's default of 500 would fill the memory.
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     numbers = grain.MapDataset.range(start, sys.maxsize)
     return iter(numbers.map(make_batch).to_iter_dataset(options))
 
 
 class _GatherBatch:
-    """The number of a batch to this process's rows of it, from images in memory.
+    """Maps the number of a batch to this process's rows of it.
 
-    grain's own shuffle takes longer for an index than all the rest here for an image of 32 x 32.
+    Shuffles by itself: for an image of 32 x 32, grain's shuffle takes longer to find one index than
+    all the rest here.
     """
 
     def __init__(self, pixels, labels, augment, batch_size, rows, seed):
@@ -80,8 +81,8 @@ class _GatherBatch:
             self.shuffled(int(epoch))[positions[epochs == epoch]] for epoch in np.unique(epochs)
         ]
         indices = np.concatenate(orders)
-        # Augmenting the whole batch keeps each example's randomness the same on any number of
-        # processes; for images this small it costs little.
+        # Augmenting the whole batch makes the randomness independent of the number of processes;
+        # for images this small it costs little.
         rng = np.random.default_rng((self.seed, 1, k))
         augmented = self.augment.batch(self.pixels[indices], rng)
         return {"image": augmented[self.rows], "label": self.labels[indices[self.rows]]}
@@ -90,12 +91,13 @@ class _GatherBatch:
 def load_all(
     source: Source, size: tuple[int, int], skip_broken: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Decodes a whole source to uint8 [n, h, w, c] of one size, and labels [n] or [n, classes].
+    """Decodes a whole source to images, uint8 [n, *size, c], and labels, [n] or [n, classes].
 
-    With skip_broken, broken images are left out and named in the log.
+    With skip_broken, broken images are left out and logged.
 
     Raises:
-        ValueError: it would take over half of the machine's memory.
+        ValueError: the images need more than half of the machine's memory.
+        images.BrokenImage: an image is broken.
     """
     first = examples.read_good(source, range(len(source)), skip_broken)
     channels = first.image.shape[-1]

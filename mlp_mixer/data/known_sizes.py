@@ -1,4 +1,4 @@
-"""How many classes and examples well-known data sets have, for planning where the data is not."""
+"""Numbers of classes and examples of well-known data sets, to plan runs without the data."""
 
 import re
 from pathlib import PurePosixPath
@@ -6,15 +6,15 @@ from pathlib import PurePosixPath
 from mlp_mixer.data import splits, vtab
 from mlp_mixer.data.digits import TASKS
 
-# Classes, and examples of each split; by TFDS's name of the data set, and from TFDS's catalogue of
-# data sets where nothing else is said.
+# Classes, and examples of each split, by the data set's name in TFDS. From TFDS's catalogue, unless
+# noted otherwise.
 DATA_SETS: dict[str, tuple[int, dict[str, int]]] = {
     "imagenet2012": (1000, {"train": 1_281_167, "validation": 50_000}),
-    "imagenet2012_real": (1000, {"validation": 50_000}),  # of which 46,837 have a label
+    "imagenet2012_real": (1000, {"validation": 50_000}),  # 46,837 of them have a label
     "imagenet_v2": (1000, {"test": 10_000}),
-    # 14,197,122 images of 21,841 synsets by image-net.org; the released heads have 21,843 classes.
+    # image-net.org counts 14,197,122 images of 21,841 synsets; released heads have 21,843 classes.
     "imagenet21k": (21_843, {"train": 14_197_122}),
-    # Round numbers of the Mixer paper, section 3: nobody outside can count them.
+    # Rounded, from section 3 of the Mixer paper; the data set is not public.
     "jft": (18_000, {"train": 300_000_000}),
     "cifar10": (10, {"train": 50_000, "test": 10_000}),
     "cifar100": (100, {"train": 50_000, "test": 10_000}),
@@ -37,19 +37,23 @@ DATA_SETS: dict[str, tuple[int, dict[str, int]]] = {
     "smallnorb": (5, {"train": 24_300, "test": 24_300}),
     "digits": (10, {"train": 1437, "test": 360}),
 }  # fmt: skip
-CLASSES_OF_TASKS = {"smallnorb_azimuth": 18, "smallnorb_elevation": 9}  # others: the data set's
+# VTAB tasks whose number of classes is neither that of their data set nor given in `vtab`.
+CLASSES_OF_TASKS = {"smallnorb_azimuth": 18, "smallnorb_elevation": 9}
 
 
 def classes_and_examples(spec: str, split: str) -> tuple[int, int]:
-    """The classes of a data set and the examples of a split, without the data.
+    """Looks up the number of classes of a data set and of examples in a split.
 
     Args:
-        spec: a data source as `sources.open_source` takes it; of folder:PATH the last part of the
-            path is taken for the name, so folder:/data/imagenet21k is known.
+        spec: a data source as in `sources.open_source`. The last part of a folder:PATH is taken as
+            its name, so that folder:/data/imagenet21k is known.
         split: such as "train", "train[:99%]" or "train[:800]+train[900:]".
 
+    Returns:
+        (number of classes, number of examples).
+
     Raises:
-        ValueError: a data set or split that is not in the table.
+        ValueError: the data set or split is not in the table.
     """
     name, classes = _name(spec)
     if name not in DATA_SETS:
@@ -62,7 +66,7 @@ def classes_and_examples(spec: str, split: str) -> tuple[int, int]:
 
 
 def _name(spec: str) -> tuple[str, int]:
-    """The data set's name in the table, and the classes of the task where those are others."""
+    """Returns the data set's name in the table, and the task's number of classes if it differs."""
     kind, _, argument = spec.partition(":")
     if kind == "vtab":
         task = vtab.task(argument)

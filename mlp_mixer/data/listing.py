@@ -1,4 +1,4 @@
-"""What lies in a folder of images, or in a tar of them: the images, and what is not read."""
+"""Lists the images in a folder or a tar, and what else is there and not read."""
 
 import functools
 import logging
@@ -13,13 +13,13 @@ import numpy as np
 
 log = logging.getLogger(__name__)
 
-MOST = 8  # names that a message lists
+
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif",
     ".jp2", ".ppm", ".pgm", ".pbm", ".pnm",
 )  # fmt: skip
 _SUFFIXES = tuple(map(str.encode, IMAGE_SUFFIXES))
-# What unpackers, network disks and file systems leave in a folder. Those files are no news.
+# Left behind by unpackers, network disks and file systems. Such files are not reported.
 SYSTEM_FOLDERS = (b"__MACOSX", b"@eaDir", b"#recycle", b"lost+found", b"$RECYCLE.BIN",
                   b"System Volume Information")  # fmt: skip
 LOOP = "links to a folder that they lie in"
@@ -30,8 +30,9 @@ class Listing(NamedTuple):
     """The images in a folder and its subfolders, or in a tar.
 
     Attributes:
-        names: in order, bytes [n], relative to the folder; of a tar with offset and size of each.
-        left_out: how many of each kind are not read, such as ".heic" or "hidden files".
+        names: names relative to the folder, sorted, bytes [n]. For a tar, a structured array [n]
+            with the fields name, offset and size.
+        left_out: counts of what is not read by kind, such as ".heic" or "hidden files".
     """
 
     names: np.ndarray
@@ -39,12 +40,12 @@ class Listing(NamedTuple):
 
 
 def list_images(folder: Path) -> Listing:
-    """Of a folder, with its subfolders, or of the file FOLDER.tar. Links are followed."""
+    """Lists the images in a folder and its subfolders, following links, or in FOLDER.tar."""
     if not folder.is_dir():
         return _list_tar(Path(f"{folder}.tar"))
     root, names = os.fsencode(folder), []
     left_out: Counter[str] = Counter()
-    todo: list[tuple[bytes, tuple[bytes, ...]]] = [(b"", ())]  # subfolder, `_follow`'s way to it
+    todo: list[tuple[bytes, tuple[bytes, ...]]] = [(b"", ())]  # subfolder, and the links to it
     while todo:
         inside, way = todo.pop()
         for entry, kind in _look(os.path.join(root, inside), left_out):
@@ -60,9 +61,11 @@ def list_images(folder: Path) -> Listing:
 
 
 def class_folders(folder: Path) -> tuple[list[str], Counter]:
-    """Names of the folders in a folder, and of tars that stand for them; and what else is there.
+    """Lists the class folders in a folder, among them CLASS.tar files, and counts everything else.
 
-    They are in alphabetical order, or by number where all are numbers.
+    Returns:
+        The names of the classes, in alphabetical order, or in numerical order if all are numbers;
+        and counts of what is not read, by kind.
     """
     folders, tars = set(), set()
     left_out: Counter[str] = Counter()
@@ -88,16 +91,16 @@ def class_folders(folder: Path) -> tuple[list[str], Counter]:
 
 
 def is_image(name: bytes) -> bool:
-    """Whether a file of this name is read."""
+    """Returns whether a file of this name is read."""
     return name.lower().endswith(_SUFFIXES) and not name.startswith(b".")
 
 
 def say_what_is_left_out(folder: Path, left_out: dict[str, Counter]) -> None:
-    """One warning with how many of each kind are not read, and in which class folders.
+    """Logs one warning with counts of what is not read, and in which class folders.
 
     Args:
-        folder: of the split.
-        left_out: counts of kinds, by class folder; "" is the split's folder itself.
+        folder: the split's folder.
+        left_out: counts by kind for each class folder; "" is the split's folder itself.
     """
     found = [f"{kind} ({count})" for kind, count in sorted(left_out[""].items())]
     inside = {name: counts for name, counts in left_out.items() if name}
@@ -110,14 +113,14 @@ def say_what_is_left_out(folder: Path, left_out: dict[str, Counter]) -> None:
 
 @functools.cache
 def say_once(level: int, message: str) -> None:
-    """Logs it; a split may be opened several times."""
+    """Logs a message only the first time; a split may be opened several times."""
     log.log(level, "%s", message)
 
 
-def some(names: Sequence[str]) -> str:
-    """The first of them for messages, which may not hold what is not UTF-8."""
-    more = len(names) - MOST
-    return ", ".join(map(_shown, names[:MOST])) + (f" and {more} more" if more > 0 else "")
+def some(names: Sequence[str], most: int = 8) -> str:
+    """Joins the first few names for a message; bytes that are not UTF-8 are escaped."""
+    more = len(names) - most
+    return ", ".join(map(_shown, names[:most])) + (f" and {more} more" if more > 0 else "")
 
 
 def _shown(name: bytes | str) -> str:
@@ -125,10 +128,13 @@ def _shown(name: bytes | str) -> str:
 
 
 def _look(folder: bytes, left_out: Counter[str]) -> Iterator[tuple[os.DirEntry, str]]:
-    """Each "image", "folder" and other "file" in a folder; counts what it is better not to open."""
+    """Yields the entries of a folder as "image", "folder" or other "file".
+
+    Whatever is better not opened is counted in `left_out` instead.
+    """
     with os.scandir(folder) as entries:
         for entry in entries:
-            # A link is not looked up if its name is an image's: that would take long.
+            # A link with an image's name is not resolved: with millions of them that takes long.
             if is_image(entry.name) and (
                 entry.is_file(follow_symlinks=False) or entry.is_symlink()
             ):
@@ -148,7 +154,11 @@ def _look(folder: bytes, left_out: Counter[str]) -> Iterator[tuple[os.DirEntry, 
 
 
 def _follow(entry: os.DirEntry, way: tuple[bytes, ...]) -> tuple[bytes, ...] | None:
-    """The folders in which the links on the way to a folder lie; None if it is one of them."""
+    """Follows an entry that is a folder or a link to one, without running in circles.
+
+    `way` holds the real folder of each link on the way here. Returns it with this link added; None
+    if the link leads to a folder that one of the links is in.
+    """
     if not entry.is_symlink():
         return way
     way = (*way, os.path.realpath(os.path.dirname(entry.path)))

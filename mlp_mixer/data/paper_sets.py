@@ -14,15 +14,15 @@ SOURCES = AVG_5 | {task: f"vtab:{task}" for task in vtab.TASKS}
 
 
 def name_of(text: str, source: str, among: dict[str, str] = SOURCES) -> str:
-    """Returns on which of the paper's data sets a run is, as its [NAME=]WORKDIR or its source says.
+    """Returns the paper's name of the data set that a run is on.
 
     Args:
-        text: as the user wrote it.
-        source: the data source of the run.
-        among: the data sets that it may be on, and their sources.
+        text: [NAME=]WORKDIR, as the user wrote it; NAME takes precedence.
+        source: the data source of the run, from which the name follows otherwise.
+        among: the possible data sets, and their sources.
 
     Raises:
-        ValueError: neither is a name.
+        ValueError: the name is not one of these, or the source does not tell it.
     """
     name, equals, _ = text.rpartition("=")
     if not equals:

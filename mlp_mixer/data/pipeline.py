@@ -1,12 +1,12 @@
-"""From a source to batches: `train_batches` for ever, `eval_batches` once.
+"""Makes batches from a source: `train_batches` without end, `eval_batches` once through it.
 
 A batch is a dict of NumPy arrays: `image` uint8 [n, h, w, c], `label` int32 [n] (or multi-hot uint8
-[n, num_classes], as the source has it), and for evaluation `mask` float32 [n], 0 where a row only
-fills up the last batch or its image is broken.
+[n, num_classes], depending on the source), and in evaluation `mask` float32 [n], which is 0 for
+rows that only pad the last batch, and for broken images.
 
-Training batch k is a pure function of (seed, k), on any number of processes, workers or threads:
-resuming at step k needs k and nothing else. Process p of P gets rows p * n/P to (p + 1) * n/P of
-each batch.
+Training batch k is a pure function of (seed, k), for any number of processes, workers or threads:
+to resume at step k, only k is needed. Process p of P gets rows p * n/P to (p + 1) * n/P of each
+batch.
 """
 
 import functools
@@ -26,15 +26,15 @@ from mlp_mixer.data.workers import Batch, Load, fill_batches
 
 
 class Reading(NamedTuple):
-    """How examples are read; no batch depends on it, but for what `skip_broken` puts in a place.
+    """How examples are read. Batches do not depend on it, except for `skip_broken`.
 
     Attributes:
         process: (index, count) of this process among all.
-        workers: processes that load and augment; 0 does it in threads of this process, which is as
-            fast up to a handful of CPUs.
-        threads: where there are no workers; one for each CPU by default.
-        skip_broken: put the next example in the place of one whose image is broken (in evaluation:
-            leave it out, its mask is 0), and name it in the log, instead of raising.
+        workers: number of processes that load and augment; with 0, threads of this process do,
+            which is as fast on a handful of CPUs.
+        threads: number of threads if there are no workers; one per CPU by default.
+        skip_broken: whether to log broken images instead of raising. In training the next example
+            takes the place of a broken one, in evaluation its mask is 0.
     """
 
     process: tuple[int, int] = (0, 1)
@@ -53,19 +53,19 @@ def train_batches(
     in_memory: bool = False,
     reading: Reading = Reading(),  # noqa: B008 - immutable
 ) -> Iterator[Batch]:
-    """Yields this process's share of the training batches start, start + 1, ...
+    """Yields this process's rows of the training batches start, start + 1, ...
 
     Args:
         source: the examples; each epoch goes through them in a new order.
-        augment: makes training images of a fixed size.
-        batch_size: of the global batch, over all processes.
-        seed: of order and augmentation.
+        augment: augmentation, which makes images of a fixed size.
+        batch_size: examples in a global batch, over all processes.
+        seed: seeds the order of examples and the augmentation.
         start: number of the first batch.
         in_memory: whether to decode the whole source once; see `data.in_memory`.
         reading: see `Reading`.
 
     Raises:
-        ValueError: what is asked for is not possible.
+        ValueError: the arguments do not fit each other or the data.
         images.BrokenImage: an image is broken.
         OSError: an image cannot be read, or a worker process died.
     """
@@ -84,7 +84,7 @@ def train_batches(
     firsts = itertools.count(start * batch_size + rows.start, batch_size)
     positions = (range(first, first + share) for first in firsts)
     batches = _fill(source, load, positions, share, augment.size, reading)
-    # Training has no rows that only fill up.
+    # Training batches are always full, so they need no mask.
     return ({"image": batch["image"], "label": batch["label"]} for batch in batches)
 
 
@@ -97,9 +97,9 @@ def eval_batches(
     crop_fraction: float = 1.0,
     reading: Reading = Reading(),  # noqa: B008 - immutable
 ) -> Iterator[Batch]:
-    """Yields this process's share of the batches that hold every example exactly once, in order.
+    """Yields this process's rows of batches that contain every example exactly once, in order.
 
-    All batches have the same shape: the last one is filled up with zeros, marked in `mask`. See
+    All batches have the same shape: the last one is padded with zeros, as `mask` tells. See
     `images.eval_view` for crop and crop_fraction, `train_batches` for the rest.
     """
     images.check_crop(crop, crop_fraction)
@@ -115,7 +115,7 @@ def eval_batches(
 
 
 def _share(batch_size: int, process: tuple[int, int]) -> tuple[int, slice]:
-    """How many rows of a global batch a process has, and which."""
+    """Returns how many rows of a global batch a process has, and which."""
     index, count = process
     if batch_size < 1 or batch_size % count:
         raise ValueError(
@@ -141,13 +141,13 @@ def _fill(
 
 
 class _TrainExamples:
-    """The number of an example since the start of training to its augmented image."""
+    """Loads and augments the example at a position, counted from the start of training."""
 
     def __init__(self, source: Source, augment: Augment, seed: int, skip_broken: bool):
         self._source, self._augment, self._seed = source, augment, seed
         self._skip_broken = skip_broken
 
-    def __reduce__(self):  # grain's data set is made anew in each worker process
+    def __reduce__(self):  # each worker process makes grain's data set anew
         return type(self), (self._source, self._augment, self._seed, self._skip_broken)
 
     @functools.cached_property
@@ -156,7 +156,7 @@ class _TrainExamples:
         return order.random_map(self._load)
 
     def _load(self, index: int, rng: np.random.Generator) -> Example:
-        # The next ones stand in for a broken image: the same on every process, run and epoch.
+        # The same example replaces a broken one in every process, run and epoch.
         indices = (i % len(self._source) for i in itertools.count(int(index)))
         example = examples.read_good(self._source, indices, self._skip_broken)
         return example._replace(image=self._augment.one(example.image, rng))

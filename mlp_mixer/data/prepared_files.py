@@ -1,4 +1,4 @@
-"""The files of TFDS data sets: where they are, and whether they are all there."""
+"""Finds the files of TFDS data sets, and checks that none is missing."""
 
 import os
 import re
@@ -6,25 +6,27 @@ from typing import Any
 
 from etils import epath
 
-# Beside the data sets that TFDS prepared, where `prepare` puts what it converts from TFRecord.
+# Subfolder of TFDS's data folder for what `prepare` converts from TFRecord.
 CONVERTED = "array_record"
 
 
 def data_dir() -> epath.Path:
-    """Where TFDS keeps data sets: $TFDS_DATA_DIR, or ~/tensorflow_datasets."""
+    """Returns the folder where TFDS keeps data sets: $TFDS_DATA_DIR or ~/tensorflow_datasets."""
     folder = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     return epath.Path(folder).expanduser()
 
 
 def find(name: str, folder: epath.Path) -> Any:
-    """The tfds.core.DatasetBuilder of a data set's files: its newest version, wherever that is.
+    """Finds the newest version of a data set in `folder` or its subfolder array_record/.
 
-    It is looked for in `folder` and in array_record/ in it, and needs no code of the data set's. Of
-    a version that is there in two formats the one in ArrayRecord is taken. None where there are no
-    files of it.
+    If that version exists in two formats, ArrayRecord is preferred.
+
+    Returns:
+        A tfds.core.DatasetBuilder made from the files alone, without the data set's own code; None
+        if there are no files.
 
     Raises:
-        ValueError: that is no name of a data set.
+        ValueError: `name` is not written like a data set's name, or its description is damaged.
     """
     return max(_found(name, folder), key=lambda b: (b.version, is_array_record(b)), default=None)
 
@@ -57,10 +59,14 @@ def is_array_record(builder: Any) -> bool:
 
 
 def find_array_record(name: str) -> Any:
-    """The builder of a data set in ArrayRecord; a ValueError says how to get there."""
+    """Returns the tfds.core.DatasetBuilder of a data set prepared in ArrayRecord.
+
+    Raises:
+        ValueError: there is none; says how to prepare it.
+    """
     import tensorflow_datasets as tfds
 
-    # Not by tfds.data_source(), which would retry a download for minutes.
+    # tfds.data_source() would retry a download for minutes.
     builder = find(name, data_dir())
     if builder is not None and is_array_record(builder):
         return builder
@@ -86,10 +92,13 @@ def find_array_record(name: str) -> Any:
 
 
 def open_records(name: str, builder: Any, split: str) -> tuple[Any, list[tuple[str, int]]]:
-    """Random access to the records of a split, as bytes, and its files with their numbers of them.
+    """Opens the records of a split for random access.
+
+    Returns:
+        The records, a sequence of bytes; and (path, number of records) of each file, in order.
 
     Raises:
-        ValueError: no such split, or files of it are missing.
+        ValueError: there is no such split, it is empty, or files of it are missing.
     """
     import tensorflow_datasets as tfds
 
@@ -114,5 +123,5 @@ def open_records(name: str, builder: Any, split: str) -> tuple[Any, list[tuple[s
             f"{name}: of {len(files)} files of {split} {len(missing)} are missing; the first is "
             f"{missing[0]}"
         )
-    # Without TFDS's wrapper, which carries all that is known of the data set to worker processes.
+    # Without TFDS's wrapper, which would pickle the whole data set description for each worker.
     return records.data_source, [(str(file.filename), file.take) for file in files]

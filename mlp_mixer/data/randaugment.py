@@ -1,11 +1,11 @@
-"""RandAugment (arXiv 1909.13719) as the authors' code has it, in uint8 on the host.
+"""RandAugment (arXiv 1909.13719) as in the Mixer authors' code, in uint8 on the host.
 
-The reference is big_vision's pp/archive/autoaugment.py, which the paper's ImageNet runs were made
-with. It differs from other versions, and its oddities are kept because they are part of the recipe:
-each layer picks one of 16 operations and always applies it; there is no identity; magnitudes are in
-tenths and not clipped; more magnitude means less posterizing; Solarize's threshold wraps around at
-256; Contrast's grey level is the number of pixels / 256; TranslateX moves by pixels of any image
-size.
+The reference is big_vision's pp/archive/autoaugment.py, which was used for the paper's ImageNet
+runs. It differs from other versions, and its oddities are kept because they are part of the recipe:
+each layer picks one of 16 operations and always applies it; there is no identity; magnitudes are
+divided by 10 and not clipped; a larger magnitude posterizes less; Solarize's threshold wraps around
+at 256; Contrast's grey level is the number of pixels / 256; TranslateX moves by a number of pixels
+that does not depend on the image size.
 """
 
 import numbers
@@ -18,13 +18,13 @@ OPERATIONS = (
     "Brightness", "Sharpness", "ShearX", "ShearY", "TranslateX", "TranslateY", "Cutout",
     "SolarizeAdd",
 )  # fmt: skip
-FILL = 128  # grey level of what comes in from outside, and of the cut-out square
+FILL = 128  # grey level of uncovered pixels, and of the cut-out square
 _VALUES = np.arange(256)
-# Casting cuts decimals off in the reference, where OpenCV rounds: values are shifted by not quite
-# half a level, so that whole numbers stay what they are.
+# The reference truncates where OpenCV rounds. A shift by just under half a level truncates without
+# changing whole numbers.
 _TRUNCATE = -0.499
 _SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13  # Pillow's SMOOTH
-# TensorFlow's weights of red, green and blue; it scales by 255.5 on the way back from [0, 1].
+# TensorFlow's weights of red, green and blue; it multiplies by 255.5 to get back from [0, 1].
 _GREY = np.array([[0.2989 * 255.5 / 255, 0.5870 * 255.5 / 255, 0.1140 * 255.5 / 255, _TRUNCATE]])
 
 
@@ -34,10 +34,10 @@ def randaugment(
     """Applies `layers` operations, each drawn uniformly, with a random sign and cutout centre.
 
     Args:
-        image: uint8 [h, w, c], 1 or 3 channels.
-        rng: source of the draws.
-        layers: number of operations, one after the other; 2 in the paper.
-        magnitude: of all of them; 10 to 20 in the paper.
+        image: uint8 [h, w, c] with 1 or 3 channels.
+        rng: source of randomness.
+        layers: number of operations in sequence; 2 in the paper.
+        magnitude: strength of every operation; 10 to 20 in the paper.
     """
     h, w, _ = image.shape
     for _ in range(layers):
@@ -54,23 +54,23 @@ def apply_operation(
     negate: bool = False,
     cutout_center: tuple[int, int] | None = None,
 ) -> np.ndarray:
-    """One operation on a uint8 image [h, w, c].
+    """Applies one operation to a copy of an image, uint8 [h, w, c].
 
     Args:
         name: one of OPERATIONS.
-        image: of 1 or 3 channels; it is not changed.
-        magnitude: 0 to about 20.
-        negate: turn, shear or shift the other way; the other operations have no sign.
-        cutout_center: (row, column) of the square of Cutout; the image's middle by default.
+        image: with 1 or 3 channels.
+        magnitude: strength, 0 to about 20.
+        negate: whether to rotate, shear or translate the other way; other operations ignore it.
+        cutout_center: (row, column) of the centre of Cutout's square; the image's by default.
 
     Raises:
-        ValueError: unknown operation or negative magnitude.
+        ValueError: the operation is unknown, or the magnitude is negative.
     """
     if not isinstance(magnitude, numbers.Real) or not magnitude >= 0:
         raise ValueError(f"RandAugment's magnitude is a number from 0 on, not {magnitude!r}")
     level = magnitude / 10
     signed = -level if negate else level
-    factor = 1.8 * level + 0.1  # of the enhancing operations; 1 changes nothing
+    factor = 1.8 * level + 0.1  # for Color, Contrast, Brightness and Sharpness; 1 is the identity
     h, w, c = image.shape
     match name:
         case "AutoContrast":
@@ -121,14 +121,14 @@ def apply_operation(
 
 
 def _look_up(image: np.ndarray, table: np.ndarray | list[np.ndarray]) -> np.ndarray:
-    """Replaces values by a table's [256], or by one table's for each channel, cut to 0..255."""
+    """Maps values through a table [256], or one table per channel, clipped to 0..255."""
     table = np.atleast_2d(np.asarray(table, np.float32)).T
     table = np.ascontiguousarray(np.clip(table, 0, 255).astype(np.uint8)[None])
     return cv2.LUT(image, table).reshape(image.shape)
 
 
 def _stretched(low: np.uint8, high: np.uint8) -> np.ndarray:
-    """The table that brings the darkest value to 0 and the brightest to 255."""
+    """Returns the table [256] that maps the darkest value to 0 and the brightest to 255."""
     if low == high:
         return _VALUES
     scale = np.float32(255) / np.float32(high - low)
@@ -136,7 +136,7 @@ def _stretched(low: np.uint8, high: np.uint8) -> np.ndarray:
 
 
 def _equalized(image: np.ndarray, channel: int) -> np.ndarray:
-    """The table after which each level has about as many pixels; Pillow's rule."""
+    """Returns the table [256] that equalizes a channel's histogram, by Pillow's rule."""
     counts = cv2.calcHist([image], [channel], None, [256], [0, 256]).ravel().astype(np.int64)
     step = (counts.sum() - counts[np.flatnonzero(counts)[-1]]) // 255
     if step == 0:
@@ -150,12 +150,12 @@ def _grey(image: np.ndarray) -> np.ndarray:
 
 
 def _blend(start: np.ndarray, end: np.ndarray, factor: float) -> np.ndarray:
-    """Goes `factor` of the way from one image to another; beyond it where that is over 1."""
+    """Interpolates between two images; extrapolates if `factor` is over 1."""
     return cv2.addWeighted(start, 1 - factor, end, factor, _TRUNCATE).reshape(end.shape)
 
 
 def _rotate(image: np.ndarray, angle: float) -> np.ndarray:
-    """Turns by an angle in radians about the middle."""
+    """Rotates by an angle in radians about the centre."""
     h, w, _ = image.shape
     cos, sin = np.cos(angle), np.sin(angle)
     right = ((w - 1) - (cos * (w - 1) - sin * (h - 1))) / 2
@@ -164,9 +164,9 @@ def _rotate(image: np.ndarray, angle: float) -> np.ndarray:
 
 
 def _warp(image: np.ndarray, matrix: list[list[float]]) -> np.ndarray:
-    """Takes pixel (x, y) from matrix @ (x, y, 1): the nearest one, grey where there is none."""
+    """Fills pixel (x, y) from the nearest one to matrix @ (x, y, 1); grey outside the image."""
     h, w, _ = image.shape
-    # Half-way between two pixels the reference goes up, OpenCV to the even one.
+    # Half-way between two pixels the reference rounds up, OpenCV to even.
     shifted = np.asarray(matrix, np.float64) + [[0, 0, 1e-3]] * 2
     flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(image, shifted, (w, h), flags=flags, borderValue=(FILL,) * 4).reshape(

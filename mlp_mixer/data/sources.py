@@ -1,8 +1,8 @@
-"""Where labelled images come from: `open_source("folder:PATH" | "tfds:NAME" | ..., split)`.
+"""Sources of labelled images: `open_source("folder:PATH" | "tfds:NAME" | ..., split)`.
 
-A source is one split of a data set with random access: `source[i]` is a uint8 image
-[h, w, channels] and a label. Order and content never change between runs, which is what makes
-batch k a pure function of (seed, k).
+A source gives random access to one split of a data set: `source[i]` is an image, uint8
+[h, w, channels], and a label. Order and content never change between runs, which makes batch k a
+pure function of (seed, k).
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ from mlp_mixer.data.prepared_source import TfdsSource
 class Source(Protocol):
     """One split of a labelled image data set.
 
-    A label is an int, or where an image may have several of the k classes, or none, multi-hot:
-    uint8 [k] of 0 and 1.
+    A label is an int, or multi-hot uint8 [k] where an image may have several of the k classes or
+    none.
     """
 
     name: str  # as the user wrote it, for messages
@@ -30,19 +30,19 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int | np.ndarray]:
-        """The image, uint8 [h, w, channels], and the label of one example.
+        """Returns the image, uint8 [h, w, channels], and the label of one example.
 
         Raises:
             ValueError: the image cannot be decoded; names its file or record.
         """
 
     def labels(self) -> np.ndarray:
-        """Every example's label, int32 [len] or uint8 [len, k], without decoding images."""
+        """Returns all labels, int32 [len] or uint8 [len, k], without decoding images."""
 
     def digest(self) -> str:
-        """Returns a hex digest. It changes with the classes, labels, files and their order.
+        """Returns a hex digest of the names of classes and files, the labels, and their order.
 
-        It is cheap, and the same wherever the data lies: pixels do not count, nor does the folder.
+        It is cheap to compute, and does not depend on pixels or on where the data is stored.
         """
 
 
@@ -52,14 +52,14 @@ def open_source(spec: str, split: str, channels: int = 3) -> Source:
     Args:
         spec: "digits" or "digits:TASK" (see `data.digits`), "folder:PATH" (`data.folders`),
             "tfds:NAME" (`data.prepared_source`) or "vtab:TASK" (`data.vtab`).
-        split: "train" or "test", or another that the data set has; with a part of it in brackets
-            as TFDS writes it, such as "train[:98%]" or "train[1000:2000]"; several with a + between
-            them.
+        split: "train", "test", or another split of the data set; a part of one in TFDS's notation,
+            such as "train[:98%]" or "train[1000:2000]"; or several of these joined with a +.
         channels: 3 for RGB, 1 for grey.
 
     Raises:
-        ValueError: unknown kind of source or split, or nothing usable in it; says what to do.
-        FileNotFoundError: a folder that does not exist.
+        ValueError: the kind of source or the split is unknown, or the data is unusable; says what
+            to do.
+        FileNotFoundError: the folder does not exist.
     """
     if "+" in split:
         return Joined([open_source(spec, part, channels) for part in split.split("+")])
@@ -68,7 +68,7 @@ def open_source(spec: str, split: str, channels: int = 3) -> Source:
         task = vtab.task(argument)
         return TfdsSource(task.dataset, split, channels, task)
     if kind == "tfds" and argument:
-        return TfdsSource(argument, split, channels)  # TFDS has sub-splits of its own
+        return TfdsSource(argument, split, channels)  # TFDS parses parts of splits itself
     part = splits.parse(split)
     if kind == "digits":
         source: Source = DigitsSource(argument or "digit", part.split, channels)
@@ -82,11 +82,8 @@ def open_source(spec: str, split: str, channels: int = 3) -> Source:
     return source if part.is_whole else Subset(source, _part_indices(source, part))
 
 
-# --- parts of a source ---
-
-
 class Subset:
-    """Some examples of another source."""
+    """Some examples of another source, by their indices there."""
 
     def __init__(self, source: Source, indices: np.ndarray):
         self._source, self._indices = source, indices
@@ -106,7 +103,7 @@ class Subset:
 
 
 class Joined:
-    """The examples of several sources of the same classes, one after the other."""
+    """The concatenation of several sources with the same classes."""
 
     def __init__(self, sources: Sequence[Source]):
         self._sources = sources
@@ -130,10 +127,10 @@ class Joined:
 
 
 def take_per_class(source: Source, count: int, seed: int = 0) -> Source:
-    """`count` examples of each class, the same ones for the same seed.
+    """Draws `count` examples of each class, the same ones for the same seed.
 
     Raises:
-        ValueError: a class has fewer, or images have several labels.
+        ValueError: a class has fewer examples, or images have several labels.
     """
     labels = source.labels()
     if labels.ndim > 1:
@@ -153,5 +150,5 @@ def take_per_class(source: Source, count: int, seed: int = 0) -> Source:
 
 def _part_indices(source: Source, part: splits.Part) -> np.ndarray:
     chosen = part.of(len(source), source.name)
-    # Shuffled first (always in the same way): a folder is sorted by class.
+    # Shuffled first, with a fixed seed, because a folder is sorted by class.
     return np.random.RandomState(0).permutation(len(source))[chosen.start : chosen.stop]

@@ -1,4 +1,4 @@
-"""Parts of a split, written and refused as TFDS does: train, train[:98%], train[1000:2000]."""
+"""Parts of a split, with TFDS's notation and checks: train, train[:98%], train[1000:2000]."""
 
 import re
 from typing import NamedTuple
@@ -8,9 +8,9 @@ _PART = re.compile(rf"([\w-]+)(?:\[{_POSITION}:{_POSITION}\])?")
 
 
 class Part(NamedTuple):
-    """A split's name and where the part starts and stops: "98%", "-500", "" for an end of it."""
+    """Part of a split. `start` and `stop` are such as "98%" or "-500"; "" for an end of it."""
 
-    text: str
+    text: str  # as it was written
     split: str
     start: str = ""
     stop: str = ""
@@ -20,11 +20,11 @@ class Part(NamedTuple):
         return self.text == self.split
 
     def of(self, count: int, name: str) -> range:
-        """Positions of the part's examples in a split that has `count`.
+        """Returns the positions of the part's examples in the whole split.
 
         Args:
-            count: examples of the whole split.
-            name: the data set's, for messages.
+            count: number of examples in the whole split.
+            name: name of the data set, for messages.
 
         Raises:
             ValueError: the part reaches beyond the split, or is empty.
@@ -39,10 +39,10 @@ class Part(NamedTuple):
 
 
 def parse(text: str) -> Part:
-    """Reads a split, or a part of one; several joined with a + are to be taken apart before.
+    """Parses a split or a part of one, but not several joined with a +.
 
     Raises:
-        ValueError: it is not written so, or mixes examples and percent.
+        ValueError: the syntax is wrong, or mixes numbers of examples with percentages.
     """
     match = _PART.fullmatch(text)
     if not match:

@@ -1,10 +1,11 @@
 """The 19 tasks of VTAB-1k (Zhai et al. 2019, arXiv 1910.04867): data sets, labels and splits.
 
-Open one as `vtab:TASK`. Each has 800 examples to train on and 200 to choose hyperparameters by,
-which are then trained on as well; the test split is whole. Numbers and labels are those of the
-authors' code (github.com/google-research/task_adaptation), which cuts the 200 out of the official
-validation split, or from where it makes one: after 90 % of the training images in most data sets
-without it, 80 % in Pets and dSprites, 60 % in EuroSAT and Resisc45.
+Open one as `vtab:TASK`. Each task has 800 examples for training and 200 for choosing
+hyperparameters, which are then added to the training set; the test split is used in full. Splits
+and labels follow the authors' code (github.com/google-research/task_adaptation): the 200 are taken
+from the official validation split. Where there is none, the code makes one that begins after 90 %
+of the training images in most data sets, 80 % in Pets and dSprites, and 60 % in EuroSAT and
+Resisc45.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,15 +20,15 @@ class Task(NamedTuple):
     """One task.
 
     Attributes:
-        dataset: its name in TFDS.
-        dev: the split of 200 examples to choose by; with TRAIN it makes the 1,000.
+        dataset: the data set's name in TFDS.
+        dev: the split of 200 examples for choosing hyperparameters; TRAIN and it make up the 1,000.
         test: the split to report on.
-        feature: of an example, that the label is made from.
-        label: makes the label of it; None where it is the label.
-        num_classes: how many labels there are; 0 where TFDS knows.
-        scale: what pixels are multiplied by; dSprites has 0 and 1.
-        small: whether images are smaller than 96 x 96, which the paper fine-tunes at 224 pixels
-            (others at 448).
+        feature: the feature of an example that the label is computed from.
+        label: computes the label from that feature; None if the feature is the label.
+        num_classes: number of labels; 0 if TFDS knows it.
+        scale: factor of the pixel values; 255 for dSprites, whose pixels are 0 and 1.
+        small: whether images are smaller than 96 x 96; the paper fine-tunes these at 224 pixels,
+            others at 448.
     """
 
     dataset: str
@@ -40,34 +41,34 @@ class Task(NamedTuple):
     small: bool = False
 
 
-AS_IT_IS = Task("", "")  # the labels that a data set has itself
+AS_IT_IS = Task("", "")  # no task of VTAB: the data set's own labels
 
 
 def clevr_count(objects: dict[str, Sequence]) -> int:
-    """Objects in the picture, 3 to 10."""
+    """Returns the class for the number of objects: 0 to 7 for 3 to 10 of them."""
     return len(objects["size"]) - 3
 
 
 def clevr_distance(objects: dict[str, Sequence]) -> int:
-    """How far the nearest object is, in six steps."""
+    """Returns the class of the distance to the nearest object, 0 to 5."""
     nearest = min(position[2] for position in objects["pixel_coords"])
     return int(np.searchsorted([0.0, 8.0, 8.5, 9.0, 9.5, 10.0], nearest)) - 1
 
 
 def kitti_distance(objects: dict[str, Sequence]) -> int:
-    """How far the nearest car, van or truck is, in three steps, and 3 for none."""
+    """Returns the class of the distance to the nearest car, van or truck, 0 to 2; 3 for none."""
     things = zip(objects["type"], objects["location"], strict=True)
     nearest = min([*(location[2] for kind, location in things if kind < 3), 1000.0])
     return int(np.searchsorted([-100.0, 8.0, 20.0, 999.0], nearest)) - 1
 
 
 def dsprites_location(x: int) -> int:
-    """32 horizontal positions in 16 pairs."""
+    """Returns the class, 0 to 15, of one of 32 horizontal positions."""
     return int(x) // 2
 
 
 def dsprites_orientation(orientation: int) -> int:
-    """40 orientations in 16 groups."""
+    """Returns the class, 0 to 15, of one of 40 orientations."""
     return int(orientation / 2.5)
 
 
@@ -110,10 +111,10 @@ TASKS = {
 
 
 def task(name: str) -> Task:
-    """The task of this name.
+    """Returns the task of this name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such task.
     """
     if name not in TASKS:
         raise ValueError(f"unknown VTAB task {name!r}; use one of {', '.join(TASKS)}")

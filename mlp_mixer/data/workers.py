@@ -1,4 +1,4 @@
-"""Threads or processes that fill batches ahead of their use, and hand them over in order."""
+"""Threads or processes that fill batches ahead of time, and return them in order."""
 
 import collections
 import itertools
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 Batch = dict[str, np.ndarray]
 Load = Callable[[int], Example | Broken]
 
-PART_ROWS = 32  # of a batch, that a worker fills at a time
-WARN_SECONDS = 60  # after which a batch that does not come is mentioned, again and again
+PART_ROWS = 32  # rows of a batch that a worker fills at a time
+WARN_SECONDS = 60  # interval of warnings while a batch does not arrive
 
 
 def fill_batches(
@@ -37,18 +37,19 @@ def fill_batches(
     workers: int = 0,
     threads: int | None = None,
 ) -> Iterator[Batch]:
-    """Yields a batch for each sequence of positions: `image`, `label`, and `mask` float32 [rows].
+    """Yields a batch for each sequence of positions.
 
-    What is in memory at a time is bounded: two batches, or two parts of PART_ROWS for each worker
-    where that is more.
+    A batch is `image` uint8 [rows, h, w, c], `label` int32 [rows] or uint8 [rows, classes], and
+    `mask` float32 [rows]. At most two batches are in memory at a time, or two parts of PART_ROWS
+    per worker if that is more.
 
     Args:
-        load: the example at a position; can be pickled where there are worker processes.
-        batches: up to `rows` positions for each batch; the rest of it stays zero, with mask 0.
-        rows: of every batch.
-        like: an example that shows the shape of images and labels.
-        workers: processes; 0 to work in threads of this one.
-        threads: where there are no worker processes; one for each CPU by default.
+        load: returns the example at a position; must be picklable for worker processes.
+        batches: up to `rows` positions for each batch; remaining rows are zero, with mask 0.
+        rows: number of rows in every batch.
+        like: an example with the shapes of images and labels.
+        workers: number of worker processes; 0 for threads of this process.
+        threads: number of threads if there are no worker processes; one per CPU by default.
 
     Raises:
         ChildProcessError: a worker process was killed.
@@ -78,7 +79,7 @@ def fill_batches(
 
 
 class _Pending:
-    """A batch whose parts are being filled by a crew, of threads or of processes."""
+    """A batch whose parts are being filled by a crew of threads or processes."""
 
     def __init__(
         self, crew: "_Threads | _Processes", positions: Sequence[int], rows: int, like: Example
@@ -105,18 +106,18 @@ class _Pending:
 
 
 def _result(future: futures.Future):
-    """The future's result, with a warning each minute that it does not come."""
+    """Waits for a future's result, with a warning every minute."""
     waited = 0
     while futures.wait([future], timeout=WARN_SECONDS).not_done:
         waited += WARN_SECONDS
         log.warning(
-            "waiting for images for %d s: the storage is stuck, or loading far too slow", waited
+            "waiting for images for %d s: storage is stuck, or loading is far too slow", waited
         )
     return future.result()
 
 
 def _fill(load: Load, images: np.ndarray, positions: Sequence[int]) -> list[tuple]:
-    """Writes images into their rows; gives back label (None without an image) and messages."""
+    """Writes images into their rows; returns (label, messages) of each, None for no image."""
     found: list[tuple] = []
     for row, position in enumerate(positions):
         example = load(position)
@@ -129,7 +130,7 @@ def _fill(load: Load, images: np.ndarray, positions: Sequence[int]) -> list[tupl
 
 
 class _Buffer(NamedTuple):
-    """Images uint8 [n, h, w, c] that are being filled, and the number of the file they lie in."""
+    """Images uint8 [n, h, w, c] to be filled, and the descriptor of their memory's file, if any."""
 
     images: np.ndarray
     file: int = -1
@@ -149,14 +150,11 @@ class _Threads:
         return self.pool.submit(_fill, self._load, part, positions)
 
     def release(self, buffer: _Buffer) -> None:
-        """To be called when a buffer is full."""
-
-
-# --- processes ------------------------------------------------------------------------------------
+        """Is called when a buffer is full; threads have nothing to release."""
 
 
 class _Processes:
-    """Worker processes, which write into memory that they share with this one."""
+    """Worker processes, which write into memory shared with this one."""
 
     def __init__(self, load: Load, count: int):
         if not hasattr(os, "memfd_create"):
@@ -167,21 +165,21 @@ class _Processes:
             raise ValueError(
                 f"the data source cannot be sent to worker processes ({error}); use workers=0"
             ) from error
-        # Not as an argument: Python writes those into a pipe, and where they are more than that
-        # holds, it waits for ever for a process that dies before it has read them.
-        self._load_file = os.fdopen(os.memfd_create("load"), "wb")  # open as long as this object is
+        # Not as an argument: Python writes arguments into a pipe. If they exceed its capacity and
+        # the process dies before reading them, Python waits forever.
+        self._load_file = os.fdopen(os.memfd_create("load"), "wb")  # open as long as this object
         self._load_file.write(pickled)
         self._load_file.flush()
-        # Spawned, not forked: a fork copies the locks of JAX's threads as they happen to be.
+        # Spawned, because a fork would copy locks that JAX's threads happen to hold.
         context = multiprocessing.get_context("spawn")
         path = _path(self._load_file.fileno())
         self.pool = futures.ProcessPoolExecutor(count, context, _start_worker, (path,))
 
     def zeros(self, shape: tuple[int, ...]) -> _Buffer:
-        """Memory that other processes can open.
+        """Allocates memory that other processes can open.
 
-        It belongs to no folder: nothing is left behind however the process ends, and the usual
-        64 MB that a container has in /dev/shm do not limit it.
+        It is in no folder, so nothing is left behind however the process ends, and the usual 64 MB
+        of a container's /dev/shm do not limit it.
         """
         size = int(np.prod(shape))
         file = os.memfd_create("batch")
@@ -194,26 +192,26 @@ class _Processes:
         )
 
     def release(self, buffer: _Buffer) -> None:
-        os.close(buffer.file)  # the memory stays until the array goes
+        os.close(buffer.file)  # the memory lives as long as the array
 
 
 def _path(file: int) -> str:
-    """Where other processes find an open file of this one."""
+    """Returns the path by which other processes can open a file of this one."""
     return f"/proc/{os.getpid()}/fd/{file}"
 
 
-_load: Load  # of a worker process
+_load: Load  # set in worker processes
 
 
 def _start_worker(path: str) -> None:
-    global _load  # noqa: PLW0603 - a pool's initializer has no other place to leave it
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process
+    global _load  # noqa: PLW0603 - a pool's initializer can leave it nowhere else
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         pickled = Path(path).read_bytes()
     except OSError:  # the main process has ended
         os._exit(1)
-    _load = pickle.loads(pickled)  # from our own parent
+    _load = pickle.loads(pickled)  # safe: it comes from the parent process
 
 
 def _end_with_parent() -> None:

@@ -1,4 +1,4 @@
-"""Accuracy and loss on a labelled data set; predictions for each of its examples."""
+"""Accuracy and loss on a labelled data set, and predictions for each example."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -21,9 +21,9 @@ from mlp_mixer.runtime import mesh as meshes
 class Classification:
     """Evaluates parameters on every example of a source, each exactly once.
 
-    Where an example has several labels (ImageNet-ReaL) a prediction is right if it is one of them,
-    and examples without any are left out. Labels are numbers of the model's outputs, whatever the
-    order of the source's classes.
+    If examples may have several labels (ImageNet-ReaL), a prediction is correct if it is one of
+    them, and examples without labels are left out. Labels are indices of the model's outputs,
+    whatever the order of classes in the source.
     """
 
     def __init__(
@@ -40,15 +40,20 @@ class Classification:
         class_names: Sequence[str] | None = None,
         model_is: str = "the model",
     ):
-        """See `data.pipeline.eval_batches` for crop, crop_fraction and skip_broken.
+        """Prepares the evaluation of a model on a source.
 
         Args:
-            class_names: what the model's outputs are, as far as that is known; see
-                `models.class_names.match`.
+            module: the model; its image size is that of the evaluation.
+            source: the examples.
+            mesh: devices to compute on.
+            batch_size: largest batch size; it is rounded to fit the mesh.
+            crop, crop_fraction, skip_broken: see `data.pipeline.eval_batches`.
+            loss: a key of `losses.LOSSES`.
+            class_names: names of the model's outputs, if known; see `models.class_names.match`.
             model_is: what to call the model in messages.
 
         Raises:
-            ValueError: the source has other classes than the model, or there is no such crop.
+            ValueError: source and model have different classes, or there is no such crop.
         """
         outputs = module.num_classes if class_names is None else class_names
         self._order = match(outputs, source.class_names, model_is, source.name)
@@ -93,7 +98,7 @@ class Classification:
         crop: str = "",
         crop_fraction: float = 0.0,
     ) -> "Classification":
-        """Where a field is not given, the run's own source, crop and fraction are taken."""
+        """Makes the evaluation from a config's fields; source and crop default to the run's own."""
         opened = sources.open_source(source or config.data.source, split, config.image_channels)
         return cls(
             module,
@@ -121,7 +126,10 @@ class Classification:
         return (batch | {"label": relabel(batch["label"], self._order)} for batch in batches)
 
     def run(self, params: Any) -> dict[str, float]:
-        """Top-1 and top-5 accuracy, mean loss, and the number of examples that were counted.
+        """Evaluates parameters on every example.
+
+        Returns:
+            "accuracy" and "top5" (shares), "loss" (the mean), and "examples" (the number counted).
 
         Raises:
             ValueError: no example has a label.
@@ -136,9 +144,12 @@ class Classification:
         return {name: total / examples for name, total in totals.items()} | {"examples": examples}
 
     def predict(self, params: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Probabilities [n, classes], labels [n] and indices [n] of examples; one process only.
+        """Predicts every example. Works in a single process only.
 
-        Without skip_broken the indices are all there are, in order.
+        Returns:
+            Probabilities float32 [n, classes], labels int32 [n] or uint8 [n, classes], and indices
+            of the examples in the source, int [n]. All are in order; with skip_broken, broken
+            images are left out.
         """
         found = []
         for number, batch in enumerate(self._batches()):

@@ -1,8 +1,8 @@
-"""The evaluations that a config names: config.evals.NAME = {type, ...its own fields}.
+"""The evaluations that a config defines: config.evals.NAME = {type, ...its own fields}.
 
 An evaluator is any object whose `run(params)` returns scalars. To add one, write a class with a
-`from_config(config, module, mesh, class_names, **fields)`, whose keyword arguments are the fields
-that a config may set, and give it a row in TYPES. See docs/evaluation.md.
+classmethod `from_config(config, module, mesh, class_names, **fields)`, whose keyword arguments are
+the fields that a config may set, and add it to TYPES. See docs/evaluation.md.
 """
 
 import inspect
@@ -20,7 +20,7 @@ class Evaluator(Protocol):
     """One evaluation of a model's parameters."""
 
     def run(self, params: Any) -> dict[str, float]:
-        """Scalars, each under its name."""
+        """Returns scalars by name."""
 
 
 class Scheduled(NamedTuple):
@@ -32,19 +32,23 @@ class Scheduled(NamedTuple):
 
 TYPES: dict[str, Any] = {"classification": Classification, "fewshot": FewShot}
 
-# Fields of every evaluator; the others are arguments of its from_config.
+# Fields of every evaluator; all others are arguments of its from_config.
 COMMON = ("type", "enabled", "only_at_end")
 
 
 def make(
     config: ml_collections.ConfigDict, module: Any, mesh: Mesh, class_names: Sequence[str]
 ) -> dict[str, Scheduled]:
-    """The evaluators of a config, by name.
+    """Makes the evaluators of a config, by name.
 
-    `class_names` are those of the run: what the outputs of the module are.
+    Args:
+        config: the config of a run.
+        module: the model to evaluate.
+        mesh: devices to compute on.
+        class_names: names of the module's outputs.
 
     Raises:
-        ValueError: one is not possible; names it.
+        ValueError: an evaluator cannot be made; names it.
     """
     made = {}
     for name, fields in config.evals.items():
@@ -65,7 +69,7 @@ def _make_one(fields: dict[str, Any], *run: Any) -> Evaluator:
     own = {name: value for name, value in fields.items() if name not in COMMON}
     try:
         inspect.signature(from_config).bind(*run, **own)
-    except TypeError as error:  # a field that there is not, or one that is missing
+    except TypeError as error:  # an unknown field, or a missing one
         parameters = list(inspect.signature(from_config).parameters.values())[len(run) :]
         needed = [p.name for p in parameters if p.default is p.empty]
         may = [p.name for p in parameters if p.default is not p.empty]
@@ -79,10 +83,16 @@ def _make_one(fields: dict[str, Any], *run: Any) -> Evaluator:
 def run(
     evaluators: dict[str, Scheduled], params: Any, step: int, is_last: bool = True
 ) -> dict[str, float]:
-    """The scalars of those that are due, as NAME/SCALAR.
+    """Runs the evaluators that are due, and returns their scalars as NAME/SCALAR.
+
+    Args:
+        evaluators: the evaluators by name, from `make`.
+        params: parameters of the model.
+        step: the training step, for messages.
+        is_last: whether this is the end of the run, when all evaluators are due.
 
     Raises:
-        ValueError: one failed; says which, and at what step.
+        ValueError: an evaluator failed; says which, and at what step.
     """
     result: dict[str, float] = {}
     for name, (evaluator, only_at_end) in evaluators.items():
@@ -90,7 +100,7 @@ def run(
             continue
         try:
             values = evaluator.run(params)
-        except (ValueError, OSError, RuntimeError) as error:  # others are bugs
+        except (ValueError, OSError, RuntimeError) as error:  # anything else is a bug
             raise ValueError(
                 f"evaluator {name!r} failed at step {step}: {error}. The same command tries it "
                 f"again; with --config.evals.{name}.enabled=False it goes on without it"
@@ -100,7 +110,7 @@ def run(
 
 
 def log_line(result: dict[str, float]) -> str:
-    """One line for people."""
+    """Formats scalars as one line for the log."""
     return "  ".join(
         f"{name.replace('/', ' ')} {value:.4f}"
         for name, value in result.items()

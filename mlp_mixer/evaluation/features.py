@@ -1,4 +1,4 @@
-"""Pooled features of all images of a source."""
+"""Pooled features of all images in a source."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from mlp_mixer.runtime import mesh as meshes
 
 
 class Features:
-    """Computes the features that a model's head would see."""
+    """Computes the features that are the input of a model's head."""
 
     def __init__(
         self,
@@ -25,7 +25,11 @@ class Features:
         crop_fraction: float,
         skip_broken: bool = False,
     ):
-        """See `data.pipeline.eval_batches` for crop, crop_fraction and skip_broken."""
+        """Prepares the model; see `data.pipeline.eval_batches` for crop and skip_broken.
+
+        Raises:
+            ValueError: there is no such crop.
+        """
         images.check_crop(crop, crop_fraction)
         self._module = module.clone(num_classes=0)
         self._mesh = mesh
@@ -37,13 +41,15 @@ class Features:
             found = forward(self._module, params, batch["image"])
             return found, batch["label"], batch["mask"]
 
-        # Every process gets the rows of all.
+        # Replicated, so that every process gets all rows.
         self._features = jax.jit(features, out_shardings=meshes.everywhere(mesh))
 
     def __call__(self, params: Any, source: Source) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Features float32 [n, c], labels [n] and indices [n] of examples, in order.
+        """Computes the features of all examples; every process returns the same.
 
-        Without skip_broken the indices are all there are. Every process gets the same.
+        Returns:
+            Features float32 [n, c], labels int32 [n], and indices of the examples in the source,
+            int [n]. All are in order; with skip_broken, broken images are left out.
         """
         params = {name: value for name, value in params.items() if name != "head"}
         batch_size = meshes.divisible(min(self._batch_size, len(source)), self._mesh)

@@ -1,9 +1,9 @@
-"""Few-shot accuracy of features: linear least squares from a few images of each class.
+"""Few-shot accuracy of features: linear least squares on a few images of each class.
 
 The protocol is that of the paper's authors (`fewshot_lsr` in big_vision): features are standardised
-with mean and deviation of the few-shot training images, a constant feature of 100 makes a bias that
-is hardly regularised, targets are -1 and 1, the regulariser is 1024 times the squared weights, and
-images of each class are drawn with three seeds. The solution is in closed form.
+with the mean and deviation of the few-shot training images; a constant feature of 100 acts as a
+bias that is hardly regularised; targets are -1 and 1; the regulariser is 1024 times the squared
+weights; the images of each class are drawn with three seeds. The solution is in closed form.
 """
 
 from collections.abc import Sequence
@@ -22,24 +22,24 @@ BIAS = 100.0
 L2 = 2.0**10
 SEEDS = 3
 SHOTS = (5, 10, 25)
-CHUNK = 4096  # examples that are classified at a time
+CHUNK = 4096  # examples to classify at a time
 
 
 class FewShot:
-    """Evaluates parameters by what a linear classifier learns from their features."""
+    """Evaluates parameters by the accuracy of a linear classifier on their features."""
 
     def __init__(self, features: Features, train: Source, test: Source, shots: Sequence[int]):
-        """Only those images of `train` are ever decoded that are drawn.
+        """Draws the training images; the others in `train` are never decoded.
 
         Args:
-            features: computes what the classifier sees.
+            features: computes the features to classify.
             train: the images to draw from.
             test: the images to classify.
-            shots: numbers of training images of each class.
+            shots: numbers of training images per class.
 
         Raises:
-            ValueError: a class has fewer training images, images have several labels, or the two
-                sources have other classes.
+            ValueError: a class has too few training images, images have several labels, or the two
+                sources have different classes.
         """
         labels, num_classes = train.labels(), len(train.class_names)
         self._order = match(train.class_names, test.class_names, train.name, test.name)
@@ -55,7 +55,7 @@ class FewShot:
                 f"{train.name}: class {rarest!r} has {counts.min()} images to train on, "
                 f"{max(shots)} shots need more"
             )
-        # Of each seed and class the images in the order in which they are drawn.
+        # The images of each seed and class, in the order in which they are drawn.
         drawn = [_draw(labels, num_classes, max(shots), seed) for seed in range(SEEDS)]
         used, positions = np.unique(drawn, return_inverse=True)
         self._drawn = positions.reshape(SEEDS, num_classes, max(shots))
@@ -77,10 +77,10 @@ class FewShot:
         crop: str = "resize",
         crop_fraction: float = 0.0,
     ) -> "FewShot":
-        """Where source or crop_fraction are not given, the run's own are taken.
+        """Makes the evaluation from a config; source and crop_fraction default to the run's own.
 
-        The classes are those of the images here, not the run's, which `class_names` are. The
-        authors resize to a square here, whatever the crop of other evaluations.
+        The classes are those of the images, not the run's `class_names`. The default crop is that
+        of the authors, who resize to a square here, whatever the crop of other evaluations.
         """
         train, test = (
             sources.open_source(source or config.data.source, part, config.image_channels)
@@ -97,11 +97,11 @@ class FewShot:
         return cls(features, train, test, shots)
 
     def run(self, params: Any) -> dict[str, float]:
-        """Accuracy for each number of shots, the mean over seeds, as "5shot"."""
+        """Returns the accuracy for each number of shots, the mean over seeds, as "5shot"."""
         train, train_labels, indices = self._features(params, self._train)
         test, test_labels, _ = self._features(params, self._test)
         test_labels = relabel(test_labels, self._order)
-        row = np.full(len(self._train), -1)  # of each training image; none for a broken one
+        row = np.full(len(self._train), -1)  # of `train` for each image; -1 for a broken one
         row[indices] = np.arange(len(indices))
         result = {}
         for shots in self._shots:
@@ -116,18 +116,18 @@ class FewShot:
         return result
 
     def _check_drawn(self, labels: np.ndarray, shots: int) -> None:
-        """Refuses a class of which no drawn image could be read."""
+        """Raises a ValueError if none of the images drawn for a class could be read."""
         counts = np.bincount(labels, minlength=len(self._train.class_names))
         if not counts.all():
             name = self._train.class_names[counts.argmin()]
             raise ValueError(
                 f"{self._train.name}: all images that few-shot drew for the class {name!r} are "
-                f"broken, at {shots} shots; mend them or take them away"
+                f"broken, at {shots} shots; repair or remove them"
             )
 
 
 def _draw(labels: np.ndarray, num_classes: int, count: int, seed: int) -> np.ndarray:
-    """Indices [num_classes, count] of the images of each class that a seed draws."""
+    """Draws images of each class, and returns their indices [num_classes, count]."""
     rng = np.random.default_rng(seed)
     return np.stack([rng.permutation(np.where(labels == k)[0])[:count] for k in range(num_classes)])
 
@@ -135,7 +135,7 @@ def _draw(labels: np.ndarray, num_classes: int, count: int, seed: int) -> np.nda
 def fit(
     features: np.ndarray, labels: np.ndarray, num_classes: int, l2: float = L2
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Solves the regularised least squares, in float64.
+    """Solves the regularised least squares problem in float64.
 
     Args:
         features: [n, c].
@@ -144,8 +144,8 @@ def fit(
         l2: factor of the squared weights.
 
     Returns:
-        (weights [c, k], bias [k]), both float64, for features as they are: the standardisation is
-        part of them, which spares a standardised copy of all test features.
+        (weights [c, k], bias [k]), both float64. They include the standardisation, so that the test
+        features need not be copied to be standardised.
     """
     from scipy.linalg import solve
 
@@ -156,7 +156,7 @@ def fit(
     n, c = x.shape
     if n >= c:
         solution = solve(x.T @ x + l2 * np.eye(c), x.T @ y, assume_a="pos")
-    else:  # the same from the smaller system
+    else:  # the same solution, from the smaller of two systems
         solution = x.T @ solve(x @ x.T + l2 * np.eye(n), y, assume_a="pos")
     weights = solution[:-1] / deviation[:, None]
     return weights, BIAS * solution[-1] - mean @ weights
@@ -165,7 +165,13 @@ def fit(
 def accuracy(
     weights: np.ndarray, bias: np.ndarray, features: np.ndarray, labels: np.ndarray
 ) -> float:
-    """The share of examples [n, c] whose largest output is their label [n]; see `fit`."""
+    """Returns the share of examples whose largest output is their label.
+
+    Args:
+        weights, bias: [c, k] and [k], from `fit`.
+        features: [n, c].
+        labels: int [n].
+    """
     right = 0
     for first in range(0, len(features), CHUNK):
         part = slice(first, first + CHUNK)

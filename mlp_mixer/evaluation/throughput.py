@@ -1,4 +1,4 @@
-"""Images per second of a model on one device, at the best batch size: the paper's measure."""
+"""Images per second of a model on one device, at the best batch size, as in the paper."""
 
 import math
 import time
@@ -12,26 +12,28 @@ from mlp_mixer.models.pixels import forward
 from mlp_mixer.runtime.devices import is_out_of_memory
 
 BATCH_SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
-SECONDS = 2.0  # at least, for each batch size
-PATIENCE = 2  # batch sizes in a row that gain nothing, after which larger ones are not tried
+SECONDS = 2.0  # least time to measure each batch size
+PATIENCE = 2  # consecutive batch sizes without a gain after which larger ones are not tried
 
 
 class Throughput(NamedTuple):
-    """The best that was measured: images per second, and the batch size that it was at."""
+    """The highest throughput measured, and the batch size that it was measured at."""
 
     images_per_second: float
     batch_size: int
 
 
 def measure(module: Any, params: Any) -> Throughput:
-    """The best of BATCH_SIZES, on the first device; pixels are there before the clock starts.
+    """Measures inference on the first device, and returns the best of BATCH_SIZES.
+
+    Copying pixels to the device is not part of the time.
 
     Args:
         module: a model; its dtype is the one to measure in.
         params: its parameters.
 
     Raises:
-        jax.errors.JaxRuntimeError: not even the smallest batch fits the memory.
+        jax.errors.JaxRuntimeError: not even the smallest batch fits in memory.
     """
     best, since_best = Throughput(0.0, 0), 0
     for batch_size in BATCH_SIZES:
@@ -60,7 +62,7 @@ def _images_per_second(module: Any, params: Any, batch_size: int) -> float:
         start = time.perf_counter()
         for _ in range(calls):
             result = run(params, pixels)
-        jax.block_until_ready(result)  # the device works through the calls in order
+        jax.block_until_ready(result)  # the last one: a device runs its calls in order
         return time.perf_counter() - start
 
     calls = max(1, math.ceil(SECONDS / seconds(1)))

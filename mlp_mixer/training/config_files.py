@@ -1,4 +1,4 @@
-"""Configs by their file, their name, or the run that they are of."""
+"""Loads configs by file, by name, or from a run."""
 
 import difflib
 import importlib.util
@@ -21,13 +21,13 @@ def load(spec: str) -> ml_collections.ConfigDict:
     """Reads the config of an experiment.
 
     Args:
-        spec: FILE or FILE:ARGUMENT, where FILE is a Python file with get_config(argument); the
-            name of a file in configs/, such as "digits", in place of FILE; or the config.json of a
-            run.
+        spec: FILE or FILE:ARGUMENT, where FILE is a Python file with a function
+            get_config(argument), or the name of a file in configs/, such as "digits"; or the
+            config.json of a run.
 
     Raises:
-        ValueError: there is no such file, it is no config, or it has no such argument.
-        OSError: it cannot be read.
+        ValueError: there is no such file, it is not a config, or it does not take the argument.
+        OSError: the file cannot be read.
     """
     if spec.endswith(".json"):
         return _saved(Path(spec).expanduser())
@@ -41,10 +41,10 @@ def load(spec: str) -> ml_collections.ConfigDict:
 
 
 def find(file: str) -> Path:
-    """Returns the file of a config that is given as a path or by its name.
+    """Returns the file of a config that is given by its path or name.
 
     Raises:
-        ValueError: there is none; names those that there are.
+        ValueError: there is no such config; lists the names of those that exist.
     """
     if Path(file).expanduser().is_file():
         return Path(file).expanduser()
@@ -71,10 +71,10 @@ def named() -> list[str]:
 def changed(
     config: ml_collections.ConfigDict, changes: Mapping[str, Any]
 ) -> ml_collections.ConfigDict:
-    """Returns a config with other values of some fields, by their dotted names.
+    """Returns a copy of a config with some fields changed, given by their dotted names.
 
     Raises:
-        ValueError: there is no such field, or a value is of another type.
+        ValueError: there is no such field, or a value has the wrong type.
     """
     config = config.copy_and_resolve_references()
     for name, value in changes.items():
@@ -88,14 +88,14 @@ def changed(
 
 
 def no_field(name: str, config: ml_collections.ConfigDict) -> str:
-    """Words for a field that a config does not have, with the nearest that it has."""
+    """Returns an error message for an unknown field, with the most similar field there is."""
     near = difflib.get_close_matches(name, fields.flatten(config.to_dict()), 1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"the config has no field {name}{hint} (configs/common.py explains each)"
 
 
 def _saved(path: Path) -> ml_collections.ConfigDict:
-    """The config in a file that a run has written."""
+    """Reads the config that a run has written."""
     try:
         return fields.restored(json.loads(path.read_text()))
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
@@ -103,7 +103,7 @@ def _saved(path: Path) -> ml_collections.ConfigDict:
 
 
 def _import(path: Path) -> ModuleType:
-    """The module of a file, which may import what lies in the folder that this process works in."""
+    """Imports a file, which may itself import from the working directory."""
     _look_here()
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     if spec is None or spec.loader is None:
@@ -114,6 +114,6 @@ def _import(path: Path) -> ModuleType:
 
 
 def _look_here() -> None:
-    """Makes what lies in the folder that this process works in importable, ./configs too."""
+    """Makes the working directory importable, with ./configs in it."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())

@@ -1,7 +1,7 @@
-"""Every field of a config: what it may be, and whether a run may go on with another value.
+"""Every field of a config: its possible values, and whether a run may continue with another one.
 
-`check` is called before anything starts, wherever a config comes from. configs/common.py has the
-defaults and says what each field means.
+`check` is called before anything starts, wherever a config comes from. Defaults and meanings are in
+configs/common.py.
 """
 
 import difflib
@@ -25,7 +25,7 @@ from mlp_mixer.weights.resize import SCHEMES
 
 FIELDS = {
     "seed": ranges.whole(0, 2**32 - 1),
-    # Where the data lies may change; that it is the same, its digest says (training.resume).
+    # The data may move; its digest tells whether it is the same (training.resume).
     "data.source": ranges.free(ranges.NAME),
     "data.train_split": ranges.NAME,
     "data.examples_per_class": ranges.COUNT_OR_NONE,
@@ -75,7 +75,7 @@ FIELDS = {
     "keep_best": ranges.free(ranges.TEXT),
 }
 
-# Those that a config need not have.
+# The fields of AUGMENT, MODEL and SWEEP are optional.
 AUGMENT = {
     "inception_crop": ranges.SHARE,
     "random_crop": ranges.SHARE,
@@ -105,7 +105,7 @@ SWEEP = {
     "train_split": ranges.free(ranges.NAME),
     "dev_split": ranges.free(ranges.NAME),
 }
-# Of each evaluator; `evaluation.evaluators` knows which types there are, and their other fields.
+# Fields of evaluators; `evaluation.evaluators` knows the types and which fields each has.
 EVALUATOR = {
     "type": ranges.NAME,
     "enabled": ranges.FLAG,
@@ -118,10 +118,10 @@ EVALUATOR = {
     "shots": ranges.several(ranges.COUNT, "numbers"),
 }
 
-# What `training.recipe` gives to a model beside config.model.
+# Arguments that `training.recipe` passes to a model besides config.model.
 _FROM_ELSEWHERE = {"num_classes", "image_size", "image_channels", "head_bias", "dtype", "remat"}
 
-# Fields that configs of the first version lack, with what they stand for there.
+# Fields that configs of the first version lack, with the values that are equivalent.
 ADDED = {
     "permuted.order": "original",
     "permuted.patch_size": (16, 16),
@@ -135,19 +135,19 @@ ADDED = {
 }
 # Fields that a run takes from the weights of its init_from; see `initial.with_trained_sizes`.
 OF_THE_WEIGHTS = ("init_image_size", "init_patch_size", "model.tokens_mlp_dim")
-# Fields that a config need not have, with what stands for them then.
+# Optional fields, with the values that are equivalent to leaving them out.
 UNSET = {f"augment.{name}": getattr(Augment, name) for name in AUGMENT} | {
     "model.stoch_depth": 0.0, "model.dropout_rate": 0.0, "model.gelu": "tanh"
 }  # fmt: skip
 
 
 def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The config as it will be used: every field is possible, every size a pair.
+    """Checks every field of a config, and returns the config as it will be used, locked.
 
-    Fields that were added after a config was written get the value that they stand for there.
+    Sizes become pairs, and fields that were added after the config was written are filled in.
 
     Raises:
-        ValueError: fields that there are not, are lacking or out of their range; names them all.
+        ValueError: fields are unknown, missing or out of range; names all of them.
     """
     flat = completed(config.to_dict())
     known = _known(flat)
@@ -170,14 +170,14 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 
 def restored(config: dict[str, Any]) -> ml_collections.ConfigDict:
-    """The config that a run has written as JSON, with all that a command line may change."""
+    """Returns the config that a run has written as JSON, with optional fields filled in."""
     flat = completed(config)
     known = _known(flat)
     return _as_config({name: x for name, x in UNSET.items() if name in known} | flat)
 
 
 def completed(config: dict[str, Any]) -> dict[str, Any]:
-    """A config's fields by their dotted names, with those of ADDED, tuples and pairs."""
+    """Returns a config's fields by dotted name, with those of ADDED, lists as tuples or pairs."""
     flat = {name: _plain(value) for name, value in flatten(config).items()}
     flat |= {name: value for name, value in ADDED.items() if flat.get(name) is None}
     known = _known(flat)
@@ -188,10 +188,14 @@ def completed(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def changes_training(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Where two configs of nested dicts would train differently: field, value before, and now."""
+    """Returns the fields in which two configs (nested dicts) would train differently.
+
+    Returns:
+        (dotted name, value before, value now) of each field.
+    """
     before, now = completed(before), completed(now)
     known = _known(before) | _known(now)
-    # A new head or a kept one is nothing to a run that began without weights.
+    # init_head does not matter to a run that began without weights.
     no_matter = OF_THE_WEIGHTS if now["init_from"] else ("init_head",)
     if before["permuted.order"] == now["permuted.order"] == "original":
         no_matter = (*no_matter, "permuted.patch_size", "permuted.seed")
@@ -205,7 +209,7 @@ def changes_training(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[
 
 
 def _known(flat: dict[str, Any]) -> dict[str, ranges.Field]:
-    """The fields that a config may have, by their dotted names."""
+    """Returns the fields that a config may have, by dotted name."""
     known = dict(FIELDS)
     known |= {f"augment.{name}": field for name, field in AUGMENT.items()}
     found = ARCHITECTURES.get(str(flat.get("architecture")), ARCHITECTURES["mixer"])
@@ -225,7 +229,7 @@ def _unknown(name: str, known: dict[str, ranges.Field]) -> str:
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one, with dotted names; empty ones leave nothing."""
+    """Flattens nested dicts into one with dotted names; empty dicts vanish."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         nested = flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else None
@@ -234,14 +238,14 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Lists as tuples, NumPy's numbers as Python's."""
+    """Converts lists to tuples, and NumPy's numbers to Python's."""
     if isinstance(value, list | tuple):
         return tuple(map(_plain, value))
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _as_pair(value: Any) -> Any:
-    """A size in pixels as (height, width), where it is 224, (224,), "224" or "160x256"."""
+    """Converts a size in pixels, such as 224, (224,), "224" or "160x256", to (height, width)."""
     if isinstance(value, tuple) and len(value) == 1:
         value = value[0]
     if isinstance(value, str) and (found := re.fullmatch(r"(\d+)(?:x(\d+))?", value)):
@@ -250,7 +254,7 @@ def _as_pair(value: Any) -> Any:
 
 
 def _as_config(flat: dict[str, Any]) -> ml_collections.ConfigDict:
-    """The config of fields by their dotted names."""
+    """Makes a config from fields by dotted name."""
     tree: dict[str, Any] = {"augment": {}, "evals": {}, "model": {}}
     for name, value in flat.items():
         *parents, last = name.split(".")

@@ -1,4 +1,4 @@
-"""Where the parameters of a run come from: random ones, or the weights of its init_from."""
+"""The initial parameters of a run: random, or the weights of its init_from."""
 
 import logging
 from collections.abc import Sequence
@@ -18,15 +18,16 @@ log = logging.getLogger(__name__)
 
 
 def with_trained_sizes(config: Config, before: dict[str, Any] | None = None) -> Config:
-    """The config of a Mixer with those sizes of the weights of init_from that its widths depend on.
+    """Returns a Mixer's config with the sizes that its weights of init_from were trained at.
 
-    They are init_image_size and init_patch_size, see `recipe.make_model`; what the config itself
-    says of them is for programs that have no weights, such as a plan. And where the token-mixing
-    MLPs of the weights are some times as wide as the config's, as tiling has made them, that width.
+    The widths of the model depend on these sizes, init_image_size and init_patch_size; see
+    `recipe.make_model`. Their values in the config are for programs without weights, such as a
+    plan. If tiling has made the token-mixing MLPs of the weights a multiple as wide as the
+    config's, their width is taken as well.
 
     Args:
-        config: of a run that starts from weights, or not.
-        before: of a run that goes on, its config: the weights may be gone.
+        config: the config of a run, which starts from weights or not.
+        before: the config that a continued run began with, as its weights may be gone.
     """
     if not config.init_from or config.architecture != "mixer":
         return config
@@ -38,7 +39,7 @@ def with_trained_sizes(config: Config, before: dict[str, Any] | None = None) -> 
             hint = config.init_image_size or config.image_size
             trained = recognise(opened, otherwise=tuple(hint)).module
         if not isinstance(trained, mixer.MlpMixer):
-            return config  # is refused later
+            return config  # `parameters` raises the error
         sizes = {"init_image_size": trained.image_size, "init_patch_size": trained.patch_size}
         width = mixer.create(image_size=config.image_size, **config.model).tokens_mlp_dim
         if trained.tokens_mlp_dim != width and trained.tokens_mlp_dim % width == 0:
@@ -53,15 +54,20 @@ def with_trained_sizes(config: Config, before: dict[str, Any] | None = None) -> 
 def parameters(
     config: Config, module: Any, class_names: Sequence[str], shardings: Any = None
 ) -> dict[str, Any]:
-    """Random parameters, or those of `init_from`, with their head or with a new one.
+    """Makes random parameters, or reads those of `init_from`, with their head or a new one.
 
-    With init_head "auto" the head is kept where it is known to be for the same classes. A kept head
-    has its outputs in the order of `class_names`, those of the data. Random parameters are made
-    where `shardings` says.
+    With init_head "auto", the head is kept if it is known to be for the same classes. The outputs
+    of a kept head are put in the order of the data's classes.
+
+    Args:
+        config: the config of a run.
+        module: its model.
+        class_names: the classes of its data.
+        shardings: where to place random parameters.
 
     Raises:
-        ValueError: the weights are of another model than the config's, or a head that must be kept
-            is for other classes; names the differences.
+        ValueError: the weights belong to another model, or a head that must be kept is for other
+            classes; names the differences.
     """
     params = random_params(config, module, shardings)
     if not config.init_from:
@@ -107,7 +113,7 @@ def parameters(
 
 
 def _check_same_model(config: Config, loaded: Any, module: Any) -> None:
-    """Raises ValueError unless the weights of init_from are of the config's model, head apart."""
+    """Raises a ValueError unless the weights fit the config's model, except for the head."""
     where = f"init_from={config.init_from}"
     inner = [getattr(x, "model", x) for x in (loaded, module)]
     orders = [x.pixel_order().tolist() if isinstance(x, Permuted) else [] for x in (loaded, module)]

@@ -1,17 +1,17 @@
-"""How a training step lies over devices: three layouts of one function.
+"""How a training step is distributed over devices: three layouts of one function.
 
     replicated   jit; every device holds all parameters and works on its rows of the batch
     fsdp         jit; parameters and optimizer state are split over the devices of a slice
-    pmap         jax.pmap; as replicated, for those who measure against or extend code that uses it
+    pmap         jax.pmap; like replicated, to compare with or extend code that uses pmap
 
-The gradient of a batch is the sum of what each device finds for its rows. That part is written once
-(`training.step`), in terms of the rows a device has, and a layout only says what stands around it:
-where parameters are gathered, and how gradients are summed. The mesh is that of `runtime.mesh`.
+The gradient of a batch is the sum of the gradients that each device computes for its rows. That
+computation is written once (`training.step`); a layout only adds where parameters are gathered, and
+how gradients are summed. The mesh is that of `runtime.mesh`.
 
-FSDP here gathers all parameters once before and scatters all gradients once after the
-accumulation loop, with explicit collectives. That is the traffic of one all-reduce, the least there
-can be, and it suits the Mixer, whose largest variant is 1.7 GB. Leaving the placement to XLA costs
-several times as much: docs/tpu_plans.md.
+FSDP gathers all parameters once before the accumulation loop and scatters all gradients once after
+it, with explicit collectives. This has the traffic of one all-reduce, the least possible, and the
+memory suffices for the Mixer, whose largest variant has 1.7 GB. Leaving the placement to XLA costs
+several times as much traffic: docs/tpu_plans.md.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,10 +29,10 @@ from mlp_mixer.runtime.mesh import AXES
 from mlp_mixer.training.step import Step
 
 SUM_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-# By kind of device. A v5e has 128 MiB of on-chip memory, of which its compiler gives one operation
-# 16; with 40 the tiles are larger, and a step takes 2 % fewer cycles (docs/tpu_plans.md). On a
-# Hopper GPU cuBLAS's products, alone, are 3 % faster than a choice of them and Triton's, and
-# compiled in half the time (docs/speed.md).
+# By kind of device. A v5e has 128 MiB of on-chip memory, of which its compiler gives 16 to a single
+# operation; with 40, tiles are larger and a step takes 2 % fewer cycles (docs/tpu_plans.md). On
+# Hopper GPUs, using cuBLAS for every matrix product is 3 % faster than letting XLA choose between
+# cuBLAS and Triton, and compiles in half the time (docs/speed.md).
 COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
     "TPU v5 lite": {"xla_tpu_scoped_vmem_limit_kib": "40960"},
     "NVIDIA H100 80GB HBM3": {"xla_gpu_enable_triton_gemm": False},
@@ -45,16 +45,17 @@ def make_layout(
     sum_dtype: str = "float32",
     devices: Sequence[jax.Device] | None = None,
 ) -> "Replicated":
-    """The layout of this name over all devices of all processes, or over those given.
+    """Makes a layout.
 
     Args:
         name: a key of LAYOUTS.
-        sum_dtype: number type in which gradients are summed over devices; "bfloat16" halves the
-            traffic and loses digits.
-        devices: may be those of a topology that is not here (see `planning`).
+        sum_dtype: dtype in which gradients are summed over devices; "bfloat16" halves the traffic
+            and loses precision.
+        devices: the devices to use, by default all devices of all processes; may belong to a
+            topology that is not attached (see `planning`).
 
     Raises:
-        ValueError: unknown name or type, or slices of unequal size.
+        ValueError: the name or dtype is unknown, or slices have unequal sizes.
     """
     if name not in LAYOUTS:
         raise ValueError(f"unknown layout {name!r}; use one of {', '.join(LAYOUTS)}")
@@ -64,18 +65,18 @@ def make_layout(
 
 
 class Replicated:
-    """Data parallelism with jit: parameters everywhere, a sum of gradients each step."""
+    """Data parallelism with jit: all parameters on every device; gradients are summed each step."""
 
     def __init__(self, mesh: Mesh, sum_dtype: Any = jnp.float32):
         self.mesh, self.sum_dtype = mesh, sum_dtype
         self.rows, self.everywhere = meshes.rows(mesh), meshes.everywhere(mesh)
 
     def shardings(self, tree: Any) -> Any:
-        """Where each array of a state (or of any part of one) lies."""
+        """Returns the sharding of each array of a state, or of any part of one."""
         return jax.tree.map(lambda x: NamedSharding(self.mesh, self._spec(x)), tree)
 
     def jit_step(self, step: Step, like: TrainState) -> jax.stages.Wrapped:
-        """(state, batch) -> (state, metrics), compiled for this layout when it is first called.
+        """Returns the function (state, batch) -> (state, metrics), not yet compiled.
 
         Args:
             step: the local and the global part of the step; see `training.step`.
@@ -93,7 +94,7 @@ class Replicated:
             mesh=self.mesh,
             in_specs=(specs, P(AXES), P()),
             out_specs=(P(), specs),
-            check_vma=False,  # gradients are of this device's rows until they are summed here
+            check_vma=False,  # gradients are of each device's own rows until they are summed above
         )
 
         def train_step(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
@@ -108,23 +109,23 @@ class Replicated:
         )
 
     def compile_step(self, step: Step, like: TrainState, batch: dict[str, Any]) -> Callable:
-        """Compiles `jit_step` for batches like one of `to_devices`."""
+        """Compiles `jit_step` for batches like `batch`, which is one of `to_devices`."""
         return self.jit_step(step, like).lower(like, batch).compile()
 
     def to_devices(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        """This process's rows of a batch to the global batch, split over the devices."""
+        """Makes the global batch, split over the devices, from this process's rows of it."""
         return meshes.to_devices(batch, self.mesh)
 
     def to_global(self, tree: Any) -> Any:
-        """A state as the step returns it, as arrays over all devices, to be saved."""
+        """Converts a state, as the step returns it, to global arrays that can be saved."""
         return tree
 
     def to_everywhere(self, tree: Any) -> Any:
-        """Parameters as the step returns them, whole on every device, to be evaluated."""
+        """Replicates parameters, as the step returns them, on every device for evaluation."""
         return tree
 
     def check_batch_size(self, batch_size: int, accum_steps: int = 1) -> None:
-        """Raises ValueError unless a batch divides evenly over devices and accumulation steps."""
+        """Raises a ValueError unless a batch divides evenly over devices and accumulation steps."""
         if batch_size < 1 or accum_steps < 1 or batch_size % (self.mesh.size * accum_steps):
             raise ValueError(
                 f"batch_size={batch_size} must be a multiple of the {self.mesh.size} devices times "
@@ -151,7 +152,7 @@ class Fsdp(Replicated):
         count = self.mesh.shape["data"]
         fitting = [axis for axis, size in enumerate(x.shape) if size % count == 0 and size]
         if not fitting or count == 1:
-            return P()  # small or odd arrays stay whole
+            return P()  # small or odd arrays stay replicated
         axis = max(fitting, key=lambda axis: x.shape[axis])
         return P(*[None] * axis, "data")
 
@@ -170,7 +171,7 @@ class Fsdp(Replicated):
 
 
 class Pmap(Replicated):
-    """The same with jax.pmap. Between steps the state is on this process's devices only."""
+    """Data parallelism with jax.pmap. Between steps, arrays cover this process's devices only."""
 
     def jit_step(self, step: Step, like: TrainState) -> jax.stages.Wrapped:
         del like  # pmap takes the shapes from its first call
@@ -193,9 +194,9 @@ class Pmap(Replicated):
         )
 
     def compile_step(self, step: Step, like: TrainState, batch: dict[str, Any]) -> Callable:
-        """Returns `jit_step`, which pmap compiles when it is first called.
+        """Returns `jit_step`, which is compiled when it is first called.
 
-        Over several processes pmap needs arrays for that, not shapes.
+        To compile earlier, pmap over several processes would need arrays, not only shapes.
         """
         return self.jit_step(step, like)
 

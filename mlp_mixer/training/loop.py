@@ -1,4 +1,4 @@
-"""A training run, from a config to a workdir."""
+"""The training loop: runs a config in a workdir."""
 
 import itertools
 import logging
@@ -31,21 +31,21 @@ Batches = Iterator[dict[str, np.ndarray]]
 
 
 def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, float]:
-    """Trains until the end, from where the workdir's last checkpoint left off.
+    """Trains to the end, starting from the workdir's last checkpoint if there is one.
 
     Returns:
         The scalars of the last evaluation, such as "test/accuracy".
 
     Raises:
-        ValueError: the config is not possible, the workdir was made with another one or on other
-            data, another run is in it, or an evaluation failed.
-        FloatingPointError: loss or gradient became infinite or not a number.
+        ValueError: the config is invalid, the workdir holds a run of another config or on other
+            data, another process is using it, or an evaluation failed.
+        FloatingPointError: the loss or a gradient became infinite or not a number.
         OSError: a checkpoint could not be written.
         SystemExit: the process was asked to end, and the state is saved; see `preemption`.
     """
     config, workdir = fields.check(config), Path(workdir).expanduser()
     with visible_log.SHOWN, folder.lock(workdir):
-        # First everything is made and checked, and nothing is written.
+        # First everything is made and checked, before anything is written.
         saved = from_process_0(lambda: latest_step(workdir) or 0)
         finished = bool(from_process_0(lambda: folder.is_finished(workdir)))
         if saved:
@@ -61,17 +61,17 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
         evaluations = evaluators.make(config, recipe.module, recipe.layout.mesh, source.class_names)
         if config.keep_best and config.keep_best.partition("/")[0] not in evaluations:
             raise ValueError(
-                f"keep_best={config.keep_best} is no scalar of an evaluation, such as "
+                f"keep_best={config.keep_best} is not a scalar of an evaluation, such as "
                 f"{' or '.join(f'{name}/accuracy' for name in evaluations) or 'test/accuracy'}"
             )
         resume.check_data(workdir, config, source, saved)
         like = recipe.state_shapes()
         shardings = recipe.layout.shardings(like)
 
-        # The state that the run begins with is
-        #   1. that of the workdir's newest checkpoint that is not damaged;
-        #   2. or made of the weights of config.init_from, read now because they may be wrong;
-        #   3. or random, from config.seed.
+        # The initial state, first match wins:
+        #   1. the workdir's newest intact checkpoint;
+        #   2. the weights of config.init_from, read now because they may not fit;
+        #   3. random parameters from config.seed.
         def parameters() -> dict:
             made = initial.parameters(config, recipe.module, source.class_names, shardings.params)
             return jax.jit(lambda params: params, out_shardings=shardings.params)(made)
@@ -80,8 +80,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
 
         def new_state() -> TrainState:
             params = parameters() if loaded is None else loaded
-            # Array by array, as the parameters are: a program that makes all arrays of a deep model
-            # takes longer to compile than they take to make.
+            # Array by array, like the parameters: compiling one program that makes all arrays of a
+            # deep model takes longer than making them.
             return jax.device_put(recipe.new_state(params), shardings)
 
         if finished:
@@ -91,7 +91,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
             resume.record_data(workdir, source, saved)
             with Checkpoints(workdir, keep=config.keep_checkpoints) as checkpoints:
                 restored = checkpoints.restore(like, shardings) if saved else None
-                # Maybe at an earlier step than `saved`, where that checkpoint is damaged.
+                # An earlier step than `saved` if that checkpoint is damaged.
                 start = int(restored.step) if restored else 0
                 _log_start(recipe, source, like, start)
                 with _Training(
@@ -117,7 +117,7 @@ def _log_start(recipe: Recipe, source: Source, like: TrainState, start: int) -> 
 
 
 class _Training:
-    """The steps that are left of a run, and what is due between them."""
+    """The remaining steps of a run, and what is due between them."""
 
     def __init__(
         self,
@@ -149,21 +149,21 @@ class _Training:
         new_state: Callable[[], TrainState],
         like: TrainState,
     ) -> TrainState:
-        """Trains from `restored`, or where that is None from new_state().
+        """Trains from `restored` or, if that is None, from new_state().
 
         Returns:
-            The state after the last step, which is saved, or on its way, but not evaluated.
+            The state after the last step. It is saved, or being saved, but not evaluated.
         """
         layout, start, total = self._recipe.layout, self._start, self._recipe.total_steps
         if restored is not None:
             if start == total:
                 return restored
-            # A run that was asked to end has left the evaluation that was under way.
+            # A run that was asked to end may have interrupted its evaluation.
             if self._evaluation_is_due(start) and not self._was_evaluated(start):
                 self.evaluate(start, restored)
         batches = self._batches()
         first = self._next(batches, start + 1, restored)
-        with ThreadPoolExecutor(1) as pool:  # a large state takes as long to make as the compiler
+        with ThreadPoolExecutor(1) as pool:  # making a large state takes as long as compiling
             making = pool.submit(lambda: new_state() if restored is None else restored)
             step_fn = layout.compile_step(self._recipe.step, like, layout.to_devices(first))
             state = making.result()
@@ -180,13 +180,13 @@ class _Training:
                 save = step % self._recipe.checkpoint_every == 0 or step == total
                 save = save or (evaluate and bool(self._config.keep_best))
                 if evaluate or save:
-                    # Raises where the state is not finite: not saved then. And the report of a step
-                    # is written before its checkpoint exists, so that a kill loses neither.
+                    # Before saving, because it raises if the state is not finite, and because the
+                    # report of a step must exist before its checkpoint, lest a kill lose it.
                     self._report(step, self._meter.flush(step))
                     paused = time.perf_counter()
                     if save:
                         self._checkpoints.save(step, layout.to_global(state))
-                    if evaluate:  # when the step is safe: an evaluation may fail
+                    if evaluate:  # after saving, because an evaluation may fail
                         self.evaluate(step, state)
                     self._meter.pause(time.perf_counter() - paused)
                 self._checkpoints.check()
@@ -203,11 +203,11 @@ class _Training:
                 result = evaluators.run(self._evaluations, params, step, is_last=step == total)
         except Interrupted:
             self._stop(step, state)
-        except Exception:  # a bug as well: no step may be lost by it
-            if jax.process_count() == 1:  # others may be in the evaluation still
+        except Exception:  # even if it is a bug, no step may be lost
+            if jax.process_count() == 1:  # other processes may still be evaluating
                 self._checkpoints.save(step, self._recipe.layout.to_global(state))
             raise
-        if result:  # all evaluators may wait for the end
+        if result:  # empty if all evaluators wait for the end
             log.info("step %d/%d  %s", step, total, evaluators.log_line(result))
             self._writer.scalars(step, result)
         if self._config.keep_best in result:
@@ -215,7 +215,7 @@ class _Training:
         return result
 
     def save_weights(self, state: TrainState) -> None:
-        """Writes the published format, which is for Mixers that see pixels in their order."""
+        """Writes weights in the published format, if the model is a Mixer without permutation."""
         params = self._recipe.layout.to_everywhere(state.params)
         if jax.process_index() == 0 and isinstance(self._recipe.module, MlpMixer):
             save(
@@ -245,11 +245,11 @@ class _Training:
         )
 
     def _next(self, batches: Batches, step: int, state: TrainState | None) -> dict[str, np.ndarray]:
-        """The batch of a step; `state` is the one before it, if there is one to be saved."""
+        """Returns the batch of a step; `state` is the state before it, if there is one to save."""
         try:
             return next(batches)
         except ChildProcessError:
-            # A SIGTERM to a whole group of processes ends those that load images first.
+            # A SIGTERM to the whole process group ends the image loading workers first.
             if jax.process_count() == 1 and self._preemption.reached(step - 1):
                 self._stop(step - 1, state)
             raise
@@ -267,7 +267,7 @@ class _Training:
             self._writer.scalars(step, {f"train/{name}": x for name, x in values.items()})
 
     def _stop(self, step: int, state: TrainState | None) -> NoReturn:
-        """Ends the process; without a state, before the first step, there is nothing to save."""
+        """Saves the state, if there is one yet, and ends the process."""
         if state is not None:
             self._report(step, self._meter.finish(step))
             self._checkpoints.save(step, self._recipe.layout.to_global(state))

@@ -1,8 +1,8 @@
-"""Mixup (Zhang et al. 2017, arXiv 1710.09412): an image and its label blended with another's.
+"""Mixup (Zhang et al. 2017, arXiv 1710.09412): blends an image and its label with another's.
 
-As in the authors' code: the share that stays of an example is drawn from Beta(p, p) and is at least
-a half, and its partner is the row before it. Theirs is the row before it on the same device; here
-it is the row before it in the global batch, so that the number of devices changes nothing.
+As in the Mixer authors' code, the share of an example that is kept is drawn from Beta(p, p) and is
+at least one half, and its partner is the row before it. There it is the row before it on the same
+device; here, in the global batch, so that the result does not depend on the number of devices.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class Mixup:
 
     Attributes:
         p: both parameters of the Beta distribution, as in the paper's Table 4; 0 for no mixup.
-        per_example: whether each example has a share of its own; else the batch has one, as in the
-            authors' code.
+        per_example: whether each example has its own share; otherwise there is one per batch, as in
+            the authors' code.
     """
 
     p: float = 0.0
@@ -30,9 +30,19 @@ class Mixup:
         step_key: jax.Array,
         axis: str | tuple[str, ...],
     ) -> dict[str, jax.Array]:
-        """What each row of a device's part of a batch is mixed with, and the share [n] it keeps."""
+        """Returns what a device mixes its rows of a batch with.
+
+        Args:
+            batch: image [n, h, w, c], label [n] or [n, k], and row [n] (index in the global batch).
+            step_key: random key of the training step.
+            axis: name of the mapped axes of devices.
+
+        Returns:
+            partner_image and partner_label, with the shapes of image and label, and share, float32
+            [n]: what each row keeps of itself.
+        """
         numbers = batch["row"] if self.per_example else jnp.zeros_like(batch["row"])
-        # Folded with a number that no row has, which is no rng of the model either.
+        # Folded with a number that neither a row nor an rng of the model has.
         key = jax.random.fold_in(step_key, 2**32 - 1)
         draw = jax.vmap(
             lambda number: jax.random.beta(
@@ -47,13 +57,13 @@ class Mixup:
         }
 
     def mix(self, own: jax.Array, partner: jax.Array, share: jax.Array) -> jax.Array:
-        """share * own + (1 - share) * partner, row by row; share [n], the others [n, ...]."""
+        """Computes share * own + (1 - share) * partner; share is [n], the others are [n, ...]."""
         share = share.reshape(-1, *[1] * (own.ndim - 1))
         return share * own + (1 - share) * partner
 
 
 def _row_before(x: jax.Array, axis: str | tuple[str, ...]) -> jax.Array:
-    """Row r - 1 of the global batch for each row r of this device; row 0 gets the last one."""
+    """Returns row r - 1 of the global batch for each row r of this device; row 0 gets the last."""
     count = jax.lax.axis_size(axis)
     from_previous_device = jax.lax.ppermute(
         x[-1:], axis, [(i, (i + 1) % count) for i in range(count)]

@@ -10,7 +10,7 @@ import optax
 
 Schedule = Callable[[Any], jax.Array]
 
-# What is left of the rate, by the share of the way from the end of the warm-up to the run's end.
+# Factor of the rate, by progress from the end of the warm-up (0) to the end of the run (1).
 DECAYS: dict[str, Schedule] = {
     "linear": lambda progress: 1 - progress,
     "cosine": lambda progress: 0.5 * (1 + jnp.cos(jnp.pi * progress)),
@@ -24,12 +24,12 @@ OPTIMIZERS = {
 def steps(
     config: ml_collections.ConfigDict, name: str, steps_per_epoch: float, optional: bool = False
 ) -> int:
-    """A duration that the config gives as `NAME_steps` or as `NAME_epochs`; the other one is 0.
+    """Returns a duration in steps that the config gives as `NAME_steps` or `NAME_epochs`.
 
     Args:
-        config: has both fields.
-        name: what they begin with, such as "total".
-        steps_per_epoch: examples over batch size, not rounded.
+        config: has both fields, of which one is 0.
+        name: their prefix, such as "total".
+        steps_per_epoch: number of examples / batch size, not rounded.
         optional: whether both may be 0.
 
     Raises:
@@ -49,17 +49,20 @@ def steps(
 def make_schedule(
     lr: float, decay: str, total_steps: int, warmup_steps: int, decay_end: float = 0.0
 ) -> Schedule:
-    """Learning rate of each step: linear warm-up from 0, then decay from `lr` to `lr * decay_end`.
+    """Makes a schedule: linear warm-up from 0 to `lr`, then decay to `lr * decay_end`.
 
     Args:
-        lr: the peak, reached at the end of the warm-up.
+        lr: the peak rate, reached at the end of the warm-up.
         decay: "linear" or "cosine", from the end of the warm-up to total_steps.
         total_steps: updates in the whole run.
         warmup_steps: updates until the peak; 0 for no warm-up.
-        decay_end: share of the peak that is left at the end.
+        decay_end: share of the peak rate that is left at the end.
+
+    Returns:
+        A function from the step to the learning rate, float32.
 
     Raises:
-        ValueError: unknown decay, or a warm-up that does not end before the run.
+        ValueError: the decay is unknown, or the warm-up does not end before the run.
     """
     if decay not in DECAYS:
         raise ValueError(f"unknown decay {decay!r}; use one of {', '.join(DECAYS)}")
@@ -71,7 +74,7 @@ def make_schedule(
         )
 
     def schedule(step: Any) -> jax.Array:
-        # float32 as the parameters are; by themselves, quotients of integers follow jax_enable_x64.
+        # float32 like the parameters; quotients of integers would depend on jax_enable_x64.
         progress = jnp.float32(step - warmup_steps) / (total_steps - warmup_steps)
         warmup = jnp.minimum(1.0, jnp.float32(step) / warmup_steps) if warmup_steps else 1.0
         left = DECAYS[decay](jnp.clip(progress, 0.0, 1.0))
@@ -83,18 +86,19 @@ def make_schedule(
 def make_optimizer(
     config: ml_collections.ConfigDict, schedule: Schedule
 ) -> optax.GradientTransformation:
-    """Adam or momentum, then decoupled weight decay, then the rate, for `mean_gradient`'s result.
+    """Makes the optimizer for the result of `mean_gradient`: Adam or momentum, then weight decay.
 
-    The decay is that of AdamW: each step takes `rate * weight_decay * kernel` away, from kernels
-    only. (big_vision writes the product of peak rate and decay: its 1e-4 is 0.1 here at lr 1e-3.)
+    The decay is decoupled, as in AdamW: each step subtracts `rate * weight_decay * kernel`, from
+    kernels only. (big_vision gives the product of peak rate and decay: its 1e-4 is 0.1 here at lr
+    1e-3.)
 
     Raises:
-        ValueError: unknown optimizer.
+        ValueError: the optimizer is unknown.
     """
     if config.optimizer not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {config.optimizer!r}; use {' or '.join(OPTIMIZERS)}")
     return optax.chain(
-        optax.identity(),  # clipping's place in states that were saved when it stood here
+        optax.identity(),  # keeps the tree of states saved when clipping was part of the chain
         OPTIMIZERS[config.optimizer](),
         optax.add_decayed_weights(config.weight_decay, mask=kernels),
         optax.scale_by_learning_rate(schedule),
@@ -102,15 +106,18 @@ def make_optimizer(
 
 
 def mean_gradient(sums: Any, examples: jax.Array, clip: float = 0.0) -> tuple[Any, jax.Array]:
-    """The mean of gradients, clipped by its global norm, and that norm before the clipping.
+    """Computes the mean gradient, clipped by its global norm.
 
-    The result is that of optax.clip_by_global_norm for the quotient. With the norm taken once and
-    one multiplication for each array, H/14's step is lowered and compiled in a fifth less time.
+    Equals optax.clip_by_global_norm of the mean, but computes the norm once and multiplies each
+    array once, which lowers and compiles the step of H/14 in a fifth less time.
 
     Args:
-        sums: gradients added up over examples.
-        examples: their number.
-        clip: the largest norm that the mean may have; 0 for any.
+        sums: gradients summed over examples.
+        examples: number of examples.
+        clip: largest norm of the mean; 0 for no clipping.
+
+    Returns:
+        The clipped mean gradient, and its norm before clipping.
     """
     norm = jnp.sqrt(sum(jnp.square(x).sum() for x in jax.tree.leaves(sums)))
     factor = 1 / examples
@@ -120,5 +127,5 @@ def mean_gradient(sums: Any, examples: jax.Array, clip: float = 0.0) -> tuple[An
 
 
 def kernels(params: Any) -> Any:
-    """True for the kernels of a parameter tree, False for biases and scales."""
+    """Returns the tree with True for kernels, False for biases and scales."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)

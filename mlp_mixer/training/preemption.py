@@ -1,6 +1,6 @@
-"""SIGTERM and Ctrl-C: the run saves a checkpoint after the step under way, and ends.
+"""Handles SIGTERM and Ctrl-C: the run saves a checkpoint after the current step, and ends.
 
-SIGTERM is how schedulers and cloud machines announce that they will end a process soon.
+Schedulers and cloud machines send SIGTERM to announce that they will end a process soon.
 """
 
 import contextlib
@@ -18,15 +18,15 @@ log = logging.getLogger(__name__)
 
 
 class Interrupted(BaseException):
-    """Raised by a signal that asks the run to end, where `Preemption.interrupting` allows it."""
+    """Raised by a signal that asks the run to end, within `Preemption.interrupting`."""
 
 
 class Preemption:
-    """Notes the signals that ask a run to end, for as long as it is entered.
+    """A context manager that notes signals which ask a run to end.
 
-    The first signal is noted. A second one ends the process at once, with nothing saved. In several
-    processes a SIGTERM to any one of them is noted by all: that is `jax.distributed`'s doing, which
-    catches it by itself. There Ctrl-C stays what it is in Python.
+    The first signal is noted. A second one ends the process immediately, without saving. With
+    several processes, `jax.distributed` catches SIGTERM instead, and a SIGTERM to any one of them
+    is noted by all; Ctrl-C keeps its usual meaning.
     """
 
     def __init__(self):
@@ -35,7 +35,7 @@ class Preemption:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Preemption":
-        # Python hands signals to the main thread only.
+        # Python delivers signals to the main thread only.
         if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._before[number] = signal.signal(number, self._note)
@@ -49,16 +49,16 @@ class Preemption:
         self._noted = number
         for each in self._before:
             signal.signal(each, signal.SIG_DFL)
-        # Not by logging, which may be what the signal has interrupted.
+        # Not with logging, which the signal may have interrupted.
         os.write(2, b"\nsaving and stopping; a second signal stops at once\n")
         if self._interrupting:
             raise Interrupted
 
     @contextlib.contextmanager
     def interrupting(self) -> Iterator[None]:
-        """Within it, a signal raises Interrupted: for work that may outlast the time that is left.
+        """Lets a signal raise Interrupted, for work that may take longer than the time left.
 
-        Not in several processes, which could not agree on it.
+        With several processes it never does, as they could not agree on it.
         """
         self._interrupting = True
         try:
@@ -69,18 +69,18 @@ class Preemption:
             self._interrupting = False
 
     def reached(self, step: int) -> bool:
-        """Whether the run is to be saved and ended at `step`: the same step in all processes.
+        """Returns whether to save and end the run at `step`, which is the same in all processes.
 
-        To be called after every step, in all processes.
+        Must be called after every step, in all processes.
         """
         if jax.process_count() > 1:
             return multihost_utils.reached_preemption_sync_point(step)
         return self._noted is not None
 
     def exit(self, step: int) -> NoReturn:
-        """Ends the process with 128 + the signal's number, as a shell reports one that it killed.
+        """Ends the process with status 128 + the signal's number, as shells report killed ones.
 
-        So it can be told from a finished run, whose status is 0, by whatever may start it again.
+        Whatever restarts runs can thus tell it from a finished run, whose status is 0.
         """
         number = signal.Signals(self._noted or signal.SIGTERM)
         if step:

@@ -1,4 +1,4 @@
-"""What is seen of a run while it trains: reports, a progress bar, log lines, a profile."""
+"""What a run shows while it trains: reports, a progress bar, log lines, a profile."""
 
 import contextlib
 import logging
@@ -17,14 +17,14 @@ log = logging.getLogger(__name__)
 
 
 class Meter:
-    """Fetches the metrics of each step, one step late, and watches speed and sanity.
+    """Fetches the metrics of each step, one step late; measures speed, and checks for NaNs.
 
-    Fetching late lets the device work on the next step meanwhile. Fetching every step bounds the
-    work in flight: collectives on CPU deadlock otherwise, and a CPU is slower with a long queue.
+    Fetching late keeps the device busy with the next step. Fetching every step bounds the number of
+    steps in flight: otherwise collectives on CPU deadlock, and a long queue slows a CPU down.
     """
 
     def __init__(self, batch_size: int, total_steps: int, log_every: int):
-        """A report is due every `log_every` steps."""
+        """Starts the clock; a report is due every `log_every` steps."""
         self._per_device = batch_size / jax.device_count()
         self._total_steps, self._log_every = total_steps, log_every
         self._pending: list[tuple[int, Any]] = []  # steps and metrics, still on the devices
@@ -32,14 +32,14 @@ class Meter:
         self._since, self._paused = time.perf_counter(), 0.0
 
     def add(self, step: int, metrics: Any) -> dict[str, float] | None:
-        """Takes the metrics of the update that led to `step`; they may still be on their way.
+        """Adds the metrics of the update that led to `step`, which may still be computed.
 
         Returns:
-            A report on the steps up to the one before, if that is when it was due: means since the
-            last report, images per second and device, seconds left.
+            A report on the steps before this one, if it was due then: means since the last report,
+            images per second and device, seconds left.
 
         Raises:
-            FloatingPointError: an earlier step's loss or gradient is not finite.
+            FloatingPointError: the loss or gradient of an earlier step is not finite.
         """
         self._pending.append((step, metrics))
         self._fetch(self._pending[:-1])
@@ -48,15 +48,15 @@ class Meter:
         return self._report(step - 1) if is_due and self._window else None
 
     def flush(self, step: int) -> dict[str, float] | None:
-        """Fetches everything that is pending, up to `step`; returns and raises what `add` does.
+        """Fetches all pending metrics, up to `step`; returns a report and raises like `add`.
 
-        At the last step a report is due.
+        At the last step a report is always due.
         """
         is_due = step % self._log_every == 0 or step == self._total_steps
         return self._flush(step, is_due)
 
     def finish(self, step: int) -> dict[str, float] | None:
-        """A report on what came after the last one, where the run ends at `step` before its end."""
+        """Returns a report on the steps since the last one, for a run that is stopped at `step`."""
         return self._flush(step, is_due=True)
 
     def _flush(self, step: int, is_due: bool) -> dict[str, float] | None:
@@ -65,7 +65,7 @@ class Meter:
         return self._report(step) if is_due and self._window else None
 
     def pause(self, seconds: float) -> None:
-        """Takes time that was not training (evaluation, saving) out of the speed."""
+        """Excludes time that was not training (evaluation, saving) from the speed."""
         self._paused += seconds
 
     def _fetch(self, pending: list[tuple[int, Any]]) -> None:
@@ -95,12 +95,12 @@ class Meter:
 
 
 class Profile:
-    """Records some steps for TensorBoard's profile tab, into WORKDIR/plugins/profile."""
+    """A context manager that profiles some steps for TensorBoard, in WORKDIR/plugins/profile."""
 
-    SKIPPED = 10  # steps before: compiling and warming up
+    SKIPPED = 10  # steps before the profile, for compiling and warming up
 
     def __init__(self, workdir: Path, start: int, steps: int):
-        """Records `steps` steps, none for 0."""
+        """Plans to record `steps` steps; 0 for no profile."""
         self._workdir, self._first, self._last = workdir, start + self.SKIPPED, None
         if steps:
             self._last = self._first + steps
@@ -113,7 +113,7 @@ class Profile:
         self._stop()
 
     def after(self, step: int) -> None:
-        """To be called after each step was started."""
+        """Starts or stops recording; must be called after each step was started."""
         if self._last and step == self._first:
             jax.profiler.start_trace(str(self._workdir))
             self._running = True
@@ -129,8 +129,8 @@ class Profile:
 
 @contextlib.contextmanager
 def bar(start: int, total: int) -> Iterator[tqdm]:
-    """A progress bar where a person watches; log lines then appear above it."""
-    is_notebook = "ipykernel" in sys.modules  # its stderr is no terminal, but shows the bar
+    """Shows a progress bar in a terminal or notebook; log lines then appear above it."""
+    is_notebook = "ipykernel" in sys.modules  # its stderr is not a terminal, but shows the bar
     watched = (sys.stderr.isatty() or is_notebook) and jax.process_index() == 0
     loggers = [logging.getLogger(name) for name in ("mlp_mixer", None)]
     to_console = [
@@ -149,7 +149,7 @@ def bar(start: int, total: int) -> Iterator[tqdm]:
 
 
 def log_line(step: int, total: int, values: dict[str, float]) -> str:
-    """One line for people."""
+    """Formats a report as one line for the log."""
     minutes, seconds = divmod(round(values["seconds_left"]), 60)
     hours, minutes = divmod(minutes, 60)
     return (

@@ -1,4 +1,4 @@
-"""Kinds of values that a field of a config may have, with the words for them in messages."""
+"""Allowed values of config fields, with words for them in messages."""
 
 import math
 from collections.abc import Callable, Collection
@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 
 class Field(NamedTuple):
-    """What a field may be.
+    """The values that a field may have.
 
     Attributes:
-        may_be: in words, for messages.
-        allows: whether a value is possible.
-        may_change: whether a run may go on with another value, because no number that is trained
-            depends on it, but for the order in which floats are summed.
+        may_be: the values in words, for messages.
+        allows: returns whether a value is allowed.
+        may_change: whether a run may continue with another value, because the trained parameters do
+            not depend on it, except through the order in which floats are summed.
     """
 
     may_be: str
@@ -21,7 +21,7 @@ class Field(NamedTuple):
 
 
 def number(low: float, high: float = math.inf, *, over: bool = False, under: bool = False) -> Field:
-    """A finite number of a range; with `over` or `under` its low or high end is none of it."""
+    """Allows finite numbers from `low` to `high`; `over` or `under` exclude the low or high end."""
 
     def allows(value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -38,7 +38,7 @@ def number(low: float, high: float = math.inf, *, over: bool = False, under: boo
 
 
 def whole(low: int, high: float = math.inf) -> Field:
-    """A whole number from low to high."""
+    """Allows integers from `low` to `high`."""
 
     def allows(value: Any) -> bool:
         is_whole = isinstance(value, int) and not isinstance(value, bool)
@@ -48,7 +48,7 @@ def whole(low: int, high: float = math.inf) -> Field:
 
 
 def one_of(values: Collection[Any]) -> Field:
-    """One of these, all of one type."""
+    """Allows these values, which must have the same type."""
     values = tuple(values)
     words = [", ".join(map(str, values[:-1])), str(values[-1])]
     return Field(
@@ -58,7 +58,7 @@ def one_of(values: Collection[Any]) -> Field:
 
 
 def several(one: Field, name: str) -> Field:
-    """A tuple of at least one value of a kind."""
+    """Allows tuples of one or more values that `one` allows."""
     return Field(
         f"one or more {name}, each {one.may_be}",
         lambda values: isinstance(values, tuple) and bool(values) and all(map(one.allows, values)),
@@ -66,7 +66,7 @@ def several(one: Field, name: str) -> Field:
 
 
 def free(field: Field) -> Field:
-    """The same, and a run may go on with another value."""
+    """Returns the field with `may_change` set."""
     return field._replace(may_change=True)
 
 
@@ -75,8 +75,8 @@ def _is_pair(value: Any) -> bool:
 
 
 FLAG = Field("True or False", lambda value: isinstance(value, bool))
-TEXT = Field("a text", lambda value: isinstance(value, str))
-NAME = Field("a text that is not empty", lambda value: isinstance(value, str) and value != "")
+TEXT = Field("a string", lambda value: isinstance(value, str))
+NAME = Field("a string that is not empty", lambda value: isinstance(value, str) and value != "")
 COUNT, COUNT_OR_NONE = whole(1), whole(0)
 SIZE = Field("pixels, such as 224 or (160, 256) for height and width, given once", _is_pair)
 SIZE_OR_NONE = Field(f"() or {SIZE.may_be}", lambda value: value == () or _is_pair(value))

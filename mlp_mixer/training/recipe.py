@@ -1,4 +1,4 @@
-"""From a config to the parts of a run."""
+"""Makes the parts of a run from a config."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ from mlp_mixer.weights.resize import resize_module
 
 Config: TypeAlias = ml_collections.ConfigDict
 
-# A part of an accumulated batch has at most as many numbers as the tokens of 32 images have in
-# B/16: what fits the on-chip memory of a TPU v5e, where it makes a step faster (docs/tpu_plans.md).
+# Largest number of token activations in one part of an accumulated batch: that of 32 images in
+# B/16. It fits the on-chip memory of a TPU v5e, which makes a step faster (docs/tpu_plans.md).
 PART_ACTIVATIONS = 32 * 196 * 768
 
 
 def open_data(config: Config) -> sources.Source:
-    """The source to train on."""
+    """Opens the source of training examples."""
     data = config.data
     train = sources.open_source(data.source, data.train_split, config.image_channels)
     if data.examples_per_class:
@@ -40,20 +40,20 @@ def open_data(config: Config) -> sources.Source:
 
 
 def make_augment(config: Config) -> Augment:
-    """What happens to training images."""
+    """Makes the data augmentation."""
     return Augment(tuple(config.image_size), **config.augment)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All of a run that does not depend on where its data lies.
+    """Everything about a run except its data.
 
     Attributes:
         module: the model.
-        layout: how the step lies over devices.
+        layout: how the step is distributed over devices.
         step: the training step.
-        optimizer: with its schedule.
-        schedule: step -> learning rate.
+        optimizer: the optimizer, including the schedule.
+        schedule: maps a step to its learning rate.
         total_steps: updates in the whole run.
         eval_every, checkpoint_every: steps between two evaluations or checkpoints.
     """
@@ -68,11 +68,11 @@ class Recipe:
     checkpoint_every: int
 
     def new_state(self, params: Any) -> TrainState:
-        """The state before the first step; works on shapes under jax.eval_shape, too."""
+        """Returns the state before the first step; may be called under jax.eval_shape."""
         return TrainState(jnp.zeros((), jnp.int32), params, self.optimizer.init(params))
 
     def state_shapes(self) -> TrainState:
-        """The shapes and number types of a state, as jax.ShapeDtypeStructs."""
+        """Returns the shapes and dtypes of a state, as jax.ShapeDtypeStructs."""
         return jax.eval_shape(lambda: self.new_state(init(self.module)))
 
 
@@ -82,16 +82,16 @@ def make_recipe(
     num_examples: int,
     devices: Sequence[jax.Device] | None = None,
 ) -> Recipe:
-    """Makes what a config describes.
+    """Makes everything about a run, except its data, from its config.
 
     Args:
         config: see configs/common.py.
-        num_classes: of the data set.
-        num_examples: of the data set, to train on.
-        devices: to run on; all of them where not given.
+        num_classes: number of classes in the data set.
+        num_examples: number of training examples.
+        devices: devices to run on; by default all.
 
     Raises:
-        ValueError: the config is not possible; says which fields, and what to do.
+        ValueError: the config is impossible; says which fields, and what to do.
     """
     layout = layouts.make_layout(config.layout, config.sum_dtype, devices)
     platform = layout.mesh.devices.flat[0].platform
@@ -123,9 +123,9 @@ def make_recipe(
 def _auto_accum_steps(
     config: Config, module: Any, layout: layouts.Replicated, platform: str
 ) -> int:
-    """The fewest parts of a Mixer that are small enough for a TPU's on-chip memory; else 1."""
+    """Returns the fewest parts that fit a TPU's on-chip memory; 1 for other devices or models."""
     rows = config.batch_size // layout.mesh.size
-    numbers = getattr(module, "numbers_in_tokens", 0)  # of other models it is not known
+    numbers = getattr(module, "numbers_in_tokens", 0)  # only the Mixer has it
     if platform != "tpu" or not rows or not numbers:
         return 1
     most = max(1, PART_ACTIVATIONS // numbers)
@@ -133,12 +133,19 @@ def _auto_accum_steps(
 
 
 def make_model(config: Config, num_classes: int, platform: str | None = None) -> Any:
-    """The model: config.architecture, behind the permutation config.permuted if there is one.
+    """Makes the model of a config, including the permutation of its input if there is one.
 
-    A Mixer is made at the size that it is trained at. `init_image_size` and `init_patch_size` are
-    the sizes that the weights of init_from were trained at, `init_resize` is the way from there to
-    the config's own; see `weights.resize`. They are fields of the config because the widths of
-    the model depend on them.
+    A Mixer is first made at the sizes `init_image_size` and `init_patch_size`, at which the weights
+    of init_from were trained, and then resized to the config's own by `init_resize`; see
+    `weights.resize`. These are fields of the config because the widths of the model depend on them.
+
+    Args:
+        config: see configs/common.py.
+        num_classes: number of outputs.
+        platform: the platform to compute on, which decides dtype="auto"; by default JAX's own.
+
+    Raises:
+        ValueError: the config's fields do not fit each other.
     """
     if config.architecture not in ARCHITECTURES:
         raise ValueError(
@@ -159,7 +166,7 @@ def make_model(config: Config, num_classes: int, platform: str | None = None) ->
         raise ValueError(f"remat is for the Mixer only, not for architecture={config.architecture}")
     if config.permuted.order != "original":
         module = Permuted(module, **config.permuted)
-        module.pixel_order()  # raises where it is not possible
+        module.pixel_order()  # raises if the permutation is impossible
         return module
     if not architecture.can_resize:
         return module
@@ -171,5 +178,5 @@ def make_model(config: Config, num_classes: int, platform: str | None = None) ->
 
 
 def random_params(config: Config, module: Any, shardings: Any = None) -> dict[str, Any]:
-    """Fresh parameters for the config's seed, made where `shardings` says."""
+    """Makes random parameters from the config's seed, placed as `shardings` says."""
     return init(module, config.seed, shardings)

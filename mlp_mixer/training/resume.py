@@ -1,11 +1,10 @@
-"""A run goes on only with the config and the data that it began with.
+"""Checks that a run continues with the config and the data that it began with.
 
 The config is in WORKDIR/config.json. WORKDIR/data.json holds the number of examples and
-`Source.digest()`: pixels are not looked at, and where the data lies does not matter.
+`Source.digest()`, which does not depend on pixels or on where the data is stored.
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -13,42 +12,48 @@ import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
 
+from mlp_mixer.data.listing import some
 from mlp_mixer.data.sources import Source
 from mlp_mixer.runs.folder import CONFIG_FILE, DATA_FILE, read_classes, read_config
 from mlp_mixer.runtime.storage import write_text
 from mlp_mixer.training import fields
 
-MOST = 20  # class names that a message lists
+MOST = 20  # most class names that a message lists
 
 
 def check_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Raises ValueError, with what to do, if the workdir is of a config that trains otherwise."""
+    """Checks a config against the one in the workdir, if there is one.
+
+    Raises:
+        ValueError: the two would train differently; names the fields, and says what to do.
+    """
     if not (workdir / CONFIG_FILE).exists():
         return
     if changed := fields.changes_training(read_config(workdir), config.to_dict()):
         rows = [f"  {name}: {before} there, {now} now" for name, before, now in changed]
         raise ValueError(
             f"{workdir} holds a run of another config. They differ in\n" + "\n".join(rows) + "\n"
-            "Go on with the old values, or start in a new workdir: from the weights of this run "
-            f"with --config.init_from={workdir}, or from none"
+            "Continue with the old values, or start in a new workdir, from the weights of this run "
+            f"with --config.init_from={workdir}, or without them"
         )
 
 
 def check_data(workdir: Path, config: ml_collections.ConfigDict, source: Source, step: int) -> None:
-    """To be called in all processes, before a run goes on after `step`; 0 for one that begins.
+    """Checks the data of a run that continues after `step`, or begins at 0.
 
-    A run of a version that kept no digest goes on where the classes and the source's name are the
-    same.
+    Must be called in all processes. Early versions recorded no digest: their runs continue if the
+    classes and the name of the source are the same.
 
     Raises:
-        ValueError: the data is not that of the run, or not the same in all processes.
+        ValueError: the data is not that of the run, or differs between processes.
     """
     _check_processes(source)
     if step == 0:
         return
     differences = []
     if (there := read_classes(workdir)) != source.class_names:
-        differences.append(f"classes: {_some(there)} there, {_some(source.class_names)} now")
+        now = source.class_names
+        differences.append(f"classes: {some(there, MOST)} there, {some(now, MOST)} now")
     file = workdir / DATA_FILE
     if not file.exists():
         before = read_config(workdir)["data"]["source"]
@@ -64,13 +69,13 @@ def check_data(workdir: Path, config: ml_collections.ConfigDict, source: Source,
         raise ValueError(
             f"{workdir} holds a run on other data than {source.name} is now. They differ in\n  "
             + "\n  ".join(differences)
-            + "\nMake the data what it was to go on; or train on what it is now in a new workdir, "
-            f"from these weights with --config.init_from={workdir}"
+            + "\nTo continue, restore the old data. To train on the new data, use a new workdir, "
+            f"and these weights with --config.init_from={workdir}"
         )
 
 
 def record_data(workdir: Path, source: Source, step: int) -> None:
-    """Writes what the data is into the workdir, unless a run that has a checkpoint has done so."""
+    """Records the identity of the data in the workdir, unless a continued run already has."""
     file = workdir / DATA_FILE
     if jax.process_index() or (step and file.exists()):
         return
@@ -90,8 +95,3 @@ def _check_processes(source: Source) -> None:
             f"process 0, {', '.join(f'{found[i, 0]} in process {i}' for i in other)}; or names of "
             "files, labels or classes differ"
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - MOST
-    return ", ".join(names[:MOST]) + (f" and {more} more" if more > 0 else "")

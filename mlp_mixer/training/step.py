@@ -1,7 +1,7 @@
-"""The training step: what a device computes for its rows of a batch, and the update after the sum.
+"""The training step: gradients of a device's rows of a batch, and the update from their sum.
 
 `Step.local` and `Step.update` are pure functions; `training.layouts` puts the sum over devices
-between them and compiles the whole.
+between them, and compiles all of it.
 """
 
 from collections.abc import Callable
@@ -22,12 +22,12 @@ Axis = str | tuple[str, ...]
 
 
 class Step(NamedTuple):
-    """The parts of a training step.
+    """The two parts of a training step.
 
     Attributes:
         local: (params, rows of a batch, step, axis) -> (sums, gradients), called on every device of
-            the named axis. Sums are over its rows, gradients are of the sum of their losses. Added
-            up over devices, both are those of the whole batch.
+            the named axis. Sums are over its rows; gradients are of the sum of their losses. Summed
+            over devices, both are those of the whole batch.
         update: (state, sums, gradients) of the whole batch -> (state, metrics).
     """
 
@@ -48,24 +48,24 @@ def make_train_step(
 ) -> Step:
     """Makes the step for a model, a loss and an optimizer.
 
-    What is random depends on (seed, step, row of the example in the global batch) only, so neither
-    the number of devices, nor the layout, nor accum_steps changes the result, up to the order in
-    which floats are summed.
+    Randomness depends only on (seed, step, row of the example in the global batch), so the number
+    of devices, the layout and accum_steps do not change the result, except for the order in which
+    floats are summed.
 
     Args:
         model: a Flax module; see `models.mixer.MlpMixer`.
         optimizer: turns the mean gradient into updates.
-        loss: name in `losses.LOSSES`.
+        loss: a key of `losses.LOSSES`.
         label_smoothing: see `losses.targets`.
         mixup: how examples are mixed in pairs.
-        grad_clip: the largest global norm that the optimizer may get; 0 for any.
-        accum_steps: parts that a device works on one after the other. Saves memory, and time on a
-            TPU where the activations of a part fit the on-chip memory.
-        seed: of mixup, dropout and stochastic depth.
+        grad_clip: largest global norm of the gradient; 0 for no clipping.
+        accum_steps: number of parts in which a device processes its rows, one after the other.
+            Saves memory, and also time on a TPU if the activations of a part fit in on-chip memory.
+        seed: seeds mixup, dropout and stochastic depth.
     """
     loss_fn = losses.get(loss)
 
-    # The sum, not the mean: `update` divides once, by the examples of the whole batch.
+    # The sum, not the mean: `update` divides once, by the number of examples in the whole batch.
     def total_loss(params, rows, step_key):
         images = normalise(rows["image"])
         targets = losses.targets(rows["label"], model.num_classes, label_smoothing)
@@ -86,7 +86,7 @@ def make_train_step(
         count = len(batch["label"])
         step_key = jax.random.fold_in(jax.random.key(seed), step)
         numbers = jnp.arange(count, dtype=jnp.int32)
-        rows["row"] = jax.lax.axis_index(axis) * count + numbers  # in the global batch
+        rows["row"] = jax.lax.axis_index(axis) * count + numbers  # index in the global batch
         if mixup.p:
             rows |= mixup.partners(rows, step_key, axis)
         gradients = partial(jax.grad(total_loss, has_aux=True), step_key=step_key)

@@ -1,13 +1,6 @@
 """Chooses a learning rate on held-out training images, trains on all of them, and tests once.
 
-Each rate of config.sweep.learning_rates is a run in WORKDIR/lr_RATE, trained on
-config.sweep.train_split and judged by its accuracy on config.sweep.dev_split at the end. The best
-(of equals the one of lower loss) is trained again in WORKDIR/full, on config.data.train_split, and
-evaluated as config.evals says when it ends, not before. A rate with which a run diverges is out.
-
-What is finished is not trained again. With more rates the missing ones are trained, unless another
-than the first winner is best then: the test images have been used. The result is also in
-WORKDIR/sweep.json and sweep.md.
+The protocol is described where the user reads it: in `mlp-mixer sweep --help`, cli/sweep.py.
 """
 
 import json
@@ -27,20 +20,26 @@ from mlp_mixer.training.resume import check_config
 log = logging.getLogger(__name__)
 
 RESULT_FILE, TABLE_FILE = "sweep.json", "sweep.md"
-FULL = "full"  # the folder of the last run
-DIVERGED_FILE = "diverged.txt"  # in the folder of a run whose loss was not finite, with its message
+FULL = "full"  # folder of the last run
+DIVERGED_FILE = "diverged.txt"  # marks the folder of a run that diverged, with the error message
 
 
 def sweep(config: ml_collections.ConfigDict, workdir: Path) -> dict:
-    """Runs what is left of the sweep.
+    """Runs what is left of a sweep, and writes its result to sweep.json and sweep.md.
+
+    See `mlp-mixer sweep --help` for the protocol.
+
+    Args:
+        config: a config with the field `sweep`.
+        workdir: folder for all runs of the sweep.
 
     Returns:
-        {"source", "dev": {rate: accuracy, or None where the run diverged}, "lr": the best rate,
+        {"source", "dev": {rate: accuracy, or None if the run diverged}, "lr": the best rate,
         "test": the scalars of config.evals}.
 
     Raises:
-        ValueError: the config has no sweep, every rate is too high, or the best rate is not the one
-            that was tested before.
+        ValueError: the config has no sweep, all runs diverged, or the best rate is not the one that
+            was tested before.
     """
     if not isinstance(config.get("sweep"), ml_collections.ConfigDict):
         raise ValueError(f"this config has no field sweep ({', '.join(fields.SWEEP)})")
@@ -64,13 +63,13 @@ def sweep(config: ml_collections.ConfigDict, workdir: Path) -> dict:
 
 
 def best_rate(found: dict[float, dict[str, float] | None]) -> float:
-    """The rate of the best dev accuracy; of equal ones that of the lower dev loss, then the lower.
+    """Returns the rate with the best dev accuracy; ties go to lower dev loss, then to lower rate.
 
     Args:
-        found: the last evaluation of each rate's run; None where it diverged.
+        found: the last evaluation of each rate's run; None if it diverged.
 
     Raises:
-        ValueError: all diverged.
+        ValueError: all runs diverged.
     """
     if not (finite := {lr: scalars for lr, scalars in found.items() if scalars}):
         raise ValueError(
@@ -81,7 +80,7 @@ def best_rate(found: dict[float, dict[str, float] | None]) -> float:
 
 
 def markdown(result: dict) -> str:
-    """The sweep's result as a Markdown table."""
+    """Formats a sweep's result as a Markdown table."""
     lines = [f"{result['source']}", "", "| learning rate | dev accuracy | |", "|---|---|---|"]
     for lr, accuracy in sorted(result["dev"].items()):
         cell = "diverged" if accuracy is None else f"{accuracy:.2%}"
@@ -93,7 +92,7 @@ def markdown(result: dict) -> str:
 
 
 def _on_dev(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, float] | None:
-    """What the rate is judged by; None for a run that diverged, which is not tried again."""
+    """Returns the scalars that judge a rate; None for a run that diverged, now or before."""
     marker = workdir / DIVERGED_FILE
     if from_process_0(marker.exists):
         check_config(workdir, config)
@@ -108,7 +107,7 @@ def _on_dev(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, float
 
 
 def _train(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, float]:
-    """The scalars of a run's last evaluation; one that is finished is not trained again."""
+    """Trains a run unless it is finished, and returns the scalars of its last evaluation."""
     if not from_process_0(lambda: is_finished(workdir) and _is_evaluated(config, workdir)):
         return loop.train(config, workdir)
     check_config(workdir, config)
@@ -119,7 +118,7 @@ def _train(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, float]
 
 
 def _is_evaluated(config: ml_collections.ConfigDict, workdir: Path) -> bool:
-    """Whether the evaluations of a run were those that the config has now."""
+    """Returns whether the run was evaluated as the config now says."""
     before, now = (fields.completed(x) for x in (read_config(workdir), config.to_dict()))
     names = [
         name for name in before.keys() | now.keys() if name.startswith(("evals.", "eval_crop"))
@@ -136,7 +135,7 @@ def _dev_config(config: ml_collections.ConfigDict, lr: float) -> ml_collections.
 
 def _full_config(config: ml_collections.ConfigDict, lr: float) -> ml_collections.ConfigDict:
     config = _run_config(config, lr, config.data.train_split)
-    # Once, at the end, whatever the cadence was.
+    # Only once, at the end, however often the config would evaluate.
     config.eval_every_epochs, config.eval_every_steps = config.total_epochs, config.total_steps
     return config
 
@@ -146,7 +145,7 @@ def _run_config(
 ) -> ml_collections.ConfigDict:
     config = config.copy_and_resolve_references()
     with config.unlocked():
-        del config["sweep"]  # so that a finished run stays valid when the grid grows
+        del config["sweep"]  # so that finished runs stay valid when rates are added
     config.lr, config.data.train_split = lr, train_split
     return config
 

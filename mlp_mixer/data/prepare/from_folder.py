@@ -1,4 +1,4 @@
-"""A folder of images as ArrayRecord files: few large files in place of millions of small ones."""
+"""Packs a folder of images into ArrayRecord: a few large files instead of millions of images."""
 
 import hashlib
 import io
@@ -22,24 +22,25 @@ from mlp_mixer.data.prepared_source import CLASS_NAMES
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "validation", "test")
-SHARD = 8192  # images in a file at most; about a gigabyte of ImageNet's
-STATE = ".state"  # beside a file that is written: what `_state` said of its images before
-AT_ONCE = 256  # images that are read before they are written
+SHARD = 8192  # most images per file; about a gigabyte of ImageNet
+STATE = ".state"  # suffix of the file that keeps the `_state` of a written file's images
+AT_ONCE = 256  # images to read ahead of writing
 
 
 def pack(path: str, name: str, target: Path) -> None:
     """Writes the splits of a folder as a data set that `tfds:NAME` reads.
 
-    Image files are copied as they are, in an order shuffled once and for all, so that any part of a
-    split is mixed over classes. A file that is no image is copied as well: reading it is an error.
+    Image files are copied unchanged, in a fixed shuffled order, so that any part of a split has a
+    mix of classes. Files that are not images are copied as well: reading them is an error later.
 
     Args:
-        path: of a folder that `folder:PATH` reads.
-        name: of the new data set.
+        path: a folder that `folder:PATH` reads.
+        name: name of the new data set.
         target: the new folder of the data set's version, DIR/NAME/1.0.0.
 
     Raises:
-        ValueError: no usable folder, or not enough space.
+        ValueError: the folder is not usable.
+        OSError: a file cannot be read, or the disk is full.
     """
     import tensorflow_datasets as tfds
 
@@ -71,7 +72,7 @@ def pack(path: str, name: str, target: Path) -> None:
         features=features,
         split_infos=infos,
         version=target.name,
-        check_data=False,  # it would need TensorFlow
+        check_data=False,  # needs TensorFlow
         supervised_keys=("image", "label"),
         description=f"The images of a folder, packed by mlp_mixer from {path}.",
     )
@@ -82,7 +83,7 @@ def pack(path: str, name: str, target: Path) -> None:
 
 
 def _folder_for(target: Path, sources: dict[str, FolderSource]) -> Path:
-    """The folder to write into: one that was begun, if the images are still the same."""
+    """Returns the folder to write into: an incomplete one, if the images are still the same."""
     folder = shards.incomplete(target)
     listing = {split: _digest(source) for split, source in sources.items()}
     begun = folder / "listing.json"
@@ -95,7 +96,7 @@ def _folder_for(target: Path, sources: dict[str, FolderSource]) -> Path:
 
 
 def _digest(source: FolderSource) -> str:
-    """Of all file names and labels."""
+    """Returns a digest of all file names and labels."""
     digest = hashlib.sha256("\n".join((*source.folders, *source.class_names)).encode())
     for folder, names, labels in source.groups:
         digest.update(f"{folder} {len(names)} {names.dtype}".encode() + names.tobytes())
@@ -130,7 +131,7 @@ def _write_split(
 
 
 def _state(source: FolderSource, indices: np.ndarray) -> str:
-    """A digest of sizes and times of change of files: another one where an image was replaced."""
+    """Returns a digest of the files' sizes and times, which changes if an image is replaced."""
     files = sorted({source.file(int(index)) for index in indices})
     with ThreadPoolExecutor(16) as pool:
         stats = [(stat.st_size, stat.st_mtime_ns) for stat in pool.map(os.stat, files)]
@@ -141,7 +142,7 @@ def _records(
     source: FolderSource, indices: np.ndarray, features: Any, bar: tqdm
 ) -> Iterator[bytes]:
     labels = source.labels()
-    with ThreadPoolExecutor(16) as pool:  # most of the time is waiting for the disk
+    with ThreadPoolExecutor(16) as pool:  # most of the time is spent waiting for the disk
         for first in range(0, len(indices), AT_ONCE):
             some = [int(index) for index in indices[first : first + AT_ONCE]]
             for index, data in zip(some, pool.map(source.read, some), strict=True):

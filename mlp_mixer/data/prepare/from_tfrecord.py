@@ -1,4 +1,4 @@
-"""TFDS data sets from TFRecord, which has no random access, to ArrayRecord; without TensorFlow."""
+"""Converts TFDS data sets from TFRecord, which has no random access, without TensorFlow."""
 
 import json
 import shutil
@@ -16,16 +16,16 @@ from mlp_mixer.data.prepare import shards
 def convert(builder: Any, target: Path) -> None:
     """Writes an ArrayRecord copy of a prepared data set to the folder `target`.
 
-    The original is only read. Every record's checksum is compared, and that it has the data set's
-    features; every file's count with what dataset_info.json says. See `shards` for what happens
-    when it is stopped.
+    Every record's checksum and features are checked, and every file's number of records against
+    dataset_info.json. If interrupted, the same call continues; see `shards`.
 
     Args:
-        builder: a tfds.core.DatasetBuilder of TFRecord files.
+        builder: a tfds.core.DatasetBuilder of TFRecord files, which are not changed.
         target: the new folder of the same version.
 
     Raises:
-        ValueError: a damaged file, or one with another number of records; names it and the record.
+        ValueError: a file is missing, damaged or has another number of records, or there is not
+            enough space on the disk; names the file and the record.
     """
     info, source = builder.info, Path(builder.data_dir)
     folder = shards.incomplete(target)
@@ -71,7 +71,7 @@ def _records(path: Path, count: int, features: Any, bar: tqdm) -> Iterator[bytes
             example = features.deserialize_example_np(record, decoders=decoders)
             if lacking := sorted(key for key in features if example.get(key) is None):
                 raise ValueError(f"it lacks {', '.join(lacking)}")
-        except Exception as error:  # of protobuf and of each kind of feature
+        except Exception as error:  # protobuf and each feature raise types of their own
             raise ValueError(
                 f"{path}, record {number}, is not one of this data set: {error}"
             ) from error
@@ -82,13 +82,13 @@ def _records(path: Path, count: int, features: Any, bar: tqdm) -> Iterator[bytes
 
 
 def read(path: Path) -> Iterator[bytes]:
-    """The records of a TFRecord file.
+    """Yields the records of a TFRecord file, comparing checksums (which grain's reader does not).
 
-    Each is its length (8 bytes), that length's checksum (4), the record, the record's checksum (4),
-    all little-endian; grain's reader for this format compares no checksums.
+    Each record is stored as its length (8 bytes), the checksum of the length (4), the record, and
+    its checksum (4), all little-endian.
 
     Raises:
-        ValueError: the file ends early or a checksum is wrong; names the file and the record.
+        ValueError: the file ends early, or a checksum is wrong; names the file and the record.
     """
     with path.open("rb") as file:
         number = 0
@@ -109,7 +109,7 @@ def read(path: Path) -> Iterator[bytes]:
 
 
 def masked_crc32c(data: bytes) -> int:
-    """The checksum of TFRecord files: CRC-32C, rotated and shifted.
+    """Computes the checksum of TFRecord files: CRC-32C, rotated, plus a constant.
 
     Source: tensorflow/core/lib/hash/crc32c.h.
     """

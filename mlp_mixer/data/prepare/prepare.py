@@ -1,4 +1,4 @@
-"""Data sets as ArrayRecord files: TFDS's, converted or prepared by TFDS, or a folder of images."""
+"""Prepares data sets as ArrayRecord files: those of TFDS, or a folder of images."""
 
 import importlib.util
 import logging
@@ -12,7 +12,7 @@ from mlp_mixer.data.prepare import from_folder, from_tfrecord
 
 log = logging.getLogger(__name__)
 
-# Without one of these TFDS would prepare the others and say nothing.
+# If one of these is missing, TFDS silently prepares only the other splits.
 MANUAL_FILES = {
     "imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"),
     "imagenet2012_real": ("ILSVRC2012_img_val.tar",),
@@ -20,13 +20,13 @@ MANUAL_FILES = {
 
 
 class Prepared(NamedTuple):
-    """What `prepare` made, or found.
+    """A data set that `prepare` made or found.
 
     Attributes:
-        source: to be given to a config as data.source.
+        source: the value for data.source in a config.
         folder: where its files are.
-        examples: by split.
-        data_dir: what TFDS_DATA_DIR has to be to find it; None where it is that already.
+        examples: number of examples in each split.
+        data_dir: the value that TFDS_DATA_DIR must have to find it; None if it has it already.
     """
 
     source: str
@@ -42,17 +42,17 @@ def prepare(
     data_dir: str | Path | None = None,
     manual_dir: str | Path | None = None,
 ) -> Prepared:
-    """Makes a data set of ArrayRecord files, which training reads without TensorFlow.
+    """Prepares a data set as ArrayRecord files, which training reads without TensorFlow.
 
     Args:
         source: TFDS's name of a data set, or folder:PATH.
-        name: of the data set that a folder is made to.
-        data_dir: where data sets are; $TFDS_DATA_DIR or ~/tensorflow_datasets where not given.
-        manual_dir: where the files are that TFDS may not download; DATA_DIR/downloads/manual where
-            not given.
+        name: name of the data set that a folder is packed into.
+        data_dir: where data sets are; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.
+        manual_dir: where the files are that must be downloaded by hand; by default
+            DATA_DIR/downloads/manual.
 
     Raises:
-        ValueError: it is not possible; says what to do.
+        ValueError: the data set cannot be prepared; says what to do.
     """
     folder = epath.Path(data_dir).expanduser() if data_dir else prepared_files.data_dir()
     if "://" in str(folder):
@@ -115,7 +115,7 @@ def _download(name: str, folder: epath.Path, manual_dir: str | Path | None) -> N
         )
     except tensorflow_datasets.core.DatasetNotFoundError as error:
         raise ValueError(f"TFDS has no data set {name}, and there is none in {folder}") from error
-    except (ValueError, AssertionError) as error:  # another config, another version
+    except (ValueError, AssertionError) as error:  # an unknown config or version
         text = (str(error) or type(error).__name__).splitlines()[0]
         reason = text.partition('": ')[2].partition(" Here are")[0] or text
         raise ValueError(f"TFDS has no {name}, and there is none in {folder}: {reason}") from error
@@ -136,7 +136,7 @@ def _download(name: str, folder: epath.Path, manual_dir: str | Path | None) -> N
     config = tensorflow_datasets.download.DownloadConfig(manual_dir=manual)
     try:
         builder.download_and_prepare(download_config=config)
-    except Exception as error:  # of whatever the data set's own code does
+    except Exception as error:  # the data set's own code may raise anything
         raise ValueError(
             f"TFDS could not prepare {name}: {type(error).__name__}: {error}"
         ) from error

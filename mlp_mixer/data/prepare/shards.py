@@ -1,7 +1,7 @@
-"""Writing data sets as TFDS lays them out, in ArrayRecord, so that none looks whole before it is.
+"""Writes data sets in TFDS's layout, as ArrayRecord, so that an incomplete one is never visible.
 
-Everything is written into a folder beside the final one, file by file; only when all files are
-there and hold what they should is it given its name. Stopped at any moment, it can go on.
+Files are written one by one into a folder beside the final one, which gets its final name only
+when all files are complete. Writing can be stopped at any time and continued later.
 """
 
 import contextlib
@@ -12,23 +12,23 @@ from pathlib import Path
 import numpy as np
 from array_record.python import array_record_module
 
-COMPARED = 16  # records of a file that are read back and compared
+COMPARED = 16  # records per file that are read back and compared
 
 
 def incomplete(target: Path) -> Path:
-    """The folder to write into, until `finish` gives it the name `target`."""
+    """Creates and returns the folder to write into until `finish` renames it to `target`."""
     folder = target.parent / f"incomplete.{target.name}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def is_whole(path: Path, count: int) -> bool:
-    """Whether an ArrayRecord file is there and has so many records."""
+    """Returns whether an ArrayRecord file exists and has `count` records."""
     return path.exists() and count_records(path) == count
 
 
 def count_records(path: Path) -> int:
-    """The number of records that an ArrayRecord file says it has; -1 where it is damaged."""
+    """Returns the number of records that an ArrayRecord file declares; -1 if it is damaged."""
     try:
         with contextlib.closing(array_record_module.ArrayRecordReader(str(path))) as reader:
             return reader.num_records()
@@ -37,17 +37,17 @@ def count_records(path: Path) -> int:
 
 
 def write(path: Path, records: Iterable[bytes], count: int) -> None:
-    """Writes one ArrayRecord file, and reads some of it back before it gets its name.
+    """Writes one ArrayRecord file, and verifies some records before it gets its final name.
 
     Raises:
-        ValueError: there are not `count` records, or the disk gives back others.
-        OSError: the disk is full, or does not take it for another reason.
+        ValueError: there are not `count` records, or the disk returns different ones.
+        OSError: the file cannot be written, such as when the disk is full.
     """
     part = path.with_name(f"{path.name}.part")
     chosen = np.random.default_rng(count).choice(count, min(COMPARED, count), replace=False)
     kept: dict[int, bytes] = dict.fromkeys(map(int, {0, count - 1, *chosen} if count else ()), b"")
-    # One record a group: a reader that jumps about would have to read a whole group for one. And
-    # not compressed: encoded images do not get smaller, and it takes twice the rest of the time.
+    # One record per group, because random access reads whole groups. Uncompressed, because encoded
+    # images do not shrink, and compression would take twice as long as everything else.
     writer = array_record_module.ArrayRecordWriter(str(part), "group_size:1,uncompressed")
     written = 0
     try:
@@ -71,7 +71,7 @@ def write(path: Path, records: Iterable[bytes], count: int) -> None:
 
 
 def check_space(folder: Path, need: int) -> None:
-    """Raises a ValueError where the disk has not so many bytes left."""
+    """Raises a ValueError if the disk of `folder` has less than `need` bytes left."""
     free = shutil.disk_usage(folder).free
     if free < need:
         raise ValueError(
@@ -80,10 +80,10 @@ def check_space(folder: Path, need: int) -> None:
 
 
 def finish(target: Path) -> None:
-    """Counts the records of every file once more, and gives the data set its name.
+    """Checks the number of records in every file, and renames the folder to `target`.
 
     Raises:
-        ValueError: a file is missing or has another number of records than dataset_info.json says.
+        ValueError: a file is missing, or its number of records differs from dataset_info.json.
     """
     import tensorflow_datasets as tfds
 
