@@ -71,9 +71,24 @@ def test_requirements_files_are_what_pyproject_says(file, what):
     assert lines(f"requirements{file}.txt") == [f"-e {what}"]
 
 
+def pins(file: str) -> dict[str, str]:
+    """The version of each package of a file."""
+    return {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==")
+            for pin in map(Requirement, lines(file))}  # fmt: skip
+
+
+def test_the_lower_bounds_are_the_versions_of_colabs_image():
+    oldest = pins("constraints-colab.txt")
+    declared = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    bounds = {(canonicalize_name(one.name), str(one.specifier))
+              for group in declared for one in map(Requirement, group)}  # fmt: skip
+    image = {(name, f">={version}") for name, version in oldest.items()}
+    assert {"jax", "flax", "gcsfs", "huggingface-hub"} <= {name for name, _ in bounds & image}
+    assert not {bound for bound in bounds - image if bound[0] in oldest}
+
+
 def test_the_lock_satisfies_every_declared_version():
-    locked = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==")
-              for pin in map(Requirement, lines("requirements-lock.txt"))}  # fmt: skip
+    locked = pins("requirements-lock.txt")
     extras = PROJECT["optional-dependencies"]
     for declared in map(Requirement, [*PROJECT["dependencies"], *extras["hub"], *extras["dev"]]):
         if declared.name not in (PROJECT["name"], "setuptools"):

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 from jax.experimental import topologies
-from jax.extend.core import jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from mlp_mixer.models.pixels import forward
 from mlp_mixer.planning import hlo
@@ -216,7 +216,7 @@ def macs(module: Any) -> int:
     def forward(image):
         return module.init_with_output(jax.random.key(0), image)[0]
 
-    return _macs(jax.make_jaxpr(forward)(images_of(module, 1)).jaxpr)
+    return _macs(jax.make_jaxpr(forward)(images_of(module, 1)))
 
 
 def _macs(jaxpr: Any) -> int:
@@ -233,10 +233,11 @@ def _macs(jaxpr: Any) -> int:
             outputs = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
             per_output = math.prod(kernel) // outputs
             total += math.prod(equation.outvars[0].aval.shape) * per_output
-        elif equation.primitive.name == "cond":  # one branch for each platform
-            total += max(map(_macs, jaxprs_in_params(equation.params)))
         else:
-            total += sum(map(_macs, jaxprs_in_params(equation.params)))
+            leaves = jax.tree.leaves(equation.params)
+            inner_macs = [_macs(leaf) for leaf in leaves if isinstance(leaf, Jaxpr | ClosedJaxpr)]
+            # The branches of a cond are forms of the same for several platforms.
+            total += max(inner_macs) if equation.primitive.name == "cond" else sum(inner_macs)
     return total
 
 
