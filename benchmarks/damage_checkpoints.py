@@ -1,22 +1,24 @@
 """Damages checkpoints of a run in many ways; every damage must be noticed, no wrong array used.
 
-    python -m benchmarks.damage_checkpoints [--flips=200] [--seed=0]
+    python -m benchmarks.damage_checkpoints [--flips=200] [--cuts=50] [--seed=0]
+    python -m benchmarks.damage_checkpoints --workdir=gs://BUCKET/FOLDER --flips=25 --cuts=25
+    python -m benchmarks.damage_checkpoints --server ...    # in a bucket on this machine
 
 A small run leaves two checkpoints. Each try works on a fresh copy of its workdir and harms the
 newer: flips one bit of a random byte (of all bytes of the checkpoint alike, or of a random file),
 cuts a file at a random length, or deletes it. Then it resumes as train.py does. "noticed" counts
-the tries in which the newer checkpoint was set aside, "right arrays" those that then went on from
-exactly the arrays of the older. For comparison, Orbax's own restore of the same damaged files:
-"raised", "right arrays" (the bytes are not read or the error is mended) and "wrong arrays".
+the tries in which the newer checkpoint was set aside, or was none without its marker, "right
+arrays" those that then went on from exactly the arrays of the older. For comparison, Orbax's own
+restore of the same damaged files: "raised", "right arrays" (the bytes are not read or the error is
+mended) and "wrong arrays".
 """
 
 import argparse
 import collections
+import contextlib
 import logging
-import shutil
 import sys
 import tempfile
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -29,6 +31,9 @@ from mlp_mixer.models import mixer
 from mlp_mixer.models.init import init
 from mlp_mixer.runs import checkpoints
 from mlp_mixer.runs.checkpoints import Checkpoints, TrainState
+from mlp_mixer.runtime import storage
+from mlp_mixer.runtime.storage import AnyPath
+from tests.bucket import serving
 
 OLDER, NEWER = 10, 20
 
@@ -36,6 +41,9 @@ OLDER, NEWER = 10, 20
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--flips", type=int, default=200)
+    parser.add_argument("--cuts", type=int, default=50, help="and so many files deleted")
+    parser.add_argument("--workdir", help="where; a temporary folder by default")
+    parser.add_argument("--server", action="store_true", help="start a bucket gs://runs")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -54,25 +62,26 @@ def make_states() -> dict[int, TrainState]:
     return states
 
 
-def flip_anywhere(files: list[Path], rng: np.random.Generator) -> None:
-    sizes = np.array([path.stat().st_size for path in files], float)
+def flip_anywhere(files: list[AnyPath], rng: np.random.Generator) -> None:
+    sizes = np.array([len(path.read_bytes()) for path in files], float)
     _flip(files[rng.choice(len(files), p=sizes / sizes.sum())], rng)
 
 
-def flip_in_any_file(files: list[Path], rng: np.random.Generator) -> None:
+def flip_in_any_file(files: list[AnyPath], rng: np.random.Generator) -> None:
     _flip(files[rng.integers(len(files))], rng)
 
 
-def cut(files: list[Path], rng: np.random.Generator) -> None:
+def cut(files: list[AnyPath], rng: np.random.Generator) -> None:
     path = files[rng.integers(len(files))]
-    path.write_bytes(path.read_bytes()[: rng.integers(path.stat().st_size)])
+    data = path.read_bytes()
+    path.write_bytes(data[: rng.integers(len(data))])
 
 
-def delete(files: list[Path], rng: np.random.Generator) -> None:
+def delete(files: list[AnyPath], rng: np.random.Generator) -> None:
     files[rng.integers(len(files))].unlink()
 
 
-def _flip(path: Path, rng: np.random.Generator) -> None:
+def _flip(path: AnyPath, rng: np.random.Generator) -> None:
     data = bytearray(path.read_bytes())
     data[rng.integers(len(data))] ^= 1 << rng.integers(8)
     path.write_bytes(data)
@@ -83,7 +92,7 @@ def same(a, b) -> bool:
     return all(jax.tree.leaves(equal))
 
 
-def by_orbax(folder: Path, like: TrainState, wanted: TrainState) -> str:
+def by_orbax(folder: AnyPath, like: TrainState, wanted: TrainState) -> str:
     try:
         handler = ocp.StandardCheckpointHandler()
         params, opt_state = (
@@ -112,13 +121,17 @@ def main() -> None:
     tries = {
         "bit flipped, any byte": (flip_anywhere, args.flips),
         "bit flipped, any file": (flip_in_any_file, args.flips),
-        "file cut short": (cut, 50),
-        "file deleted": (delete, 50),
+        "file cut short": (cut, args.cuts),
+        "file deleted": (delete, args.cuts),
     }
     rows = [("damage", "tries", "noticed", "right arrays", "Orbax alone")]
     failed = False
-    with tempfile.TemporaryDirectory() as temporary:
-        whole, copy = Path(temporary) / "whole", Path(temporary) / "copy"
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        serving() if args.server else contextlib.nullcontext(),
+    ):
+        top = storage.as_path(args.workdir or ("gs://runs/damage" if args.server else temporary))
+        whole, copy = top / "whole", top / "copy"
         with Checkpoints(whole, keep=2) as run:
             for step, state in states.items():
                 run.save(step, state)
@@ -128,17 +141,19 @@ def main() -> None:
         for name, (harm, times) in tries.items():
             noticed, right, alone = 0, 0, collections.Counter()
             for _ in tqdm(range(times), name):
-                shutil.copytree(whole, copy)
+                for path in storage.files(whole):
+                    storage.write_whole(
+                        copy / path, lambda file, path=path: file.write((whole / path).read_bytes())
+                    )
                 folder = copy / checkpoints.FOLDER / str(NEWER)
-                harm(
-                    [p for p in sorted(folder.rglob("*")) if p.is_file() and p.stat().st_size], rng
-                )
+                paths = [folder / path for path in storage.files(folder)]
+                harm([path for path in paths if path.read_bytes()], rng)
                 alone[by_orbax(folder, like, states[NEWER])] += 1
                 with Checkpoints(copy) as run:
                     state = run.restore(like, shardings)
                 noticed += checkpoints.all_steps(copy) == [OLDER]
                 right += same(state, states[OLDER])
-                shutil.rmtree(copy)
+                storage.remove_tree(copy)
             failed |= noticed < times or right < times
             orbax = ", ".join(f"{count} {outcome}" for outcome, count in alone.most_common())
             rows.append((name, str(times), str(noticed), str(right), orbax))

@@ -1,11 +1,18 @@
 """Kills a run at random moments, over and over, and compares its end with an uninterrupted one.
 
     python -m benchmarks.kill_runs [--kills=50] [--devices=1] [-- --config.X=Y ...]
+    python -m benchmarks.kill_runs --workdir=gs://BUCKET/FOLDER [--failures=1000] ...
+    python -m benchmarks.kill_runs --server --failures=1000 --kills=0
 
 The run is a small Mixer on the digits that saves every 20 steps, so most kills hit a checkpoint
 that is being written. Each process is killed with SIGKILL after a random time, one in ten of them
 while it starts. Where a run ends before all kills are spent, it is compared and another is begun.
 Arguments after `--` go to train.py, such as a layout.
+
+With --workdir the killed runs are there, for instance in a bucket; the uninterrupted one is on this
+machine's disk. --server starts a bucket on this machine. With --failures so many of its requests
+fail (5xx, or the connection is cut before or after the work is done), one in ten, and runs are
+begun until they have.
 
 A table says what the kills hit. The exit status is 1 unless every run ended with the same digests
 of parameters and optimizer state, the same model.npz and the same metrics as the uninterrupted one.
@@ -13,6 +20,7 @@ of parameters and optimizer state, the same model.npz and the same metrics as th
 
 import argparse
 import collections
+import contextlib
 import os
 import random
 import signal
@@ -26,6 +34,8 @@ import numpy as np
 
 from mlp_mixer.cli.output import table
 from mlp_mixer.runs import checkpoints, digests, metrics
+from mlp_mixer.runtime import storage
+from tests.bucket import Faults, Proxy, serving
 
 STEPS = 1000
 SMALL = [
@@ -44,90 +54,117 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--devices", type=int, default=1, help="fake devices on the CPU")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--longest", type=float, default=4, help="seconds that a process may train")
+    parser.add_argument("--workdir", help="of the killed runs; a temporary folder by default")
+    parser.add_argument("--server", action="store_true", help="start a bucket gs://runs")
+    parser.add_argument("--failures", type=int, default=0, help="requests of --server that fail")
     parser.add_argument("rest", nargs="*", help="further arguments for train.py")
     return parser.parse_args()
 
 
-def start(args: argparse.Namespace, workdir: Path) -> subprocess.Popen:
-    """Starts train.py and returns; what it says goes to WORKDIR.log."""
+def start(args: argparse.Namespace, workdir: storage.AnyPath, log_file: Path) -> subprocess.Popen:
+    """Starts train.py and returns; what it says goes to a file."""
     environment = os.environ | {
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} "
         f"--xla_force_host_platform_device_count={args.devices}",
-        "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled"),
+        "JAX_COMPILATION_CACHE_DIR": str(log_file.parent / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    with workdir.with_suffix(".log").open("w") as log:
+    with log_file.open("w") as log:
         return subprocess.Popen(
             [sys.executable, "train.py", *SMALL, *args.rest, f"--workdir={workdir}"],
             stdout=log, stderr=log, env=environment,
         )  # fmt: skip
 
 
-def finish(process: subprocess.Popen, workdir: Path) -> None:
+def finish(process: subprocess.Popen, log_file: Path) -> None:
     if process.wait():
-        sys.exit(f"train.py failed:\n{workdir.with_suffix('.log').read_text()}")
+        sys.exit(f"train.py failed:\n{log_file.read_text()}")
 
 
-def training(workdir: Path) -> bool:
+def training(log_file: Path) -> bool:
     """Whether the process has taken its first steps."""
-    return "  loss " in workdir.with_suffix(".log").read_text()
+    return "  loss " in log_file.read_text()
 
 
-def phase(workdir: Path) -> str:
+def phase(workdir: storage.AnyPath, log_file: Path) -> str:
     """What a killed run was doing, by what it has left behind."""
-    folder = workdir / checkpoints.FOLDER
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    if not training(workdir):
+    if not training(log_file):
         return "starting"
-    for mark, doing in (("checkpoint-tmp", "writing a checkpoint"),
-                        ("unverified", "verifying one"), ("deleting", "deleting one")):  # fmt: skip
-        if any(mark in name for name in names):
-            return doing
+    folder, newest = checkpoints.folder_of(workdir), checkpoints.latest_step(workdir) or 0
+    for step in (int(name) for name in storage.names(folder) if name.isdecimal()):
+        if not digests.is_sealed(folder / str(step)):
+            written = (folder / str(step) / "commit_success.txt").exists()
+            if step < newest:
+                return "deleting a checkpoint"
+            return "verifying one" if written else "writing one"
     return "training"
 
 
-def result(workdir: Path) -> tuple:
+def result(workdir: storage.AnyPath) -> tuple:
     """All that a run leaves, in a form that can be compared."""
     folder = checkpoints.latest(workdir)
     scalars = [
         {name: value for name, value in line.items() if not name.endswith(("device", "left"))}
         for line in metrics.read(workdir)
     ]
-    with np.load(workdir / "model.npz") as weights:
+    with storage.local(workdir / "model.npz") as file, np.load(file) as weights:
         arrays = {name: weights[name].tobytes() for name in weights}
     return digests.read_arrays(folder), arrays, scalars
 
 
 def main() -> None:
     args = parse()
+    if args.server:
+        args.workdir = args.workdir or "gs://runs/kills"
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        serving() if args.server else contextlib.nullcontext() as proxy,
+    ):
+        folder = Path(temporary)
+        straight = folder / "straight"
+        finish(start(args, straight, folder / "log"), folder / "log")
+        equal, runs = compare(args, folder, result(straight), proxy)
+    sys.exit(equal != runs)
+
+
+def compare(
+    args: argparse.Namespace, folder: Path, wanted: tuple, proxy: Proxy | None
+) -> tuple[int, int]:
+    """Kills runs, prints what was hit, and returns how many of how many ended as `wanted`."""
     moments, hits = random.Random(args.seed), collections.Counter()
-    with tempfile.TemporaryDirectory() as temporary:
-        straight = Path(temporary) / "straight"
-        finish(start(args, straight), straight)
-        wanted, equal, runs, began = result(straight), 0, 0, time.monotonic()
-        while sum(hits.values()) < args.kills:
-            workdir = Path(temporary) / f"killed{runs}"
-            runs += 1
-            while True:
-                process = start(args, workdir)
-                if sum(hits.values()) == args.kills:
-                    finish(process, workdir)
-                    break
-                while_it_starts = moments.random() < 0.1
-                while not (while_it_starts or training(workdir)) and process.poll() is None:
-                    time.sleep(0.02)
-                time.sleep(moments.uniform(0, args.longest))
-                process.send_signal(signal.SIGKILL)
-                if process.wait() != -signal.SIGKILL:
-                    finish(process, workdir)
-                    break
-                hits[phase(workdir)] += 1
-                print(f"kill {sum(hits.values())}: step {checkpoints.latest_step(workdir)} saved",
-                      file=sys.stderr)  # fmt: skip
-            equal += result(workdir) == wanted
-        print(table([("killed while", "times"), *((k, str(n)) for k, n in hits.most_common())]))
-        print(f"{equal} of {runs} runs ended bit-equal; {time.monotonic() - began:.0f} s")
-        sys.exit(equal != runs)
+    equal, runs, began = 0, 0, time.monotonic()
+    while sum(hits.values()) < args.kills or (proxy and proxy.failures < args.failures):
+        workdir = storage.as_path(args.workdir or folder) / f"killed{runs}"
+        log_file = folder / f"killed{runs}.log"
+        runs += 1
+        if proxy and args.failures:
+            proxy.faults = Faults(0.1)
+        while True:
+            process = start(args, workdir, log_file)
+            if sum(hits.values()) == args.kills:
+                finish(process, log_file)
+                break
+            while_it_starts = moments.random() < 0.1
+            while not (while_it_starts or training(log_file)) and process.poll() is None:
+                time.sleep(0.02)
+            time.sleep(moments.uniform(0, args.longest))
+            process.send_signal(signal.SIGKILL)
+            if process.wait() != -signal.SIGKILL:
+                finish(process, log_file)
+                break
+            hits[phase(workdir, log_file)] += 1
+            print(f"kill {sum(hits.values())}: step {checkpoints.latest_step(workdir)} saved",
+                  file=sys.stderr)  # fmt: skip
+        if proxy:
+            proxy.faults = Faults()
+            print(f"run {runs} is done; {proxy.failures} requests failed", file=sys.stderr)
+        equal += result(workdir) == wanted
+        storage.remove_tree(workdir)
+    print(table([("killed while", "times"), *((k, str(n)) for k, n in hits.most_common())]))
+    if proxy:
+        print(f"{proxy.failures} of {sum(proxy.counts.values())} requests were made to fail")
+    print(f"{equal} of {runs} runs ended bit-equal; {time.monotonic() - began:.0f} s")
+    return equal, runs
 
 
 if __name__ == "__main__":

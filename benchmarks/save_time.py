@@ -81,7 +81,7 @@ def parts(folder: Path, state: TrainState) -> tuple[np.ndarray, ...]:
         measure(lambda: digests.of_arrays(state) and ()),
         in_training_thread,
         measure(lambda: read_back() and ()),
-        measure(lambda: digests.seal(saved) or ()),
+        measure(lambda: digests.seal(saved, digests.of_files(saved)) or ()),
     )
 
 

@@ -1,7 +1,7 @@
 """The public interface to training runs: start one, or open it by its workdir."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 import ml_collections
@@ -11,6 +11,7 @@ from mlp_mixer.analysis import curves
 from mlp_mixer.inference.classifier import Classifier, load_classifier
 from mlp_mixer.inference.measure import Evaluation, evaluate
 from mlp_mixer.runs import checkpoints, folder, metrics
+from mlp_mixer.runtime.storage import AnyPath, as_path
 from mlp_mixer.training import config_files, fields, loop
 from mlp_mixer.weights.load import load
 
@@ -29,7 +30,7 @@ def config(spec: str, **changes: Any) -> ml_collections.ConfigDict:
     return fields.check(config_files.changed(config_files.load(spec), changes))
 
 
-def train(config: ml_collections.ConfigDict, workdir: str | Path) -> "Run":
+def train(config: ml_collections.ConfigDict, workdir: str | PathLike) -> "Run":
     """Trains to the end, starting from the workdir's last checkpoint if there is one.
 
     Args:
@@ -54,13 +55,13 @@ class Run:
         config: the config with which it was last started.
     """
 
-    def __init__(self, workdir: str | Path):
+    def __init__(self, workdir: str | PathLike):
         """Opens a run.
 
         Raises:
             FileNotFoundError: the folder is not the workdir of a run.
         """
-        self.workdir = Path(workdir).expanduser()
+        self.workdir = as_path(workdir)
         self.config = fields.restored(folder.read_config(self.workdir))
 
     def __repr__(self) -> str:
@@ -114,7 +115,7 @@ class Run:
         """Draws scalars against the step, one panel per scalar."""
         return curves.draw([self.workdir], scalars)
 
-    def _weights(self, step: int | None) -> Path:
+    def _weights(self, step: int | None) -> AnyPath:
         if step is None:
             return self.workdir
         steps = checkpoints.all_steps(self.workdir)
@@ -123,4 +124,4 @@ class Run:
                 f"{self.workdir} has no checkpoint of step {step}; it has those of "
                 f"{', '.join(map(str, steps)) or 'none'}"
             )
-        return self.workdir / checkpoints.FOLDER / str(step)
+        return checkpoints.folder_of(self.workdir, step)

@@ -4,10 +4,12 @@ import importlib
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +30,9 @@ import pytest  # noqa: E402
 
 from mlp_mixer.cli.main import main  # noqa: E402
 from mlp_mixer.runtime import host_memory  # noqa: E402
+from mlp_mixer.runtime.storage import AnyPath, as_path  # noqa: E402
 
+from . import bucket as bucket_server  # noqa: E402
 from . import published_checkpoint  # noqa: E402
 
 host_memory.keep()
@@ -83,6 +87,23 @@ def run(command):
         return told.out
 
     return call
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[bucket_server.Proxy]:
+    """What stands before a bucket gs://runs on this machine, for this process and its children."""
+    if not bucket_server.is_installed():
+        pytest.skip(f"{bucket_server.PACKAGE} is not installed")
+    pytest.importorskip("gcsfs")
+    with bucket_server.serving() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def bucket(proxy, request) -> Iterator[AnyPath]:
+    """A folder of its own in that bucket."""
+    yield as_path(f"gs://runs/{re.sub(r'[^a-z0-9]+', '_', request.node.name)}")
+    proxy.delay, proxy.answer, proxy.faults = 0.0, 0, bucket_server.Faults()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 
 from mlp_mixer.analysis import figures
 from mlp_mixer.runs import metrics
+from mlp_mixer.runtime.storage import as_path
 
 SHARES = ("accuracy", "top5", "shot")  # endings of scalars that are shares of images
 
@@ -118,7 +119,7 @@ def read(workdir: str | Path) -> Lines:
         FileNotFoundError: the folder is not the workdir of a run.
         ValueError: the run has not been evaluated yet.
     """
-    if not (Path(workdir) / metrics.FILE).exists():
+    if not (as_path(workdir) / metrics.FILE).exists():
         raise FileNotFoundError(f"{workdir} is not the workdir of a run: it has no {metrics.FILE}")
     lines = metrics.read(workdir)
     if not any(_evaluations(line) for line in lines):

@@ -97,7 +97,7 @@ def read_experiment(workdirs: Sequence[str | Path], scalar: str = "fewshot/5shot
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     places: dict[tuple[str, str], str | Path] = {}
     for workdir in workdirs:
-        lines, config = curves.read(workdir), read_config(Path(workdir))
+        lines, config = curves.read(workdir), read_config(workdir)
         key = config["architecture"], config.get("permuted", {}).get("order", "original")
         if key in found:
             raise ValueError(

@@ -22,6 +22,7 @@ from mlp_mixer.models.dtypes import compute_dtype
 from mlp_mixer.runs import metrics
 from mlp_mixer.runs.folder import is_finished, read_config, workdir_of
 from mlp_mixer.runtime.mesh import make_mesh
+from mlp_mixer.runtime.storage import AnyPath, as_path
 from mlp_mixer.training import sweep
 from mlp_mixer.weights.released import RELEASED
 from mlp_mixer.weights.resize import Resize
@@ -179,7 +180,7 @@ def _read_transfers(
     found: dict[str, list[float]] = {}
     notes = []
     for text in workdirs:
-        workdir = Path(text.rpartition("=")[2])
+        workdir = as_path(text.rpartition("=")[2])
         if (workdir / sweep.FULL).is_dir():
             workdir /= sweep.FULL
         config = read_config(workdir)
@@ -201,7 +202,7 @@ def _read_transfers(
     return {task: float(np.mean(found[task])) for task in TRANSFERS if task in found}, notes
 
 
-def _last_test_accuracy(workdir: Path) -> float | None:
+def _last_test_accuracy(workdir: AnyPath) -> float | None:
     """Returns the accuracy in per cent; None if the run has not finished."""
     if not is_finished(workdir):
         return None

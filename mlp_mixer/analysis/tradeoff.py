@@ -162,7 +162,7 @@ def of_run(workdir: str | Path, scalar: str, name: str) -> Point:
         ValueError: the run has no such scalar, or reports no speed.
     """
     lines = curves.read(workdir)
-    config = ml_collections.ConfigDict(read_config(Path(workdir)))
+    config = ml_collections.ConfigDict(read_config(workdir))
     values = curves.series(lines, scalar)
     speeds = [value for _, value in curves.series(lines, "train/images_per_second_per_device")]
     if not values or not speeds:
@@ -170,7 +170,7 @@ def of_run(workdir: str | Path, scalar: str, name: str) -> Point:
         raise ValueError(f"{workdir} has no {missing}; --scalar names another evaluation")
     step, accuracy = values[-1]
     images, speed = step * config.batch_size, statistics.median(speeds)
-    forward = forward_flops(config, len(read_classes(Path(workdir))))
+    forward = forward_flops(config, len(read_classes(workdir)))
     return Point(
         name=name,
         family=ARCHITECTURES[config.architecture],

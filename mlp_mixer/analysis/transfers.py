@@ -8,12 +8,12 @@ given if all of them are present.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from mlp_mixer.data import vtab
 from mlp_mixer.data.paper_sets import AVG_5, SOURCES, name_of
+from mlp_mixer.runtime.storage import as_path
 from mlp_mixer.training import sweep
 
 _VTAB = tuple(vtab.TASKS)
@@ -64,7 +64,7 @@ def read_transfers(workdirs: Sequence[str]) -> Transfers:
     found = Transfers({}, {}, [])
     for text in workdirs:
         path = text.rpartition("=")[2]
-        file = Path(path) / sweep.RESULT_FILE
+        file = as_path(path) / sweep.RESULT_FILE
         if not file.exists():
             found.unfinished.append(path)
             continue

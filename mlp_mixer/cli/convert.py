@@ -9,11 +9,11 @@ before it gets its final name, and records where it came from.
 """
 
 import argparse
-from pathlib import Path
 
 from mlp_mixer.cli import output
 from mlp_mixer.cli.arguments import add_size_arguments
 from mlp_mixer.models.gelu import FORMS as GELUS
+from mlp_mixer.runtime.storage import as_path
 from mlp_mixer.weights import naming
 from mlp_mixer.weights.convert import DTYPES, convert, default_layout
 
@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> None:
     if rows:
         print(output.table([("arrays", "in the source", "in the result"), *rows]) + "\n")
     print(f"{args.destination} is written, read back and equal: {'; '.join(changes)}")
-    timm = (args.layout or default_layout(Path(args.destination))) == "timm"
+    timm = (args.layout or default_layout(as_path(args.destination))) == "timm"
     if timm and module.gelu == "tanh":
         print("timm computes the exact GELU by default; for these weights give its create_model "
               "act_layer=functools.partial(torch.nn.GELU, approximate='tanh')")  # fmt: skip

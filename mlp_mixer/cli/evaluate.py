@@ -15,9 +15,7 @@ matrix, or writes its numbers if the file ends in .csv. --json prints the result
 """
 
 import argparse
-import csv
 import json
-from pathlib import Path
 
 from mlp_mixer.analysis import sheet, suite, table_3
 from mlp_mixer.cli import output
@@ -98,22 +96,18 @@ def _accuracy(args: argparse.Namespace) -> None:
             cells = [(name, f"{share:.2%}", str(count)) for name, (share, count) in rows]
             print("\n" + output.table([("class", "accuracy", "images"), *cells]))
     if args.confusion:
-        _confusion(result, Path(args.confusion))
+        _confusion(result, args.confusion)
     if args.figure:
         output.save_figure(sheet.sheet(result), args.figure)
 
 
-def _confusion(result: Evaluation, path: Path) -> None:
-    if path.suffix != ".csv":
+def _confusion(result: Evaluation, path: str) -> None:
+    if not path.endswith(".csv"):
         output.save_figure(sheet.confusion(result), path)
         return
     names, matrix = result.predictions.class_names, result.predictions.confusion()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["class", *names])
-        writer.writerows([name, *row] for name, row in zip(names, matrix.tolist(), strict=True))
-    output.note(f"numbers in {path}")
+    rows = ([name, *row] for name, row in zip(names, matrix.tolist(), strict=True))
+    output.save_csv([["class", *names], *rows], path)
 
 
 def _few_shots(args: argparse.Namespace) -> None:

@@ -140,7 +140,7 @@ def _ending_at_once() -> Iterator[None]:
 
 def guard(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
     """Calls run(args), and returns the exit status; errors a user can fix become one message."""
-    from mlp_mixer.runtime import compile_cache, devices, host_memory  # they import jax
+    from mlp_mixer.runtime import bucket_errors, compile_cache, devices, host_memory  # import jax
 
     log_to_stderr()
     host_memory.keep()
@@ -158,10 +158,12 @@ def guard(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -
         if not os.environ.get(TRACEBACK_VARIABLE):
             print(f"({TRACEBACK_VARIABLE}=1 shows where)", file=sys.stderr)
         return 1
-    except (RuntimeError, AssertionError) as error:
-        problem = devices.problem()
+    except Exception as error:
+        problem = bucket_errors.problem(error)
         if not problem and devices.is_out_of_memory(error):
             problem = f"{str(error).splitlines()[0]} {LESS_MEMORY}"
+        if not problem and isinstance(error, RuntimeError | AssertionError):
+            problem = devices.problem()
         if not problem:
             raise
         print(f"error: {problem}", file=sys.stderr)

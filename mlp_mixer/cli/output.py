@@ -1,10 +1,13 @@
 """Printing and writing that several commands share."""
 
 import csv
+import io
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from os import PathLike
 from typing import Any
+
+from mlp_mixer.runtime.storage import as_path, write_text, write_whole
 
 
 def note(text: str) -> None:
@@ -26,20 +29,28 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
-def save_figure(figure: Any, path: str | Path) -> None:
+def save_figure(figure: Any, path: str | PathLike) -> None:
     """Writes a figure in the format of the file's suffix."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130, bbox_inches="tight", facecolor="white")
+    kind = as_path(path).suffix.removeprefix(".") or "png"
+    write_whole(
+        as_path(path),
+        lambda file: figure.savefig(
+            file, format=kind, dpi=130, bbox_inches="tight", facecolor="white"
+        ),
+    )
     note(f"drawn to {path}")
 
 
-def save_numbers(rows: Sequence[dict[str, Any]], path: str | Path | None) -> None:
+def save_numbers(rows: Sequence[dict[str, Any]], path: str | PathLike | None) -> None:
     """Writes rows with the same keys as a CSV file with a heading, if a path is given."""
     if not path:
         return
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with Path(path).open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    save_csv([list(rows[0]), *(row.values() for row in rows)], path)
+
+
+def save_csv(rows: Iterable[Iterable[Any]], path: str | PathLike) -> None:
+    """Writes rows, of which the first is the heading, as a CSV file."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(as_path(path), text.getvalue())
     note(f"numbers in {path}")

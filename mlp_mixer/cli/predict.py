@@ -11,7 +11,6 @@ status is then 1.
 """
 
 import argparse
-import csv
 import itertools
 import json
 import logging
@@ -103,12 +102,9 @@ def _tell(name: str, guesses: list[Guess], as_json: bool) -> None:
 
 
 def _write_csv(path: str, told: list[tuple[str, list[Guess]]]) -> None:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with Path(path).open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image", "rank", "class", "probability"])
-        for name, guesses in told:
-            writer.writerows(
-                (name, rank, guess.name, guess.probability) for rank, guess in enumerate(guesses, 1)
-            )
-    output.note(f"classes in {path}")
+    rows = [
+        (name, rank, guess.name, guess.probability)
+        for name, guesses in told
+        for rank, guess in enumerate(guesses, 1)
+    ]
+    output.save_csv([("image", "rank", "class", "probability"), *rows], path)

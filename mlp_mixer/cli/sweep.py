@@ -17,7 +17,6 @@ means.
 """
 
 import argparse
-from pathlib import Path
 
 import jax
 
@@ -25,6 +24,7 @@ from mlp_mixer.analysis import sweep_figure
 from mlp_mixer.cli import output
 from mlp_mixer.cli.arguments import add_config_argument
 from mlp_mixer.runtime import processes
+from mlp_mixer.runtime.storage import as_path
 from mlp_mixer.training import sweep
 
 PICTURE_FILE = "sweep.png"
@@ -32,13 +32,14 @@ PICTURE_FILE = "sweep.png"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_argument(parser)
-    parser.add_argument("--workdir", required=True, type=Path, help="folder for all of its runs")
+    parser.add_argument("--workdir", required=True, help="folder for all of its runs")
 
 
 def main(args: argparse.Namespace) -> None:
     processes.initialise()
-    result = sweep.sweep(args.config, args.workdir)
+    workdir = as_path(args.workdir)
+    result = sweep.sweep(args.config, workdir)
     if jax.process_index() == 0:
         print(sweep.markdown(result))
-        output.save_figure(sweep_figure.draw(result), args.workdir / PICTURE_FILE)
-        print(f"weights are in {args.workdir / sweep.FULL}")
+        output.save_figure(sweep_figure.draw(result), workdir / PICTURE_FILE)
+        print(f"weights are in {workdir / sweep.FULL}")

@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mlp_mixer.data import images
+from mlp_mixer.data.bucket_copy import on_disk
 from mlp_mixer.data.class_files import (
     alphabetical,
     check_name,
@@ -62,7 +63,7 @@ class FolderSource:
     def __init__(self, path: str, split: str, channels: int = 3):
         self.name = f"folder:{path}"
         self._channels = channels
-        root = Path(path).expanduser()
+        root = on_disk(path)
         if not root.is_dir():
             raise FileNotFoundError(f"no folder {root}; a data source folder:PATH needs it")
         self._folder = _split_folder(root, "val" if split == "real" else split)

@@ -6,6 +6,8 @@ from typing import Any
 
 from etils import epath
 
+from mlp_mixer.data.bucket_copy import is_address, on_disk
+
 # Subfolder of TFDS's data folder for what `prepare` converts from TFRecord.
 CONVERTED = "array_record"
 
@@ -69,6 +71,8 @@ def find_array_record(name: str) -> Any:
     # tfds.data_source() would retry a download for minutes.
     builder = find(name, data_dir())
     if builder is not None and is_array_record(builder):
+        if is_address(builder.data_dir):  # ArrayRecord's reader opens files on disks only
+            builder = tfds.builder_from_directory(on_disk(builder.data_dir))
         return builder
     mend = f"Once:\n  mlp-mixer prepare {name}\nor set TFDS_DATA_DIR to the folder of it."
     if builder is not None:

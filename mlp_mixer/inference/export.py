@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -12,7 +13,7 @@ from jax import export as jax_export
 from mlp_mixer.inference.classifier import load_classifier
 from mlp_mixer.models.losses import Loss, to_probabilities
 from mlp_mixer.models.pixels import forward
-from mlp_mixer.runtime.storage import write_whole
+from mlp_mixer.runtime.storage import AnyPath, as_path, write_whole
 from mlp_mixer.weights.files import open_weights
 from mlp_mixer.weights.resize import Resize
 
@@ -24,13 +25,13 @@ ACTIVATIONS = ("softmax", "sigmoid")
 class Exported(NamedTuple):
     """The file that `export` wrote, and what it says about itself."""
 
-    path: Path
+    path: AnyPath
     about: dict[str, Any]
 
 
 def export(
     source: str | Path,
-    destination: str | Path,
+    destination: str | PathLike,
     *,
     image_size: int | tuple[int, int] | None = None,
     patch_size: int | tuple[int, int] | None = None,
@@ -68,7 +69,7 @@ def export(
         "made_with": f"jax {jax.__version__}",
         "platforms": PLATFORMS,
     }
-    path = Path(destination).expanduser()
+    path = as_path(destination)
     write(path, serialise(module, classifier.params, activation), about)
     return Exported(path, about)
 
@@ -105,7 +106,7 @@ def serialise(module: Any, params: dict[str, Any], activation: Loss = "softmax")
     return bytes(exported.serialize())
 
 
-def write(path: str | Path, program: bytes, about: dict[str, Any]) -> None:
+def write(path: str | PathLike, program: bytes, about: dict[str, Any]) -> None:
     """Writes program and description to one archive, which appears complete or not at all."""
 
     def fill(file: BinaryIO) -> None:
@@ -113,4 +114,4 @@ def write(path: str | Path, program: bytes, about: dict[str, Any]) -> None:
             archive.writestr("about.json", json.dumps(about, indent=2) + "\n")
             archive.writestr("model.jax", program)
 
-    write_whole(Path(path).expanduser(), fill)
+    write_whole(as_path(path), fill)

@@ -1,26 +1,37 @@
 """Orbax checkpoints of a run: step, parameters, optimizer state, and digests of them.
 
-They lie in WORKDIR/checkpoints/STEP/{params,opt_state}. Saving is asynchronous: Orbax writes into
-STEP.unverified, which is read back, compared with what was saved, and then renamed. So a folder
-with a bare number as its name was whole at that time, and one that is damaged since is noticed by
-its digests (see digests.py). Only when the new checkpoint has its name are older ones deleted.
+They lie in WORKDIR/checkpoints/STEP/{params,opt_state}, on a disk or in a bucket. Saving is
+asynchronous. Orbax writes the arrays, which are then read back and compared with what was saved;
+then come the digests of all files, in SHA256SUMS, which is the marker: a checkpoint exists if and
+only if its marker does. No folder is ever renamed, as a bucket cannot do that. Deleting begins with
+the marker, and older checkpoints are deleted only when the new one exists. One that is damaged
+later is noticed by its digests (see digests.py).
 """
 
 import json
 import logging
-import shutil
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from os import PathLike
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from mlp_mixer.runs import digests
+from mlp_mixer.runs.lock import LostLock
 from mlp_mixer.runs.orbax_errors import SILENT_THREADS, in_a_line
 from mlp_mixer.runtime import visible_log
 from mlp_mixer.runtime.processes import from_process_0
-from mlp_mixer.runtime.storage import write_text
+from mlp_mixer.runtime.storage import (
+    AnyPath,
+    absolute,
+    as_path,
+    is_address,
+    names,
+    remove_tree,
+    write_text,
+)
 
 with visible_log.root_as_it_is():
     import orbax.checkpoint as ocp
@@ -28,19 +39,29 @@ with visible_log.root_as_it_is():
 log = logging.getLogger(__name__)
 
 FOLDER, BEST_FILE = "checkpoints", "best.json"
-# Of checkpoints on their way in or out: a run that is killed leaves them, the next deletes them.
-_UNVERIFIED, _DELETING = ".unverified", ".deleting"
-_DAMAGED = ".damaged"  # set aside, for a person to look at
+# In a folder that was a damaged checkpoint: what was wrong with it. It stays for a person to look
+# at, until the run comes to that step again.
+DAMAGED_FILE = "DAMAGED"
+_DAMAGED = ".damaged"  # what earlier versions have renamed such a folder to
+
+# Without renaming, also of what is inside; the marker makes Orbax's own unnecessary.
+_IN_PLACE = ocp.path.atomicity.CommitFileTemporaryPath
 
 
-def all_steps(workdir: str | Path) -> list[int]:
-    """The steps of the run's complete checkpoints, oldest first."""
-    folder = Path(workdir).absolute() / FOLDER
-    names = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
-    return sorted(int(name) for name in names if name.isdecimal())
+def folder_of(workdir: str | PathLike, step: int | None = None) -> AnyPath:
+    """Returns the folder of a run's checkpoints, or of the one of a step."""
+    folder = absolute(as_path(workdir)) / FOLDER
+    return folder if step is None else folder / str(step)
 
 
-def latest_step(workdir: str | Path) -> int | None:
+def all_steps(workdir: str | PathLike) -> list[int]:
+    """Returns the steps of the run's complete checkpoints, oldest first."""
+    folder = folder_of(workdir)
+    steps = sorted(int(name) for name in names(folder) if name.isdecimal())
+    return [step for step in steps if digests.is_sealed(folder / str(step))]
+
+
+def latest_step(workdir: str | PathLike) -> int | None:
     """The newest complete checkpoint's step, damaged or not; None where there is none."""
     return max(all_steps(workdir), default=None)
 
@@ -65,14 +86,14 @@ class Best(NamedTuple):
         return value < self.value if self.scalar.endswith("loss") else value > self.value
 
 
-def best(workdir: str | Path) -> Best | None:
+def best(workdir: str | PathLike) -> Best | None:
     """Returns which checkpoint of a run was best; None where none is kept for that."""
-    folder = Path(workdir).absolute() / FOLDER
+    folder = folder_of(workdir)
     try:
         found = Best(**json.loads((folder / BEST_FILE).read_text()))
     except (OSError, ValueError, TypeError):  # there is none, or it is damaged
         return None
-    return found if (folder / str(found.step)).is_dir() else None
+    return found if digests.is_sealed(folder / str(found.step)) else None
 
 
 class Misfit(ValueError):
@@ -85,25 +106,52 @@ class Checkpoints:
     In several processes all call the same methods in the same order.
     """
 
-    def __init__(self, workdir: str | Path, keep: int = 1):
-        """`keep` is how many of the newest checkpoints stay.
+    def __init__(
+        self,
+        workdir: str | PathLike,
+        keep: int = 1,
+        check_lock: Callable[[], None] = lambda: None,
+    ):
+        """Opens the checkpoints of a run; what a killed run has left half-done is deleted.
+
+        Args:
+            workdir: of the run.
+            keep: how many of the newest checkpoints stay.
+            check_lock: called in process 0 before anything is written or deleted; raises an error
+                if the workdir's lock is lost.
 
         Raises:
             ValueError: `keep` is not positive.
         """
         if keep < 1:
             raise ValueError(f"keep_checkpoints={keep}, but the newest must be kept: 1 or more")
-        self._workdir, self._folder = workdir, Path(workdir).absolute() / FOLDER
-        self._keep = keep
+        self._workdir, self._folder = workdir, folder_of(workdir)
+        self._keep, self._check_lock = keep, check_lock
         self._newest: int | None = None  # the step that was restored or saved last
-        self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+        self._orbax = ocp.AsyncCheckpointer(
+            ocp.CompositeCheckpointHandler(
+                composite_options=ocp.CompositeOptions(temporary_path_class=_IN_PLACE)
+            ),
+            temporary_path_class=_IN_PLACE,
+        )
         self._background = ThreadPoolExecutor(1)
         self._saving: tuple[int, Future] | None = None
+        self._damaged: set[int] = set()  # steps whose folders were set aside; in process 0
         if jax.process_index() == 0:
+            check_lock()
             self._folder.mkdir(parents=True, exist_ok=True)
-            for path in self._folder.iterdir():
-                if any(mark in path.name for mark in (_UNVERIFIED, _DELETING, "checkpoint-tmp")):
-                    shutil.rmtree(path)
+            self._delete_unfinished()
+
+    def _delete_unfinished(self) -> None:
+        for name in names(self._folder):
+            path = self._folder / name
+            if not path.is_dir() or name.endswith(_DAMAGED):
+                continue
+            if name.isdecimal() and (path / DAMAGED_FILE).exists():
+                self._damaged.add(int(name))
+            elif not name.isdecimal() or not digests.is_sealed(path):
+                log.info("%s was not finished, and is deleted", path)
+                remove_tree(path)
 
     def __enter__(self) -> "Checkpoints":
         SILENT_THREADS.__enter__()
@@ -119,8 +167,16 @@ class Checkpoints:
         finally:
             SILENT_THREADS.__exit__()
 
-    def save(self, step: int, state: TrainState) -> None:
+    def save(
+        self, step: int, state: TrainState, before_marker: Callable[[], None] = lambda: None
+    ) -> None:
         """Copies the state to the host and writes it in the background.
+
+        Args:
+            step: of the state.
+            state: to be saved; its arrays may be given away (donated) when this returns.
+            before_marker: called in process 0, in the background, just before the checkpoint
+                exists, for what must be in the workdir by then.
 
         Raises:
             OSError: this checkpoint, or the one before it, could not be written.
@@ -128,33 +184,53 @@ class Checkpoints:
         if step == self._newest:
             return
         self.wait()
-        if not self._folder.is_dir():  # Orbax would make a new one, without the rest of the run
+        if jax.process_index() == 0:
+            self._check_lock()
+        # Orbax would make a new one, without the rest of the run.
+        if not is_address(self._folder) and not self._folder.is_dir():
             raise OSError(f"{self._folder} has vanished, so step {step} cannot be saved")
         lanes = digests.start(state)
         items = {"params": state.params, "opt_state": state.opt_state}
         like = jax.tree.map(on_host, items)
         args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
         try:
-            self._orbax.save(self._path(step, _UNVERIFIED), args=ocp.args.Composite(**args))
+            from_process_0(lambda: self._make_room(step))
+            self._orbax.save(self._path(step), args=ocp.args.Composite(**args))
         except Exception as error:  # tensorstore raises bare Exception
             raise self._unwritten(step, error) from error
         self._newest = step
-        self._saving = step, self._background.submit(self._finish, step, lanes, like)
+        finish = self._background.submit(self._finish, step, lanes, like, before_marker)
+        self._saving = step, finish
 
-    def _finish(self, step: int, lanes: dict[str, Any], like: dict[str, Any]) -> None:
+    def _make_room(self, step: int) -> int:
+        """Deletes the damaged checkpoint of this step, if there is one; asks no bucket."""
+        if step in self._damaged:
+            self._damaged.remove(step)
+            remove_tree(self._path(step))
+        return step
+
+    def _finish(
+        self,
+        step: int,
+        lanes: dict[str, Any],
+        like: dict[str, Any],
+        before_marker: Callable[[], None],
+    ) -> None:
         self._orbax.wait_until_finished()  # until the parts of all processes are there
         if jax.process_index():
             return
         arrays = digests.finish(lanes)
-        folder, found = self._path(step, _UNVERIFIED), {}
+        folder, found = self._path(step), {}
         found["step"] = arrays["step"]  # the one thing that is not an array there
         for name, item in like.items():
             found |= digests.of_arrays({name: read_item(folder / name, item)})
-        if names := digests.changed(arrays, found):
-            raise OSError(f"what is there is not what was written: {names}")
+        if changed := digests.changed(arrays, found):
+            raise OSError(f"what is there is not what was written: {changed}")
         digests.write_arrays(folder, step, arrays)
-        digests.seal(folder)
-        folder.rename(self._path(step))
+        sums = digests.of_files(folder)
+        before_marker()
+        self._check_lock()
+        digests.seal(folder, sums)
         log.info("checkpoint %d is written and verified", step)
         self._delete_old()
 
@@ -165,6 +241,7 @@ class Checkpoints:
         """
         if jax.process_index():
             return
+        self._check_lock()
         before = best(self._workdir)
         if before is None or before.scalar != scalar or before.is_beaten_by(value):
             text = json.dumps(Best(step, scalar, value)._asdict())
@@ -175,8 +252,9 @@ class Checkpoints:
         for old in all_steps(self._workdir)[: -self._keep]:
             if kept and old == kept.step:
                 continue
-            # Renamed first: a run that is killed here must not leave half of a checkpoint.
-            shutil.rmtree(self._path(old).rename(self._path(old, _DELETING)))
+            # The marker first: a run that is killed here must not leave half of a checkpoint.
+            digests.unseal(self._path(old))
+            remove_tree(self._path(old))
 
     def check(self) -> None:
         """Raises OSError if the last checkpoint could not be written; does not wait."""
@@ -190,6 +268,8 @@ class Checkpoints:
         (step, saving), self._saving = self._saving, None
         try:
             saving.result()
+        except LostLock:
+            raise
         except Exception as error:  # tensorstore raises bare Exception
             raise self._unwritten(step, error) from error
 
@@ -204,7 +284,7 @@ class Checkpoints:
     def restore(self, like: TrainState, shardings: TrainState) -> TrainState | None:
         """The newest state that is not damaged; None where nothing was ever saved.
 
-        Damaged checkpoints that are newer are renamed to STEP.damaged, and the log says so.
+        Damaged checkpoints that are newer lose their marker, and the log says so.
 
         Args:
             like: the shapes.
@@ -264,17 +344,17 @@ class Checkpoints:
 
     def _set_aside(self, damaged: dict[int, str]) -> None:
         for step, reason in damaged.items():
-            aside = self._path(step, _DAMAGED)
-            if aside.exists():
-                shutil.rmtree(aside)
-            self._path(step).rename(aside)
+            self._check_lock()
+            write_text(self._path(step) / DAMAGED_FILE, f"{reason}\n")
+            digests.unseal(self._path(step))
+            self._damaged.add(step)
             log.error(
-                "CHECKPOINT %s IS DAMAGED: %s. Going on from an earlier one; it is now called %s, "
-                "and may be deleted.", self._path(step), reason, aside.name,
+                "CHECKPOINT %s IS DAMAGED: %s. Going on from an earlier one; it is marked with a "
+                "file %s, and may be deleted.", self._path(step), reason, DAMAGED_FILE,
             )  # fmt: skip
 
-    def _path(self, step: int, mark: str = "") -> Path:
-        return self._folder / f"{step}{mark}"
+    def _path(self, step: int) -> AnyPath:
+        return self._folder / str(step)
 
     def _unwritten(self, step: int, error: Exception) -> OSError:
         last = latest_step(self._workdir)
@@ -284,7 +364,7 @@ class Checkpoints:
         )
 
 
-def what_is_wrong(folder: Path, part: str = "") -> str:
+def what_is_wrong(folder: AnyPath, part: str = "") -> str:
     """What is wrong with a checkpoint's files, or with those of one part of it; "" for nothing."""
     reason = digests.damage(folder, part)
     if not reason and (step := digests.read_arrays(folder)[0]) != int(folder.name):
@@ -292,7 +372,7 @@ def what_is_wrong(folder: Path, part: str = "") -> str:
     return reason
 
 
-def latest(workdir: str | Path) -> Path:
+def latest(workdir: str | PathLike) -> AnyPath:
     """The folder of the newest checkpoint whose parameters are not damaged; for use outside a run.
 
     Raises:
@@ -301,7 +381,7 @@ def latest(workdir: str | Path) -> Path:
     """
     damaged = {}
     for step in reversed(all_steps(workdir)):
-        folder = Path(workdir).absolute() / FOLDER / str(step)
+        folder = folder_of(workdir, step)
         damaged[step] = what_is_wrong(folder, "params/")
         if not damaged[step]:
             return folder
@@ -311,14 +391,14 @@ def latest(workdir: str | Path) -> Path:
     raise ValueError(f"{workdir} has only damaged checkpoints: {_listing(damaged)}")
 
 
-def restore_params(step_folder: Path) -> dict[str, Any]:
+def restore_params(step_folder: AnyPath) -> dict[str, Any]:
     """The parameters of one checkpoint as NumPy arrays, for use outside the run.
 
     Raises:
         ValueError: the checkpoint is damaged or unreadable.
     """
     log.info("reading the parameters in %s", step_folder)
-    step_folder = step_folder.absolute()
+    step_folder = absolute(step_folder)
     if reason := digests.damage(step_folder, "params/"):
         raise ValueError(f"checkpoint {step_folder} is damaged: {reason}")
     item = step_folder / "params"
@@ -334,7 +414,7 @@ def restore_params(step_folder: Path) -> dict[str, Any]:
     return jax.device_get(params)
 
 
-def read_item(item: Path, like: Any) -> Any:
+def read_item(item: AnyPath, like: Any) -> Any:
     """The arrays of one part of a checkpoint, laid as the ShapeDtypeStructs of `like` say."""
     # The handler, and not a Checkpointer, which would wait for the other processes.
     return ocp.StandardCheckpointHandler().restore(item, args=ocp.args.StandardRestore(like))
@@ -357,7 +437,7 @@ def _listing(damaged: dict[int, str]) -> str:
     return "; ".join(f"{step}: {reason}" for step, reason in sorted(damaged.items()))
 
 
-def _check_shapes(stored: Any, wanted: Any, where: Path) -> None:
+def _check_shapes(stored: Any, wanted: Any, where: AnyPath) -> None:
     def flat(tree: Any) -> dict[str, tuple[int, ...]]:
         leaves = jax.tree_util.tree_leaves_with_path(tree)
         return {jax.tree_util.keystr(p, simple=True, separator="/"): x.shape for p, x in leaves}

@@ -1,19 +1,22 @@
 """Digests that tell whether a checkpoint is still what was saved.
 
 CHECKPOINT/arrays.json   one for each array, taken on the devices before anything was written
-CHECKPOINT/SHA256SUMS    one for each file, in the format of the command sha256sum
+CHECKPOINT/SHA256SUMS    one for each file, in the format of the command sha256sum; written last,
+                         so that a checkpoint without it is none
 """
 
 import hashlib
 import json
 import os
 import re
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from mlp_mixer.runtime.storage import AnyPath, files, is_address, write_text, write_whole
 
 ARRAYS_FILE, FILES_FILE = "arrays.json", "SHA256SUMS"
 
@@ -85,34 +88,53 @@ def changed(expected: dict[str, str], found: dict[str, str]) -> str:
     return f"{names[0]}{f' and {len(names) - 1} more arrays' * (len(names) > 1)}" if names else ""
 
 
-def write_arrays(folder: Path, step: int, arrays: dict[str, str]) -> None:
+def write_arrays(folder: AnyPath, step: int, arrays: dict[str, str]) -> None:
     """Puts the digests of a step's arrays into a checkpoint."""
-    (folder / ARRAYS_FILE).write_text(json.dumps({"step": step, "arrays": arrays}, indent=1) + "\n")
+    write_text(folder / ARRAYS_FILE, json.dumps({"step": step, "arrays": arrays}, indent=1) + "\n")
 
 
-def read_arrays(folder: Path) -> tuple[int, dict[str, str]]:
-    """The step of a checkpoint that has passed `damage`, and the digests of its arrays."""
+def read_arrays(folder: AnyPath) -> tuple[int, dict[str, str]]:
+    """Returns the step of a checkpoint that has passed `damage`, and its arrays' digests."""
     content = json.loads((folder / ARRAYS_FILE).read_text())
     return content["step"], content["arrays"]
 
 
-def seal(folder: Path) -> None:
-    """Lists every file with its digest, after bringing it safely to the disk."""
-    lines = [f"{_sha256(folder / name, sync=True)}  {name}\n" for name in _files(folder)]
-    with (folder / FILES_FILE).open("w") as file:
-        file.writelines(lines)
+def of_files(folder: AnyPath) -> str:
+    """Returns the content of SHA256SUMS: every file with its digest, safe on its disk by now."""
+    listed = _files(folder)
+    digests = _in_parallel(lambda name: _sha256(folder / name, sync=True), listed)
+    return "".join(f"{digest}  {name}\n" for digest, name in zip(digests, listed, strict=True))
+
+
+def seal(folder: AnyPath, sums: str) -> None:
+    """Writes SHA256SUMS, in one go, which makes the folder a checkpoint."""
+
+    def fill(file) -> None:
+        file.write(sums.encode())
         file.flush()
         os.fsync(file.fileno())
 
+    write_whole(folder / FILES_FILE, fill)
 
-def damage(folder: Path, part: str = "") -> str:
-    """What is wrong with the files of a sealed folder; "" where nothing is.
+
+def is_sealed(folder: AnyPath) -> bool:
+    """Returns whether a folder is a checkpoint, and not one that is being written or deleted."""
+    return (folder / FILES_FILE).exists()
+
+
+def unseal(folder: AnyPath) -> None:
+    """Deletes SHA256SUMS: from now on the folder is no checkpoint."""
+    (folder / FILES_FILE).unlink(missing_ok=True)
+
+
+def damage(folder: AnyPath, part: str = "") -> str:
+    """Returns what is wrong with the files of a sealed folder; "" where nothing is.
 
     Args:
         folder: the checkpoint.
         part: read only the files whose names begin with this, and those that lie at the top.
     """
-    if not (folder / FILES_FILE).is_file():
+    if not is_sealed(folder):
         return f"it has no {FILES_FILE}"
     lines = (folder / FILES_FILE).read_bytes().decode(errors="replace").splitlines()
     expected = {}
@@ -123,24 +145,29 @@ def damage(folder: Path, part: str = "") -> str:
     found = _files(folder)
     if differing := sorted(expected.keys() ^ set(found)):
         return f"file {differing[0]} is {'missing' if differing[0] in expected else 'not listed'}"
-    for name in found:
-        if "/" in name and not name.startswith(part):
-            continue
+
+    def reason(name: str) -> str:
         try:
-            if _sha256(folder / name) != expected[name]:
-                return f"file {name} has changed"
+            same = _sha256(folder / name) == expected[name]
         except OSError as error:
             return f"file {name} cannot be read ({error.strerror})"
-    return ""
+        return "" if same else f"file {name} has changed"
+
+    wanted = [name for name in found if "/" not in name or name.startswith(part)]
+    return next(filter(None, _in_parallel(reason, wanted)), "")
 
 
-def _files(folder: Path) -> list[str]:
-    paths = (path for path in folder.rglob("*") if not path.is_dir())
-    return sorted({path.relative_to(folder).as_posix() for path in paths} - {FILES_FILE})
+def _in_parallel(function: Any, names: list[str]) -> list[str]:
+    with ThreadPoolExecutor(16) as pool:  # a bucket takes its time to answer, but answers many
+        return list(pool.map(function, names))
 
 
-def _sha256(path: Path, sync: bool = False) -> str:
+def _files(folder: AnyPath) -> list[str]:
+    return [name for name in files(folder) if name != FILES_FILE]
+
+
+def _sha256(path: AnyPath, sync: bool = False) -> str:
     with path.open("rb") as file:
-        if sync:
+        if sync and not is_address(path):
             os.fsync(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,6 +14,7 @@ from typing import Any
 
 import ml_collections
 
+from mlp_mixer.runtime.storage import AnyPath, as_path
 from mlp_mixer.training import fields
 
 
@@ -30,7 +31,7 @@ def load(spec: str) -> ml_collections.ConfigDict:
         OSError: the file cannot be read.
     """
     if spec.endswith(".json"):
-        return _saved(Path(spec).expanduser())
+        return _saved(as_path(spec))
     file, colon, argument = spec.partition(":")
     module = _import(find(file))
     if not callable(get_config := getattr(module, "get_config", None)):
@@ -94,7 +95,7 @@ def no_field(name: str, config: ml_collections.ConfigDict) -> str:
     return f"the config has no field {name}{hint} (configs/common.py explains each)"
 
 
-def _saved(path: Path) -> ml_collections.ConfigDict:
+def _saved(path: AnyPath) -> ml_collections.ConfigDict:
     """Reads the config that a run has written."""
     try:
         return fields.restored(json.loads(path.read_text()))

@@ -1,11 +1,12 @@
 """The training loop: runs a config in a workdir."""
 
+import contextlib
 import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from os import PathLike
 from typing import NoReturn
 
 import jax
@@ -16,10 +17,11 @@ from mlp_mixer.data import pipeline
 from mlp_mixer.data.sources import Source
 from mlp_mixer.evaluation import evaluators
 from mlp_mixer.models.mixer import MlpMixer
-from mlp_mixer.runs import folder, metrics
+from mlp_mixer.runs import folder, lock, metrics
 from mlp_mixer.runs.checkpoints import Checkpoints, TrainState, latest_step
 from mlp_mixer.runtime import visible_log
 from mlp_mixer.runtime.processes import from_process_0
+from mlp_mixer.runtime.storage import AnyPath, as_path
 from mlp_mixer.training import fields, initial, progress, resume
 from mlp_mixer.training.preemption import Interrupted, Preemption
 from mlp_mixer.training.recipe import Recipe, make_augment, make_recipe, open_data
@@ -30,7 +32,7 @@ log = logging.getLogger(__name__)
 Batches = Iterator[dict[str, np.ndarray]]
 
 
-def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, float]:
+def train(config: ml_collections.ConfigDict, workdir: str | PathLike) -> dict[str, float]:
     """Trains to the end, starting from the workdir's last checkpoint if there is one.
 
     Returns:
@@ -43,8 +45,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
         OSError: a checkpoint could not be written.
         SystemExit: the process was asked to end, and the state is saved; see `preemption`.
     """
-    config, workdir = fields.check(config), Path(workdir).expanduser()
-    with visible_log.SHOWN, folder.lock(workdir):
+    config, workdir = fields.check(config), as_path(workdir)
+    with visible_log.SHOWN, lock.hold(workdir) as held:
         # First everything is made and checked, before anything is written.
         saved = from_process_0(lambda: latest_step(workdir) or 0)
         finished = bool(from_process_0(lambda: folder.is_finished(workdir)))
@@ -87,20 +89,25 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> dict[str, f
         if finished:
             log.info("the run in %s was finished already; it is evaluated again", workdir)
         with Preemption() as preemption:
+            held.check()
             folder.claim(workdir, config, source.class_names, is_new=not saved)
             resume.record_data(workdir, source, saved)
-            with Checkpoints(workdir, keep=config.keep_checkpoints) as checkpoints:
+            with Checkpoints(workdir, config.keep_checkpoints, held.check) as checkpoints:
                 restored = checkpoints.restore(like, shardings) if saved else None
                 # An earlier step than `saved` if that checkpoint is damaged.
                 start = int(restored.step) if restored else 0
                 _log_start(recipe, source, like, start)
-                with _Training(
-                    config, recipe, source, workdir, start, evaluations, checkpoints, preemption
-                ) as training:
+                with contextlib.closing(metrics.Writer(workdir, start, held.check)) as writer:
+                    training = _Training(
+                        config, recipe, source, workdir, start, evaluations, checkpoints, writer,
+                        preemption,
+                    )  # fmt: skip
                     state = training.take_steps(restored, new_state, like)
                     training.save_weights(state)
                     result = training.evaluate(recipe.total_steps, state)
+                    writer.flush()
                 checkpoints.wait()
+                held.check()
                 folder.mark_finished(workdir, recipe.total_steps)
         return result
 
@@ -124,24 +131,18 @@ class _Training:
         config: ml_collections.ConfigDict,
         recipe: Recipe,
         source: Source,
-        workdir: Path,
+        workdir: AnyPath,
         start: int,
         evaluations: dict[str, evaluators.Scheduled],
         checkpoints: Checkpoints,
+        writer: metrics.Writer,
         preemption: Preemption,
     ):
         self._config, self._recipe, self._source = config, recipe, source
         self._workdir, self._start = workdir, start
         self._evaluations, self._checkpoints = evaluations, checkpoints
-        self._preemption = preemption
-        self._writer = metrics.Writer(workdir, start)
+        self._writer, self._preemption = writer, preemption
         self._meter = progress.Meter(config.batch_size, recipe.total_steps, config.log_every_steps)
-
-    def __enter__(self) -> "_Training":
-        return self
-
-    def __exit__(self, *error) -> None:
-        self._writer.close()
 
     def take_steps(
         self,
@@ -185,7 +186,7 @@ class _Training:
                     self._report(step, self._meter.flush(step))
                     paused = time.perf_counter()
                     if save:
-                        self._checkpoints.save(step, layout.to_global(state))
+                        self._save(step, state)
                     if evaluate:  # after saving, because an evaluation may fail
                         self.evaluate(step, state)
                     self._meter.pause(time.perf_counter() - paused)
@@ -205,7 +206,7 @@ class _Training:
             self._stop(step, state)
         except Exception:  # even if it is a bug, no step may be lost
             if jax.process_count() == 1:  # other processes may still be evaluating
-                self._checkpoints.save(step, self._recipe.layout.to_global(state))
+                self._save(step, state)
             raise
         if result:  # empty if all evaluators wait for the end
             log.info("step %d/%d  %s", step, total, evaluators.log_line(result))
@@ -266,10 +267,15 @@ class _Training:
             log.info("%s", progress.log_line(step, self._recipe.total_steps, values))
             self._writer.scalars(step, {f"train/{name}": x for name, x in values.items()})
 
+    def _save(self, step: int, state: TrainState) -> None:
+        # A checkpoint exists only when the reports of its steps are in the workdir, too.
+        state = self._recipe.layout.to_global(state)
+        self._checkpoints.save(step, state, before_marker=self._writer.flush)
+
     def _stop(self, step: int, state: TrainState | None) -> NoReturn:
         """Saves the state, if there is one yet, and ends the process."""
         if state is not None:
             self._report(step, self._meter.finish(step))
-            self._checkpoints.save(step, self._recipe.layout.to_global(state))
+            self._save(step, state)
             self._checkpoints.wait()
         self._preemption.exit(step)

@@ -4,14 +4,16 @@ import contextlib
 import logging
 import math
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
+
+from mlp_mixer.runtime.storage import AnyPath, is_address, upload_tree
 
 log = logging.getLogger(__name__)
 
@@ -99,12 +101,13 @@ class Profile:
 
     SKIPPED = 10  # steps before the profile, for compiling and warming up
 
-    def __init__(self, workdir: Path, start: int, steps: int):
+    def __init__(self, workdir: AnyPath, start: int, steps: int):
         """Plans to record `steps` steps; 0 for no profile."""
         self._workdir, self._first, self._last = workdir, start + self.SKIPPED, None
         if steps:
             self._last = self._first + steps
         self._running = False
+        self._local: tempfile.TemporaryDirectory | None = None
 
     def __enter__(self) -> "Profile":
         return self
@@ -115,7 +118,9 @@ class Profile:
     def after(self, step: int) -> None:
         """Starts or stops recording; must be called after each step was started."""
         if self._last and step == self._first:
-            jax.profiler.start_trace(str(self._workdir))
+            if is_address(self._workdir):  # JAX writes to disks only
+                self._local = tempfile.TemporaryDirectory(prefix="mlp_mixer_profile_")
+            jax.profiler.start_trace(self._local.name if self._local else str(self._workdir))
             self._running = True
         elif step == self._last:
             self._stop()
@@ -124,6 +129,9 @@ class Profile:
         if self._running:
             jax.profiler.stop_trace()
             self._running = False
+            if self._local:
+                with self._local:
+                    upload_tree(self._local.name, self._workdir)
             log.info("a profile is in %s; tensorboard --logdir shows it", self._workdir)
 
 

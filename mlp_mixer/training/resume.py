@@ -5,7 +5,6 @@ The config is in WORKDIR/config.json. WORKDIR/data.json holds the number of exam
 """
 
 import json
-from pathlib import Path
 
 import jax
 import ml_collections
@@ -15,13 +14,13 @@ from jax.experimental import multihost_utils
 from mlp_mixer.data.listing import some
 from mlp_mixer.data.sources import Source
 from mlp_mixer.runs.folder import CONFIG_FILE, DATA_FILE, read_classes, read_config
-from mlp_mixer.runtime.storage import write_text
+from mlp_mixer.runtime.storage import AnyPath, write_text
 from mlp_mixer.training import fields
 
 MOST = 20  # most class names that a message lists
 
 
-def check_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
+def check_config(workdir: AnyPath, config: ml_collections.ConfigDict) -> None:
     """Checks a config against the one in the workdir, if there is one.
 
     Raises:
@@ -38,7 +37,9 @@ def check_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
         )
 
 
-def check_data(workdir: Path, config: ml_collections.ConfigDict, source: Source, step: int) -> None:
+def check_data(
+    workdir: AnyPath, config: ml_collections.ConfigDict, source: Source, step: int
+) -> None:
     """Checks the data of a run that continues after `step`, or begins at 0.
 
     Must be called in all processes. Early versions recorded no digest: their runs continue if the
@@ -74,7 +75,7 @@ def check_data(workdir: Path, config: ml_collections.ConfigDict, source: Source,
         )
 
 
-def record_data(workdir: Path, source: Source, step: int) -> None:
+def record_data(workdir: AnyPath, source: Source, step: int) -> None:
     """Records the identity of the data in the workdir, unless a continued run already has."""
     file = workdir / DATA_FILE
     if jax.process_index() or (step and file.exists()):

@@ -5,7 +5,7 @@ The protocol is described where the user reads it: in `mlp-mixer sweep --help`, 
 
 import json
 import logging
-from pathlib import Path
+from os import PathLike
 
 import jax
 import ml_collections
@@ -13,7 +13,7 @@ import ml_collections
 from mlp_mixer.runs import metrics
 from mlp_mixer.runs.folder import CONFIG_FILE, is_finished, read_config
 from mlp_mixer.runtime.processes import from_process_0
-from mlp_mixer.runtime.storage import write_text
+from mlp_mixer.runtime.storage import AnyPath, as_path, write_text
 from mlp_mixer.training import fields, loop
 from mlp_mixer.training.resume import check_config
 
@@ -24,7 +24,7 @@ FULL = "full"  # folder of the last run
 DIVERGED_FILE = "diverged.txt"  # marks the folder of a run that diverged, with the error message
 
 
-def sweep(config: ml_collections.ConfigDict, workdir: Path) -> dict:
+def sweep(config: ml_collections.ConfigDict, workdir: str | PathLike) -> dict:
     """Runs what is left of a sweep, and writes its result to sweep.json and sweep.md.
 
     See `mlp-mixer sweep --help` for the protocol.
@@ -45,7 +45,7 @@ def sweep(config: ml_collections.ConfigDict, workdir: Path) -> dict:
         raise ValueError(f"this config has no field sweep ({', '.join(fields.SWEEP)})")
     if missing := [f"sweep.{name}" for name in fields.SWEEP if name not in config.sweep]:
         raise ValueError(f"this config lacks {', '.join(missing)}")
-    config, workdir = fields.check(config), workdir.expanduser()
+    config, workdir = fields.check(config), as_path(workdir)
     found = {}
     for lr in config.sweep.learning_rates:
         log.info("learning rate %g", lr)
@@ -91,7 +91,7 @@ def markdown(result: dict) -> str:
     return "\n".join(lines)
 
 
-def _on_dev(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, float] | None:
+def _on_dev(config: ml_collections.ConfigDict, workdir: AnyPath) -> dict[str, float] | None:
     """Returns the scalars that judge a rate; None for a run that diverged, now or before."""
     marker = workdir / DIVERGED_FILE
     if from_process_0(marker.exists):
@@ -102,11 +102,11 @@ def _on_dev(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, float
     except FloatingPointError as error:
         log.warning("this rate is out: %s", error)
         if jax.process_index() == 0:
-            marker.write_text(f"{error}\n")
+            write_text(marker, f"{error}\n")
         return None
 
 
-def _train(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, float]:
+def _train(config: ml_collections.ConfigDict, workdir: AnyPath) -> dict[str, float]:
     """Trains a run unless it is finished, and returns the scalars of its last evaluation."""
     if not from_process_0(lambda: is_finished(workdir) and _is_evaluated(config, workdir)):
         return loop.train(config, workdir)
@@ -117,7 +117,7 @@ def _train(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, float]
     raise ValueError(f"{workdir} is finished, but its {metrics.FILE} holds no evaluation")
 
 
-def _is_evaluated(config: ml_collections.ConfigDict, workdir: Path) -> bool:
+def _is_evaluated(config: ml_collections.ConfigDict, workdir: AnyPath) -> bool:
     """Returns whether the run was evaluated as the config now says."""
     before, now = (fields.completed(x) for x in (read_config(workdir), config.to_dict()))
     names = [
@@ -150,7 +150,7 @@ def _run_config(
     return config
 
 
-def _check_not_tested(workdir: Path, best: float) -> None:
+def _check_not_tested(workdir: AnyPath, best: float) -> None:
     if not (workdir / CONFIG_FILE).exists():
         return
     if (before := read_config(workdir)["lr"]) != best:

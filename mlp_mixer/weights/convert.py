@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from flax import traverse_util
 from mlp_mixer.models import mixer
 from mlp_mixer.models.checks import as_pair
 from mlp_mixer.models.gelu import Gelu
-from mlp_mixer.runtime.storage import temporary_beside
+from mlp_mixer.runtime.storage import AnyPath, as_path, is_address, replacing
 from mlp_mixer.weights import load, naming, npz, of_runs, pixel_range, safetensors
 from mlp_mixer.weights.files import open_weights
 from mlp_mixer.weights.finite import not_finite
@@ -40,7 +41,7 @@ class Converted(NamedTuple):
 
 def convert(
     source: str | Path,
-    destination: str | Path,
+    destination: str | PathLike,
     *,
     image_size: int | tuple[int, int] | None = None,
     patch_size: int | tuple[int, int] | None = None,
@@ -63,7 +64,7 @@ def convert(
         FileNotFoundError, ValueError, OSError: as for `load`; also if the dtype cannot hold the
             numbers, the layout is not one of such files, or what was written reads back different.
     """
-    destination = Path(destination).expanduser()
+    destination = as_path(destination)
     layout = layout or default_layout(destination)
     if (layout == "timm") != (default_layout(destination) == "timm"):
         raise ValueError(
@@ -71,7 +72,7 @@ def convert(
             "the others for .npz files"
         )
     with open_weights(source) as opened:
-        if destination.exists() and opened.where.exists() and destination.samefile(opened.where):
+        if _are_one(destination, opened.where):
             raise ValueError(f"{destination} would overwrite its source; choose another name")
         if unusual := of_runs.kind(opened.config):
             raise ValueError(
@@ -100,7 +101,7 @@ def convert(
     return Converted(module, changes, _rows(in_source, flat, layout))
 
 
-def default_layout(path: Path) -> str:
+def default_layout(path: AnyPath) -> str:
     """Returns the layout that a file of this name gets by default.
 
     Raises:
@@ -160,13 +161,17 @@ def _rows(
     return [(str(n), *pair) for pair, n in Counter(pairs).items() if pair[0] != pair[1]]
 
 
+def _are_one(path: AnyPath, other: AnyPath) -> bool:
+    if is_address(path) or is_address(other):
+        return path == other
+    return path.exists() and other.exists() and Path(path).samefile(other)
+
+
 def _write_checked(
-    path: Path, module: mixer.MlpMixer, flat: Arrays, layout: str, settings: dict
+    path: AnyPath, module: mixer.MlpMixer, flat: Arrays, layout: str, settings: dict
 ) -> None:
     """Writes a file, reads it back, compares, and only then gives it its name."""
-    path = path.resolve()  # so that a link remains a link
-    unchecked = temporary_beside(path)
-    try:
+    with replacing(path) as unchecked:
         FORMATS[path.suffix].write(unchecked, naming.to_layout(flat, layout), settings)
         module_back, params_back, settings_back = load.read(unchecked)
         load.check_fits(module_back, module, str(unchecked))
@@ -181,6 +186,3 @@ def _write_checked(
                 f"{path}: what was read back differs from what was written, in "
                 f"{', '.join(differing[:4]) or 'its settings'}; is the disk in order?"
             )
-        unchecked.replace(path)
-    finally:
-        unchecked.unlink(missing_ok=True)

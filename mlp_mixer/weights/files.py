@@ -16,7 +16,8 @@ from flax import traverse_util
 
 from mlp_mixer.models.architectures import ARCHITECTURES
 from mlp_mixer.runs import checkpoints
-from mlp_mixer.runs.folder import read_config, workdir_of
+from mlp_mixer.runs.folder import WEIGHTS_FILE, read_config, workdir_of
+from mlp_mixer.runtime.storage import AnyPath, as_path, is_address, local
 from mlp_mixer.weights import download, hub, npz, of_runs, pickles, released, safetensors
 from mlp_mixer.weights.npz import Arrays
 
@@ -47,7 +48,7 @@ class OpenWeights:
     """
 
     name: str
-    where: Path
+    where: AnyPath
     format: str
     arrays: Arrays
     read: Callable[[str], np.ndarray]
@@ -93,11 +94,11 @@ def open_weights(source: str | Path) -> Iterator[OpenWeights]:
             read = arrays.__getitem__
             yield OpenWeights(name, path, "orbax", arrays, read, settings, config=config)
             return
-    with contextlib.closing(open_file(path)) as reader:
+    with local(path) as file, contextlib.closing(open_file(file)) as reader:
         if name in released.RELEASED:
             settings = {"class_names": released.classes(name)}
         elif not workdir:
-            settings = _from_elsewhere(name, path, reader)
+            settings = _from_elsewhere(name, file, reader)
         yield OpenWeights(
             name,
             path,
@@ -140,8 +141,10 @@ def open_file(path: Path) -> npz.Reader | safetensors.Reader:
     raise ValueError(f"{path} is not an .npz or .safetensors file: it {found}")
 
 
-def _locate(name: str) -> tuple[Path, released.Released | None]:
-    """Returns the local file or folder of a source, downloaded if need be."""
+def _locate(name: str) -> tuple[AnyPath, released.Released | None]:
+    """Returns the file or folder of a source, downloaded if need be."""
+    if _is_of_a_run(name):
+        return as_path(name), None
     path = Path(name).expanduser()
     if path.is_file() or path.is_dir():
         return path, None
@@ -161,6 +164,17 @@ def _locate(name: str) -> tuple[Path, released.Released | None]:
     raise FileNotFoundError(
         f"no file {name}; released weights have the names {', '.join(released.RELEASED)}"
     )
+
+
+def _is_of_a_run(name: str) -> bool:
+    """Returns whether an address is that of a workdir, its model.npz or one of its checkpoints.
+
+    They are read where they are: unlike a file that was published, a run changes.
+    """
+    if not is_address(name) or name.startswith(("http:", "https:", hub.PREFIX)):
+        return False
+    last = name.rstrip("/").rpartition("/")[2]
+    return name.startswith("s3:") or last == WEIGHTS_FILE or not Path(last).suffix
 
 
 def _check(path: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
-from mlp_mixer.runtime.storage import write_whole
+from mlp_mixer.runtime.storage import AnyPath, write_whole
 from mlp_mixer.weights import metadata, pickles
 
 Arrays = dict[str, np.ndarray]
@@ -172,7 +172,7 @@ class Reader:
         return ValueError(f"{self.path} is damaged: cannot read {name} ({error})")
 
 
-def write(path: Path, arrays: Arrays, settings: dict[str, Any] | None = None) -> None:
+def write(path: AnyPath, arrays: Arrays, settings: dict[str, Any] | None = None) -> None:
     """Writes arrays by name, uncompressed, as `np.savez` does; bfloat16 as two untyped bytes.
 
     The file appears complete or not at all.

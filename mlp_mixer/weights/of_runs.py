@@ -1,7 +1,6 @@
 """The weights of a training run: where they are in its workdir, and which model they fit."""
 
 import logging
-from pathlib import Path
 from typing import Any
 
 from mlp_mixer.models.architectures import ARCHITECTURES
@@ -16,11 +15,12 @@ from mlp_mixer.runs.folder import (
     read_config,
     workdir_of,
 )
+from mlp_mixer.runtime.storage import AnyPath
 
 log = logging.getLogger(__name__)
 
 
-def find(folder: Path) -> tuple[Path, dict[str, Any]]:
+def find(folder: AnyPath) -> tuple[AnyPath, dict[str, Any]]:
     """Finds the weights of a workdir or of one of its checkpoints, and the run's config.
 
     The config is empty for a checkpoint that is no longer in its workdir.
@@ -50,7 +50,7 @@ def find(folder: Path) -> tuple[Path, dict[str, Any]]:
     )
 
 
-def settings(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
+def settings(config: dict[str, Any], workdir: AnyPath) -> dict[str, Any]:
     """Returns what a run says about its weights; see `metadata`."""
     found = {"gelu": config.get("model", {}).get("gelu", "tanh")}
     for key, field in (

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
-from mlp_mixer.runtime.storage import write_whole
+from mlp_mixer.runtime.storage import AnyPath, write_whole
 from mlp_mixer.weights import metadata
 from mlp_mixer.weights.npz import Arrays
 
@@ -140,7 +140,7 @@ class Reader:
         return ValueError(f"{self.path} is damaged: {reason}")
 
 
-def write(path: Path, arrays: Arrays, settings: dict[str, Any] | None = None) -> None:
+def write(path: AnyPath, arrays: Arrays, settings: dict[str, Any] | None = None) -> None:
     """Writes arrays by name, with settings and checksums. The file appears complete or not at all.
 
     Raises:

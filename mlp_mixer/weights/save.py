@@ -1,7 +1,7 @@
 """`save`: writes a Mixer's parameters as a published-style file that says how to use them."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from os import PathLike
 from typing import Any, Literal
 
 import jax
@@ -11,12 +11,13 @@ from flax import traverse_util
 from mlp_mixer.models import mixer
 from mlp_mixer.models.init import shapes
 from mlp_mixer.models.losses import Loss
+from mlp_mixer.runtime.storage import as_path
 from mlp_mixer.weights import metadata, naming, npz, pixel_range
 from mlp_mixer.weights.finite import not_finite
 
 
 def save(
-    path: str | Path,
+    path: str | PathLike,
     module: mixer.MlpMixer,
     params: dict[str, Any],
     *,
@@ -43,7 +44,7 @@ def save(
         ValueError: the parameters do not fit the module, or hold numbers that are NaN or infinite
             (names the arrays); or the module is not a Mixer, or an optional argument is invalid.
     """
-    path = Path(path).expanduser()
+    path = as_path(path)
     if not isinstance(module, mixer.MlpMixer):
         raise ValueError(
             f"save(path, module, params): the module is a {type(module).__name__}; files hold "

@@ -2,12 +2,15 @@
 
 import importlib.util
 import logging
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from etils import epath
+from tqdm import tqdm
 
 from mlp_mixer.data import prepared_files
+from mlp_mixer.data.bucket_copy import copy_to, is_address, place_for
 from mlp_mixer.data.prepare import from_folder, from_tfrecord
 
 log = logging.getLogger(__name__)
@@ -55,11 +58,8 @@ def prepare(
         ValueError: the data set cannot be prepared; says what to do.
     """
     folder = epath.Path(data_dir).expanduser() if data_dir else prepared_files.data_dir()
-    if "://" in str(folder):
-        raise ValueError(
-            f"data sets are prepared on a disk, not in {folder}: give --data-dir, and copy what it "
-            "makes, for instance with gcloud storage cp -r"
-        )
+    if is_address(folder):
+        return _prepare_in_bucket(folder, source, name, manual_dir)
     kind, _, path = source.partition(":")
     if kind == "folder":
         name = _prepare_folder(path, name, folder)
@@ -75,6 +75,26 @@ def prepare(
         {split: info.num_examples for split, info in builder.info.splits.items()},
         Path(folder) if folder != prepared_files.data_dir() else None,
     )
+
+
+def _prepare_in_bucket(
+    address: epath.Path, source: str, name: str | None, manual_dir: str | Path | None
+) -> Prepared:
+    """Prepares a data set on this machine's disk, and copies it to a bucket.
+
+    What makes a folder a data set is its dataset_info.json, which is copied last.
+    """
+    there = prepared_files.find(name or source.removeprefix("tfds:").partition("#")[0], address)
+    if there is not None:
+        raise ValueError(f"{there.data_dir} is there already; choose another --name, or delete it")
+    staging = place_for(f"{address}/staging")
+    made = prepare(source, name=name, data_dir=staging, manual_dir=manual_dir)
+    target = address / made.folder.relative_to(staging)
+    files = sorted(made.folder.iterdir(), key=lambda path: path.name == "dataset_info.json")
+    for path in tqdm(files, f"copying to {target}", unit=" files", disable=None):
+        copy_to(path, str(target / path.name))
+    shutil.rmtree(staging)
+    return made._replace(folder=target, data_dir=address)
 
 
 def _prepare_folder(path: str, name: str | None, folder: Path) -> str:
