@@ -12,13 +12,14 @@ CLUSTER=${CLUSTER:?the GKE cluster}
 LOCATION=${LOCATION:?its region or zone, such as us-west4-a}
 TYPE=${TYPE:-v5e-32}         # chips of a slice
 SLICES=${SLICES:-1}
-BUCKET=${BUCKET:?the Cloud Storage bucket for checkpoints, without gs://; mounted at /gcs}
-RUN=${RUN:-runs/mixer}       # the folder of this run in the bucket
-DATA=${DATA:-}               # gs://BUCKET/data, mounted read-only at /data
+BUCKET=${BUCKET:?the Cloud Storage bucket for checkpoints}
+RUN=${RUN:-runs/mixer}       # the run's folder in the bucket: its workdir is gs://BUCKET/RUN
+DATA=${DATA:-}               # gs://BUCKET/FOLDER with the data set, mounted read-only at /data
 MANIFEST=${MANIFEST:-}
 # The repository of images that gcluster pushes to, in the project and region of the cluster.
 export GCLUSTER_IMAGE_REPO=${GCLUSTER_IMAGE_REPO:?the name of an Artifact Registry repository}
 
+workdir=gs://${BUCKET#gs://}/$RUN
 here=$(cd "$(dirname "$0")/.." && pwd)
 
 # Pods of a slice find each other by the variables that GKE sets: jax.distributed needs no arguments.
@@ -26,9 +27,8 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 command=(
   gcluster job submit --name "$NAME" --cluster "$CLUSTER" --location "$LOCATION"
   --compute-type "$TYPE" --num-slices "$SLICES" --restarts 1000 --grace-period 120
-  --base-image python:3.12-slim --build-context "$here"
-  --env TFDS_DATA_DIR=/data --mount "gs://$BUCKET;/gcs;rw;options=implicit-dirs"
-  --command "pip install --quiet -r requirements-tpu.txt && exec python train.py --workdir=/gcs/$RUN $(printf '%q ' "$@")"
+  --base-image python:3.12-slim --build-context "$here" --env TFDS_DATA_DIR=/data
+  --command "pip install --quiet -r requirements-tpu.txt && exec python train.py $(printf '%q ' --workdir="$workdir" "$@")"
 )
 if [[ -n $DATA ]]; then
   command+=(--mount "$DATA;/data;ro;options=implicit-dirs")
