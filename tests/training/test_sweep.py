@@ -1,5 +1,6 @@
 """A sweep against the runs that it is made of."""
 
+import argparse
 import json
 import shutil
 
@@ -7,6 +8,7 @@ import ml_collections
 import pytest
 
 from mlp_mixer.analysis import sweep_figure
+from mlp_mixer.cli import sweep as command
 from mlp_mixer.data import sources
 from mlp_mixer.runs import metrics
 from mlp_mixer.training import loop, sweep
@@ -59,6 +61,13 @@ def test_a_sweep_chooses_on_dev_and_tests_once(whole):
     lines = sweep_figure.draw(result).axes[0].lines
     assert sorted(lines[0].get_ydata()) == sorted(result["dev"].values())
     assert lines[1].get_xdata() == [0.05]
+
+
+def test_the_command_draws_a_sweep_and_says_where_its_weights_are(whole, capsys):
+    folder = whole[0]
+    command.main(argparse.Namespace(config=make_config(), workdir=str(folder)))
+    assert (folder / "sweep.png").stat().st_size
+    assert f"weights are in {folder}/full" in capsys.readouterr().out
 
 
 def test_a_stopped_sweep_resumes_and_ends_with_the_same_result(
