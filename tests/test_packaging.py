@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import mlp_mixer
+from mlp_mixer.runtime import storage
 
 from .conftest import ROOT
 
@@ -85,6 +86,12 @@ def test_the_lower_bounds_are_the_versions_of_colabs_image():
     image = {(name, f">={version}") for name, version in oldest.items()}
     assert {"jax", "flax", "gcsfs", "huggingface-hub"} <= {name for name, _ in bounds & image}
     assert not {bound for bound in bounds - image if bound[0] in oldest}
+
+def test_what_a_tpu_installs_opens_workdirs_in_buckets():
+    extras = PROJECT["optional-dependencies"]
+    assert "gcs" in next(r.extras for r in map(Requirement, extras["tpu"]) if r.name == "mlp-mixer")
+    for library, extra in storage._LIBRARIES.values():
+        assert library in [Requirement(line).name for line in extras[extra]]
 
 
 def test_the_lock_satisfies_every_declared_version():

@@ -208,6 +208,23 @@ def test_stop_ends_the_run_and_nothing_else(host):
     wait_for(lambda: host.command("stop") == (0, "no run on this host\n"))
 
 
+def test_a_run_outlives_the_connection_that_started_it(host):
+    host.has(runs="exec sleep 100\n")
+    host.command("train")
+    wait_for(lambda: host.lines("host/mlp_mixer/train.pid"))
+    [process] = host.lines("host/mlp_mixer/train.pid")
+    assert os.getsid(int(process)) != os.getsid(0)
+
+
+def test_a_run_that_a_host_has_lost_leaves_no_status(host):
+    (host.folder / "host" / "mlp_mixer" / "train.status").write_text("0\n")  # of the one before
+    host.has(runs="kill -KILL $PPID\n")
+    host.command("train")
+    wait_for(lambda: host.lines("started"))
+    wait_for(lambda: host.command("stop") == (0, "no run on this host\n"))
+    assert not (host.folder / "host" / "mlp_mixer" / "train.status").exists()
+
+
 def test_a_second_run_on_a_host_is_refused(host):
     host.has(runs="echo the first; exec sleep 100\necho the second\n")
     host.command("train")
@@ -220,11 +237,12 @@ def test_a_second_run_on_a_host_is_refused(host):
 # --- spot ---
 
 
-def test_spot_starts_a_stopped_run_again_until_it_ends(cloud):
-    cloud.has(runs=6 * "exit 143\n" + "exit 130\nexit 0\n")
+@pytest.mark.parametrize("status", ["130", "143"])
+def test_spot_starts_a_stopped_run_again_until_it_ends(cloud, status):
+    cloud.has(runs=4 * f"exit {status}\n" + "exit 0\n")
     code, text = cloud.command("spot", "--config=c.py")
     assert code == 0 and "finished: gs://b/runs/x" in text
-    assert len(cloud.lines("started", "--config=c.py")) == 8
+    assert len(cloud.lines("started", "--config=c.py")) == 5
     assert len(cloud.lines("calls", "queued-resources delete")) == 1
 
 

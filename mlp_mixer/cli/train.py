@@ -14,8 +14,9 @@ from mlp_mixer.cli.arguments import add_config_argument
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_argument(parser)
     parser.add_argument(
-        "--workdir", required=True, help="folder for checkpoints, metrics and weights"
-    )
+        "--workdir", required=True, metavar="FOLDER",
+        help="folder for checkpoints, metrics and weights, also gs://BUCKET/FOLDER",
+    )  # fmt: skip
     parser.add_argument(
         "--distributed", default="auto", choices=("auto", "on", "off"),
         help="whether to join other processes; auto: on Cloud TPUs",
