@@ -7,6 +7,7 @@ from benchmarks.mutation_list import (
     models,
     recipes,
     runs,
+    scripts,
     sources,
     weights,
 )
@@ -21,4 +22,5 @@ MUTATIONS = (
     *weights.MUTATIONS,
     *evaluation.MUTATIONS,
     *analysis.MUTATIONS,
+    *scripts.MUTATIONS,
 )
