@@ -87,6 +87,7 @@ def test_the_lower_bounds_are_the_versions_of_colabs_image():
     assert {"jax", "flax", "gcsfs", "huggingface-hub"} <= {name for name, _ in bounds & image}
     assert not {bound for bound in bounds - image if bound[0] in oldest}
 
+
 def test_what_a_tpu_installs_opens_workdirs_in_buckets():
     extras = PROJECT["optional-dependencies"]
     assert "gcs" in next(r.extras for r in map(Requirement, extras["tpu"]) if r.name == "mlp-mixer")
