@@ -17,7 +17,7 @@ from .conftest import ROOT
 
 slow = pytest.mark.slow
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-TESTED = {"README.md", "export.md", "input_size.md", "notebook.md", "weights.md"}
+TESTED = {"README.md", "export.md", "input_size.md", "notebook.md", "tpu.md", "weights.md"}
 
 
 def blocks(page: str) -> list[str]:
@@ -51,6 +51,17 @@ def cache(tmp_path_factory):
         yield folder
 
 
+@pytest.fixture
+def short(monkeypatch):
+    """Runs of a config take seconds in place of a minute."""
+    in_full = mlp_mixer.config
+    monkeypatch.setattr(
+        mlp_mixer,
+        "config",
+        lambda name: in_full(name, total_epochs=0.0, total_steps=6, warmup_steps=1),
+    )
+
+
 def save_small(path, **sizes) -> None:
     module = mlp_mixer.create(
         num_blocks=1, hidden_dim=8, tokens_mlp_dim=4, channels_mlp_dim=16, num_classes=3, **sizes
@@ -66,20 +77,20 @@ def test_every_page_with_python_is_run_here():
 
 
 @slow
-def test_the_blocks_of_the_readme_run(cache, tmp_path, monkeypatch, capsys):
+def test_the_blocks_of_the_readme_run(cache, short, capsys):
     Image.fromarray(np.arange(300, dtype=np.uint8).reshape(10, 10, 3)).save("photo.jpg")
-    in_full = mlp_mixer.config
-
-    def short(name):  # in seconds what would take a minute
-        return in_full(name, total_epochs=0.0, total_steps=6, warmup_steps=1)
-
-    monkeypatch.setattr(mlp_mixer, "config", short)
     assert len(blocks("README.md")) == 3
     names = execute("README.md", images=published_checkpoint.image_batch(1, 448))
     printed = re.findall(r"^\d+\.\d% (.+)$", capsys.readouterr().out, re.M)
     assert len(printed) == 3 and set(printed) <= set(known_classes.imagenet().names)
     assert names["logits"].shape == (1, 21_843)
     assert repr(names["run"]) == "Run('runs/digits'), finished"
+
+
+@slow
+def test_the_block_for_colab_runs(short, capsys):
+    names = execute("docs/tpu.md")
+    assert repr(names["run"]) == "Run('digits'), finished" and "Device" in capsys.readouterr().out
 
 
 @slow
