@@ -126,11 +126,14 @@ def test_the_block_of_the_page_on_export_runs():
 
 @slow
 def test_the_blocks_of_the_notebook_page_run(tmp_path, capsys):
-    assert len(blocks("docs/notebook.md")) == 5
+    assert len(blocks("docs/notebook.md")) == 6
     names = execute("docs/notebook.md")
     assert capsys.readouterr().out == ""  # nothing prints
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "mine.npz", "mine.safetensors"}
     assert repr(names["run"]) == "Run('runs/digits'), finished"
     assert 0 <= names["result"].accuracy <= 1
+    module, params, pixels = (names[name] for name in ("module", "params", "pixels"))
+    wanted = module.apply({"params": params}, pixels)
+    assert np.ptp(wanted) and np.array_equal(names["logits"], wanted)
     for shown in (names["result"], names["classifier"]):  # as the last line of a cell
         assert len(repr(shown)) < 600 and "array" not in repr(shown)
