@@ -11,7 +11,7 @@ import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
-# Programs of tests run for milliseconds and are compiled for seconds: less optimised, for a quarter.
+# Programs of tests run for milliseconds and are compiled for seconds; with these, for a quarter.
 # (An XLA that no longer has one of these flags ends at the start and names it; take it out then.)
 QUICKLY = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
