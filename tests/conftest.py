@@ -4,6 +4,7 @@ import importlib
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ import pytest  # noqa: E402
 
 from mlp_mixer.cli.main import main  # noqa: E402
 from mlp_mixer.runtime import host_memory  # noqa: E402
+from mlp_mixer.training import loop  # noqa: E402
 
 from . import published_checkpoint  # noqa: E402
 
@@ -100,6 +102,23 @@ def highest_precision():
 def tiny_config() -> ml_collections.ConfigDict:
     """configs/digits.py with a model and a run that take a second or two."""
     return shrink(load_config("digits"))
+
+
+class Finished(NamedTuple):
+    """A run of `tiny_config`: its workdir, which is for all tests to read, and what it returned."""
+
+    workdir: Path
+    result: dict[str, float]
+
+    def copy(self, workdir: Path) -> Path:
+        """A workdir to change, with the same in it."""
+        return shutil.copytree(self.workdir, workdir, dirs_exist_ok=True)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Finished:
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    return Finished(workdir, loop.train(shrink(load_config("digits")), workdir))
 
 
 def load_config(name: str, argument: str | None = None) -> ml_collections.ConfigDict:

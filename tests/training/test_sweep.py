@@ -22,6 +22,7 @@ def make_config():
         dict(learning_rates=(1e-6, 0.05), train_split="train[:80%]", dev_split="train[80%:]")
     )
     config.total_steps = 20
+    config.eval_every_steps = config.checkpoint_every_steps = 10
     return config
 
 
