@@ -31,7 +31,7 @@ batch = {"image": rng.integers(0, 256, (16, 8, 8, 3), dtype=np.uint8),
          "label": rng.integers(0, 5, 16).astype(np.int32)}
 
 def run(layout):
-    step = make_train_step(module, tx, loss="softmax", mixup=Mixup(0.5), accum_steps=2)
+    step = make_train_step(module, tx, loss="softmax", mixup=Mixup(0.5))
     state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
     state = jax.device_put(state, layout.shardings(state))
     run_step = layout.jit_step(step, state)
