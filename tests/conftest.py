@@ -5,16 +5,23 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-# Programs of tests run for milliseconds and are compiled for seconds: less optimised, for half.
-QUICKLY = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+# Programs of tests run for milliseconds and are compiled for seconds: less optimised, for a quarter.
+QUICKLY = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_parallel_codegen_split_count=1 --xla_cpu_enable_concurrency_optimized_scheduler=false"
+)
+if tuple(map(int, version("jaxlib").split(".")[:2])) <= (0, 10):  # later ones refuse to start
+    QUICKLY += " --xla_cpu_use_fusion_emitters=false"
 if QUICKLY not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICKLY}"
 # Many tests compile the same small programs. Pytest makes this folder before its workers start, and
@@ -31,6 +38,7 @@ import pytest  # noqa: E402
 from mlp_mixer.cli.main import main  # noqa: E402
 from mlp_mixer.runtime import host_memory  # noqa: E402
 from mlp_mixer.runtime.storage import AnyPath, as_path  # noqa: E402
+from mlp_mixer.training import loop  # noqa: E402
 
 from . import bucket as bucket_server  # noqa: E402
 from . import published_checkpoint  # noqa: E402
@@ -116,6 +124,23 @@ def highest_precision():
 def tiny_config() -> ml_collections.ConfigDict:
     """configs/digits.py with a model and a run that take a second or two."""
     return shrink(load_config("digits"))
+
+
+class Finished(NamedTuple):
+    """A run of `tiny_config`: its workdir, which is for all tests to read, and what it returned."""
+
+    workdir: Path
+    result: dict[str, float]
+
+    def copy(self, workdir: Path) -> Path:
+        """A workdir to change, with the same in it."""
+        return shutil.copytree(self.workdir, workdir, dirs_exist_ok=True)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Finished:
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    return Finished(workdir, loop.train(shrink(load_config("digits")), workdir))
 
 
 def load_config(name: str, argument: str | None = None) -> ml_collections.ConfigDict:

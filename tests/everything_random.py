@@ -18,7 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
     # Small: where the true gradient is zero (the second bias of token mixing, which the LayerNorm
     # after it takes out again) Adam makes steps of up to this size out of rounding errors.
     config.lr = 0.0003
-    for name, steps in (("total", 20), ("warmup", 5), ("eval_every", 20), ("checkpoint_every", 10)):
+    for name, steps in (("total", 4), ("warmup", 1), ("eval_every", 4), ("checkpoint_every", 2)):
         config[f"{name}_steps"], config[f"{name}_epochs"] = steps, 0.0
     config.log_every_steps = 1
     return config

@@ -16,6 +16,7 @@ import jax
 import ml_collections
 import pytest
 
+from mlp_mixer.cli import config
 from mlp_mixer.data.sources import open_source
 from mlp_mixer.evaluation.classification import Classification
 from mlp_mixer.runs import checkpoints, digests, lock, metrics
@@ -41,7 +42,7 @@ STOPPED = 128 + signal.SIGTERM
 def straight(tmp_path_factory):
     """The workdir of an uninterrupted run."""
     workdir = tmp_path_factory.mktemp("killed") / "straight"
-    finish(start(workdir, *RUN))
+    loop.train(config.load("digits", RUN), workdir)
     return workdir
 
 

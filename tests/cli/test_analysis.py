@@ -110,10 +110,10 @@ def test_flops_are_twice_the_products_of_the_published_widths(variant, gmacs):
     assert found == pytest.approx(2e9 * gmacs, rel=0.03)  # biases, GELU and the norms are extra
 
 
-def test_a_runs_point_is_what_its_workdir_says(run, tmp_path):
-    result = loop.train(shrink(load_config("digits")), tmp_path / "run")
+def test_a_runs_point_is_what_its_workdir_says(run, finished, tmp_path):
+    workdir, result = finished
     numbers = tmp_path / "t.csv"
-    run("tradeoff", tmp_path / "run", "--flops", "--out", tmp_path / "t.png", "--numbers", numbers)
+    run("tradeoff", workdir, "--flops", "--out", tmp_path / "t.png", "--numbers", numbers)
     (row,) = rows(numbers)
     assert float(row["accuracy"]) == result["test/accuracy"] and row["family"] == "Mixer"
     images = 6 * 16

@@ -102,14 +102,14 @@ def test_logits_equal_the_papers_equations(fields, highest_precision):
     module = small(**fields)
     params = random_params(module)
     x = images(module)
-    logits = module.apply({"params": params}, x)
+    logits = jax.jit(module.apply)({"params": params}, x)
     np.testing.assert_allclose(logits, numpy_mixer(params, x, module.patch_size), atol=1e-5)
 
 
 def test_an_image_has_no_influence_on_another():
     module = small()
     params, x = random_params(module), images(module)
-    gradient = jax.grad(lambda x: module.apply({"params": params}, x)[0].sum())(x)
+    gradient = jax.jit(jax.grad(lambda x: module.apply({"params": params}, x)[0].sum()))(x)
     assert np.abs(gradient[0]).max() > 0
     assert np.abs(gradient[1:]).max() == 0
 
@@ -169,7 +169,7 @@ def test_rematerialisation_changes_no_name_and_no_gradient():
             rngs = {"dropout": jax.random.key(1)}
             return (module.apply({"params": params}, x, train=True, rngs=rngs) ** 2).sum()
 
-        return jax.grad(energy)(params)
+        return jax.jit(jax.grad(energy))(params)
 
     again = module.clone(remat=True)
     jax.tree.map(np.testing.assert_array_equal, init(again), init(module))

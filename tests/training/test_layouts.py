@@ -31,7 +31,7 @@ batch = {"image": rng.integers(0, 256, (16, 8, 8, 3), dtype=np.uint8),
          "label": rng.integers(0, 5, 16).astype(np.int32)}
 
 def run(layout):
-    step = make_train_step(module, tx, loss="softmax", mixup=Mixup(0.5), accum_steps=2)
+    step = make_train_step(module, tx, loss="softmax", mixup=Mixup(0.5))
     state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
     state = jax.device_put(state, layout.shardings(state))
     run_step = layout.jit_step(step, state)
@@ -44,18 +44,17 @@ def mesh(slices, each):
     return Mesh(np.array(jax.devices()[: slices * each]).reshape(slices, each), AXES)
 
 one, metrics = run(layouts.Replicated(mesh(1, 1)))
-for kind, shapes in ((layouts.Replicated, [(2, 4)]), (layouts.Fsdp, [(2, 4), (4, 2)])):
-    for shape in shapes:
-        layout = kind(mesh(*shape))
-        state, same = run(layout)
-        if kind is layouts.Fsdp:  # split within a slice, the same in every slice
-            kernel = state.params["MixerBlock_0"]["channel_mixing"]["Dense_0"]["kernel"]
-            assert {s.data.shape for s in kernel.addressable_shards} == {(16, 32 // shape[1])}
-        params_ = jax.device_get(layout.to_everywhere(state.params))
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), params_,
-                     jax.device_get(one.params))
-        assert float(same["accuracy"]) == float(metrics["accuracy"])
-        np.testing.assert_allclose(float(same["loss"]), float(metrics["loss"]), rtol=1e-5)
+for kind in (layouts.Replicated, layouts.Fsdp):
+    layout = kind(mesh(2, 4))
+    state, same = run(layout)
+    if kind is layouts.Fsdp:  # split within a slice, the same in every slice
+        kernel = state.params["MixerBlock_0"]["channel_mixing"]["Dense_0"]["kernel"]
+        assert {s.data.shape for s in kernel.addressable_shards} == {(16, 32 // 4)}
+    params_ = jax.device_get(layout.to_everywhere(state.params))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), params_,
+                 jax.device_get(one.params))
+    assert float(same["accuracy"]) == float(metrics["accuracy"])
+    np.testing.assert_allclose(float(same["loss"]), float(metrics["loss"]), rtol=1e-5)
 
 rough, _ = run(layouts.Replicated(mesh(1, 8), jnp.bfloat16))
 differences = jax.tree.leaves(jax.tree.map(lambda a, b: float(abs(a - b).max()),

@@ -18,7 +18,7 @@ def mixed(mixup, n=8, seed=0):
     def partners(batch):
         return mixup.partners(batch, jax.random.key(seed), "device")
 
-    found = jax.vmap(partners, axis_name="device")(batch)
+    found = jax.jit(jax.vmap(partners, axis_name="device"))(batch)
     return jax.tree.map(lambda x: np.asarray(x).reshape(n), found)
 
 

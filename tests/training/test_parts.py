@@ -88,10 +88,14 @@ def test_the_rate_rises_linearly_and_falls_as_named():
 
 
 def run(tx, params, gradients):
+    @jax.jit
+    def update(params, state, gradient):
+        updates, state = tx.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state
+
     state = tx.init(params)
     for gradient in gradients:
-        updates, state = tx.update(gradient, state, params)
-        params = optax.apply_updates(params, updates)
+        params, state = update(params, state, gradient)
     return params
 
 
@@ -138,7 +142,7 @@ def test_a_config_clips_the_gradient_of_its_step(tiny_config):
     params = init(recipe.module)
     sums = {name: jnp.float32(16) for name in ("loss", "accuracy", "examples")}
     grads = jax.tree.map(jnp.ones_like, params)
-    state, metrics = recipe.step.update(recipe.new_state(params), sums, grads)
+    state, metrics = jax.jit(recipe.step.update)(recipe.new_state(params), sums, grads)
     change = jax.tree.map(lambda a, b: a - b, state.params, params)
     count = sum(x.size for x in jax.tree.leaves(params))
     assert float(metrics["grad_norm"]) == pytest.approx(count**0.5 / 16, rel=1e-4)
@@ -191,11 +195,10 @@ def random_batch(n=12, seed=0):
     }
 
 
-@pytest.mark.parametrize("accum_steps", [3, 12])
-def test_accumulated_gradients_equal_those_of_the_large_batch(accum_steps):
+def test_accumulated_gradients_equal_those_of_the_large_batch():
     model = small_model(stoch_depth=0.5, dropout_rate=0.2)
     whole, metrics = first_step(model, random_batch())
-    parts, same = first_step(model, random_batch(), accum_steps=accum_steps)
+    parts, same = first_step(model, random_batch(), accum_steps=3)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), parts, whole)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), same, metrics)
 
@@ -209,7 +212,7 @@ def test_the_step_follows_the_gradient_of_the_mean_loss():
         one_hot = jax.nn.one_hot(batch["label"], 5)
         return -(jax.nn.log_softmax(logits) * one_hot).sum(-1).mean()
 
-    value, gradient = jax.value_and_grad(mean_loss)(params)
+    value, gradient = jax.jit(jax.value_and_grad(mean_loss))(params)
     state, metrics = first_step(model, batch)
     assert metrics["loss"] == pytest.approx(float(value), rel=1e-5)
     assert metrics["grad_norm"] == pytest.approx(float(optax.tree.norm(gradient)), rel=1e-4)

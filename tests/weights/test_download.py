@@ -282,14 +282,15 @@ def test_hub_models_are_read_by_name_through_huggingface_hub(server, flat, tmp_p
     pytest.importorskip("huggingface_hub")
     path = tmp_path / "model.safetensors"
     safetensors.write(path, naming.to_layout(flat, "timm"))
-    server.answers = [whole(path.read_bytes(), more={"X-Repo-Commit": "0" * 40})]
-    script = "import mlp_mixer; print(mlp_mixer.load('hf:timm/mixer_b16_224.goog_in21k')[0].gelu)"
+    found = whole(path.read_bytes(), more={"X-Repo-Commit": "0" * 40})
+    server.answers = [lambda request: (absent if "nothing" in request.path else found)(request)]
+    script = """if True:
+        import mlp_mixer
+        print(mlp_mixer.load('hf:timm/mixer_b16_224.goog_in21k')[0].gelu, flush=True)
+        mlp_mixer.load('hf:timm/nothing')
+    """
     environment = os.environ | {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "hub")}
     command = [sys.executable, "-c", script]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.stdout == "tanh\n", result.stderr
-    server.answers = [absent]
-    script = "import mlp_mixer; mlp_mixer.load('hf:timm/nothing')"
-    command = [sys.executable, "-c", script]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert "FileNotFoundError: hf:timm/nothing has no model.safetensors" in result.stderr
