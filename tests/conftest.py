@@ -1,5 +1,6 @@
 """What several tests share."""
 
+import contextlib
 import importlib
 import json
 import logging
@@ -95,6 +96,16 @@ def highest_precision():
 def tiny_config() -> ml_collections.ConfigDict:
     """configs/digits.py with a model and a run that take a second or two."""
     return shrink(load_config("digits"))
+
+
+@contextlib.contextmanager
+def x64():
+    """jax.enable_x64(True), which the oldest jax does not have."""
+    jax.config.update("jax_enable_x64", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", False)
 
 
 def load_config(name: str, argument: str | None = None) -> ml_collections.ConfigDict:

@@ -1,7 +1,9 @@
 """The files of TFDS data sets: where they are, and whether they are all there."""
 
+import importlib
 import os
 import re
+from importlib.metadata import version
 from typing import Any
 
 from etils import epath
@@ -29,7 +31,24 @@ def find(name: str, folder: epath.Path) -> Any:
     return max(_found(name, folder), key=lambda b: (b.version, is_array_record(b)), default=None)
 
 
+def check_tfds() -> None:
+    """Raises a ValueError where TFDS cannot be imported; it would log that, and be empty."""
+    from google.protobuf.runtime_version import VersionError
+
+    try:
+        importlib.import_module("tensorflow_metadata.proto.v0.statistics_pb2")
+    except VersionError as error:
+        if not (needed := re.search(r"gencode (\d+\.\d+)", str(error))):
+            raise ValueError(f"TFDS cannot be imported: {error}") from error
+        raise ValueError(
+            f"TFDS cannot be imported: its tensorflow_metadata needs protobuf {needed[1]}, and "
+            f"this is {version('protobuf')}. Do pip install 'protobuf~={needed[1]}', and restart "
+            "Python"
+        ) from error
+
+
 def _found(name: str, folder: epath.Path) -> list[Any]:
+    check_tfds()
     import tensorflow_datasets as tfds
     from google.protobuf.json_format import ParseError
 
@@ -58,8 +77,6 @@ def is_array_record(builder: Any) -> bool:
 
 def find_array_record(name: str) -> Any:
     """The builder of a data set in ArrayRecord; a ValueError says how to get there."""
-    import tensorflow_datasets as tfds
-
     # Not by tfds.data_source(), which would retry a download for minutes.
     builder = find(name, data_dir())
     if builder is not None and is_array_record(builder):
@@ -75,6 +92,8 @@ def find_array_record(name: str) -> Any:
     base = re.split("[/:]", name)[0]
     other = find(base, data_dir()) if base != name else None
     there = f" There is {other.data_dir}." if other else ""
+    import tensorflow_datasets as tfds
+
     try:
         tfds.builder_cls(base)
     except tfds.core.DatasetNotFoundError as error:

@@ -31,11 +31,11 @@ class TfdsSource:
 
     def __init__(self, name: str, split: str, channels: int = 3, task: vtab.Task = vtab.AS_IT_IS):
         """`task` says what the label is, where it is not simply one of the data set's features."""
-        import tensorflow_datasets as tfds  # over a second to import, and only this needs it
-
         self.name, self._task, self._channels = f"tfds:{name}", task, channels
         name, _, feature = name.partition("#")
         builder = prepared_files.find_array_record(name)
+        import tensorflow_datasets as tfds  # over a second to import, and only this needs it
+
         features = builder.info.features
         if task != vtab.AS_IT_IS:
             feature = task.feature

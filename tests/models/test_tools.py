@@ -20,6 +20,8 @@ from jax import export
 from mlp_mixer.models import bit, mixer, vit
 from mlp_mixer.models.init import init
 
+from ..conftest import x64
+
 pytestmark = pytest.mark.slow
 
 
@@ -191,7 +193,7 @@ def test_shapes_are_known_without_computing(case):
         lambda: jax.numpy_rank_promotion("raise"),
         lambda: jax.debug_nans(True),
         jax.disable_jit,
-        lambda: jax.enable_x64(True),
+        x64,
     ],
     ids=["rank promotion raises", "debug_nans", "disable_jit", "x64"],
 )

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from mlp_mixer.data.folders import FolderSource
 from mlp_mixer.data.prepare import shards
+from mlp_mixer.data.prepared_files import check_tfds
 from mlp_mixer.data.prepared_source import CLASS_NAMES
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,9 @@ def pack(path: str, name: str, target: Path) -> None:
         target: the new folder of the data set's version, DIR/NAME/1.0.0.
 
     Raises:
-        ValueError: no usable folder, or not enough space.
+        ValueError: no usable folder, TFDS cannot be imported, or not enough space.
     """
+    check_tfds()
     import tensorflow_datasets as tfds
 
     sources = {
