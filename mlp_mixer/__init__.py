@@ -20,7 +20,11 @@ try:
 except ImportError:
     raise ImportError("mlp_mixer runs on Linux and macOS; on Windows use WSL") from None
 
+from mlp_mixer.runtime import xla_flags
+
 __version__ = "0.2.0"
+
+xla_flags.avoid_stale_products()
 
 if TYPE_CHECKING:
     from mlp_mixer.analysis.curves import draw as curves

@@ -1,5 +1,6 @@
 """What several tests share."""
 
+import contextlib
 import importlib
 import json
 import logging
@@ -15,10 +16,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-# Programs of tests run for milliseconds and are compiled for seconds: less optimised, for a quarter.
+# Programs of tests run for milliseconds and are compiled for seconds: less optimised, in a quarter
+# of the time.
 QUICKLY = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_parallel_codegen_split_count=1 --xla_cpu_enable_concurrency_optimized_scheduler=false"
+    "--xla_cpu_parallel_codegen_split_count=1 "
+    "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 )
 if tuple(map(int, version("jaxlib").split(".")[:2])) <= (0, 10):  # later ones refuse to start
     QUICKLY += " --xla_cpu_use_fusion_emitters=false"
@@ -141,6 +144,16 @@ class Finished(NamedTuple):
 def finished(tmp_path_factory) -> Finished:
     workdir = tmp_path_factory.mktemp("finished") / "run"
     return Finished(workdir, loop.train(shrink(load_config("digits")), workdir))
+
+
+@contextlib.contextmanager
+def x64():
+    """jax.enable_x64(True), which the oldest jax does not have."""
+    jax.config.update("jax_enable_x64", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", False)
 
 
 def load_config(name: str, argument: str | None = None) -> ml_collections.ConfigDict:

@@ -1,7 +1,9 @@
 """Finds the files of TFDS data sets, and checks that none is missing."""
 
+import importlib
 import os
 import re
+from importlib.metadata import version
 from typing import Any
 
 from etils import epath
@@ -33,7 +35,24 @@ def find(name: str, folder: epath.Path) -> Any:
     return max(_found(name, folder), key=lambda b: (b.version, is_array_record(b)), default=None)
 
 
+def check_tfds() -> None:
+    """Raises a ValueError if TFDS cannot be imported; TFDS itself would only log it."""
+    from google.protobuf.runtime_version import VersionError
+
+    try:
+        importlib.import_module("tensorflow_metadata.proto.v0.statistics_pb2")
+    except VersionError as error:
+        if not (needed := re.search(r"gencode (\d+\.\d+)", str(error))):
+            raise ValueError(f"TFDS cannot be imported: {error}") from error
+        raise ValueError(
+            f"TFDS cannot be imported: its tensorflow_metadata needs protobuf {needed[1]}, and "
+            f"this is {version('protobuf')}. Do pip install 'protobuf~={needed[1]}', and restart "
+            "Python"
+        ) from error
+
+
 def _found(name: str, folder: epath.Path) -> list[Any]:
+    check_tfds()
     import tensorflow_datasets as tfds
     from google.protobuf.json_format import ParseError
 
@@ -66,12 +85,12 @@ def find_array_record(name: str) -> Any:
     Raises:
         ValueError: there is none; says how to prepare it.
     """
-    import tensorflow_datasets as tfds
-
     # tfds.data_source() would retry a download for minutes.
     builder = find(name, data_dir())
     if builder is not None and is_array_record(builder):
         if is_address(builder.data_dir):  # ArrayRecord's reader opens files on disks only
+            import tensorflow_datasets as tfds
+
             builder = tfds.builder_from_directory(on_disk(builder.data_dir))
         return builder
     mend = f"Once:\n  mlp-mixer prepare {name}\nor set TFDS_DATA_DIR to the folder of it."
@@ -85,6 +104,8 @@ def find_array_record(name: str) -> Any:
     base = re.split("[/:]", name)[0]
     other = find(base, data_dir()) if base != name else None
     there = f" There is {other.data_dir}." if other else ""
+    import tensorflow_datasets as tfds
+
     try:
         tfds.builder_cls(base)
     except tfds.core.DatasetNotFoundError as error:

@@ -43,13 +43,13 @@ class TfdsSource:
             ValueError: the data set is not prepared, has no such split, or no usable image or
                 label; says what to do.
         """
-        import tensorflow_datasets as tfds  # takes over a second to import, and only this needs it
-
         self.name, self._channels, self._task = f"tfds:{name}", channels, task
         dataset, _, chosen = name.partition("#")
         if task != vtab.AS_IT_IS:
             chosen = task.feature
         builder = prepared_files.find_array_record(dataset)
+        import tensorflow_datasets as tfds  # takes over a second, and was checked just now
+
         features = builder.info.features
         self._image_key = prepared_features.find_image(self.name, builder.info)
         self._label_key = chosen or prepared_features.find_label(self.name, builder.info)

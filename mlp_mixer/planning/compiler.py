@@ -259,7 +259,12 @@ def _in_child(stderr: str) -> None:
 
 def _last_words(stderr: str) -> str:
     """Says in one line why a process died."""
-    fatal = re.findall(r"^(?:F\d{4}\b.*?\] |.*Check fail.*)(.*)$", stderr, re.MULTILINE)
+    fatal = r"^(?:F\d{4}\b.*?\] |(?=.*Check fail)|\*\*\* (?=SIG))(.*?)(?: \(@0x.*)?$"
     lines = [line for line in stderr.splitlines() if line.strip()]
-    reason = (fatal or lines[-1:] or ["it left no message; there may be too little memory"])[0]
-    return f"libtpu's compiler died: {reason.strip()[:300]}"
+    reason = (lines or ["it left no message; there may be too little memory"])[-1]
+    if found := re.search(fatal, stderr, re.MULTILINE):
+        reason = found[1]
+    return (
+        f"libtpu's compiler died: {reason.strip()[:300]}. Where libtpu does not fit jax "
+        f"{jax.__version__}, pip install 'jax[tpu]' brings the one that does"
+    )

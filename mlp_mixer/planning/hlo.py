@@ -204,6 +204,11 @@ def _group_size(text: str) -> int:
         return len(found[1].split(","))
     if found := re.search(r"replica_groups=\[\d+,(\d+)\]", text):
         return int(found[1])
+    if found := re.search(r"replica_groups=mesh\[(.*?)\] \{(.*?)\}", text):  # since jax 0.12
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", found[1]))
+        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", found[2]))
+    if found := re.search(r"replica_groups=(?!\{\})(.{0,60})", text):
+        raise ValueError(f"the compiler writes groups of devices as is not known here: {found[1]}")
     pairs = re.search(r"source_target_pairs=\{(.*?)\}\}", text)
     return len(set(re.findall(r"\d+", pairs[1]))) if pairs else 0
 

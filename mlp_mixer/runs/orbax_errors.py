@@ -12,7 +12,9 @@ from mlp_mixer.runtime.shared_context import SharedContext
 def in_a_line(error: Exception) -> str:
     """The first line of an error; the system's own words where tensorstore quotes them."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    quoted = re.search(r"([^:]+) \[os_error_code='\d+'\]", lines[0])
+    # Annotations come in any order, and some releases add where in the source an error arose.
+    annotations = r"(?: \[source locations='[^']*'\])? \[os_error_code='\d+'\]"
+    quoted = re.search(rf"([^:]+?){annotations}", lines[0])
     return quoted[1].strip() if quoted else lines[0][:300]
 
 

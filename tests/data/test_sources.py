@@ -1,5 +1,6 @@
 """Digits, folders and TFDS data sets."""
 
+import importlib
 import io
 import pickle
 import shutil
@@ -9,10 +10,12 @@ import time
 
 import numpy as np
 import pytest
+from google.protobuf.runtime_version import VersionError
 from PIL import Image
 
 from mlp_mixer.data import vtab
 from mlp_mixer.data.images import BrokenImage
+from mlp_mixer.data.prepare import from_folder
 from mlp_mixer.data.sources import open_source, take_per_class
 from tests.data.conftest import png
 
@@ -399,6 +402,21 @@ def test_an_incomplete_data_set_is_refused_when_it_is_opened(write_data_set):
         open_source("tfds:cifar10", "train")
     with pytest.raises(ValueError, match=r"no split 'validation'; it has train"):
         open_source("tfds:cifar10", "validation")
+
+
+def test_a_protobuf_too_old_for_tfds_names_the_one_to_install(monkeypatch, tmp_path):
+    def refuse(name):
+        raise VersionError(
+            "Detected incompatible Protobuf Gencode/Runtime versions when loading x.proto: "
+            "gencode 6.31.1 runtime 5.29.6. Runtime version cannot be older than the gencode's."
+        )
+
+    monkeypatch.setattr(importlib, "import_module", refuse)
+    wanted = r"needs protobuf 6\.31, and this is .*pip install 'protobuf~=6\.31', and restart"
+    with pytest.raises(ValueError, match=wanted):
+        open_source("tfds:cifar10", "train")
+    with pytest.raises(ValueError, match=wanted):
+        from_folder.pack(str(tmp_path), "mine", tmp_path / "mine")
 
 
 def test_an_unprepared_tfds_data_set_fails_with_what_to_do(tmp_path, monkeypatch, write_data_set):

@@ -21,6 +21,8 @@ from jax import export
 from mlp_mixer.models import bit, mixer, vit
 from mlp_mixer.models.init import init
 
+from ..conftest import x64
+
 pytestmark = pytest.mark.slow
 
 
@@ -238,7 +240,7 @@ def strict():
 
 @pytest.mark.parametrize(
     "setting",
-    [strict, jax.disable_jit, lambda: jax.enable_x64(True)],
+    [strict, jax.disable_jit, x64],
     ids=["rank promotion and NaN raise", "disable_jit", "x64"],
 )
 def test_a_setting_of_jax_changes_no_number_and_no_type(case, setting, highest_precision):

@@ -89,6 +89,25 @@ def test_communication_is_found_with_its_bytes_and_devices():
 
 
 @pytest.mark.parametrize(
+    ("groups", "devices"),
+    [
+        ("[4,2]<=[8]", 2),
+        ("mesh['slice'=2,'data'=4] {'slice','data'}", 8),
+        ("mesh['slice'=2,'data'=4] {'data'}", 4),
+        ("mesh['slice'=2,'data'=4], device_ids=([2,4]T(1,0)) {'slice'}", None),
+    ],
+)
+def test_groups_of_devices_are_read_in_every_form_or_refused(groups, devices):
+    text = MODULE.replace("{{0,1,2,3,4,5,6,7}}", groups)
+    if devices is None:
+        with pytest.raises(ValueError, match="groups of devices as is not known here: mesh"):
+            hlo.parse(text)
+    else:
+        [found] = [one for one in hlo.parse(text).collectives if one.kind == "all-reduce"]
+        assert (found.devices, found.bytes) == (devices, 4096)
+
+
+@pytest.mark.parametrize(
     ("variant", "gmacs"),
     [("S/32", 1.002), ("B/16", 12.601), ("H/14", 120.989)],
 )
@@ -221,6 +240,23 @@ def test_a_crash_of_the_compiler_is_one_message(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     with pytest.raises(ValueError, match="libtpu's compiler died"):
         compiler.isolated(os.abort)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "reason"),
+    [
+        ("I1127 09:05 a.cc:1] ok\nF1127 09:05 b.cc:2] no memory\n", "no memory"),
+        ("ok\nb.cc:2: Check failed: n > 0\nstack\n", "b.cc:2: Check failed: n > 0"),
+        # libtpu 0.0.21.1 of Colab's image with its jax 0.7.2
+        ("*** SIGSEGV (@0x7ca0), see go/stacktraces received by PID 1\nE1127 core\n", "SIGSEGV"),
+        ("first\nlast\n\n", "last"),
+        ("", "it left no message; there may be too little memory"),
+    ],
+)
+def test_a_crash_gives_its_reason_and_a_remedy(stderr, reason):
+    message = compiler._last_words(stderr)
+    assert f"compiler died: {reason}. Where libtpu does not fit jax {jax.__version__}" in message
+    assert "pip install 'jax[tpu]'" in message
 
 
 def test_the_compilers_complaint_says_how_much_memory_is_needed():

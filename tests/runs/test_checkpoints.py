@@ -11,6 +11,7 @@ import pytest
 
 from mlp_mixer.runs import checkpoints, digests
 from mlp_mixer.runs.checkpoints import Checkpoints, TrainState
+from mlp_mixer.runs.orbax_errors import in_a_line
 
 from ..conftest import python_with_devices
 
@@ -226,6 +227,19 @@ def test_a_vanished_workdir_is_an_error_and_not_a_new_folder(tmp_path):
     with pytest.raises(OSError, match="vanished"):
         checkpoints.save(10, make_state(10))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        "[os_error_code='27']",
+        "[os_error_code='27'] [source locations='a.cc:1\\nb.cc:134']",
+        "[source locations='a.cc:1\\nb.cc:134'] [os_error_code='27']",
+    ],
+)
+def test_the_systems_own_words_are_told(annotations):
+    error = ValueError(f'OUT_OF_RANGE: Failed writing: "/a/b": File too large {annotations}\nmore')
+    assert in_a_line(error) == "File too large"
 
 
 def test_a_full_disk_is_one_message_and_loses_nothing(tmp_path):

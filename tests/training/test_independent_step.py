@@ -8,6 +8,7 @@ import pytest
 from configs import common
 from mlp_mixer.training.recipe import make_model, make_recipe, random_params
 
+from ..conftest import x64
 from . import reference_trainer as reference
 
 pytestmark = pytest.mark.slow
@@ -140,7 +141,7 @@ def test_three_steps_are_the_same_with_x64(name):
     params = jax.device_get(make_params(config, make_model(config, CLASSES)))
     batches = list(make_batches(config))
     wanted = three_steps()
-    with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
+    with x64(), jax.numpy_rank_promotion("raise"):
         found = three_steps()
     for (path, x), y in zip(
         jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(wanted), strict=True

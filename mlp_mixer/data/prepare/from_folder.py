@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from mlp_mixer.data.folders import FolderSource
 from mlp_mixer.data.prepare import shards
+from mlp_mixer.data.prepared_files import check_tfds
 from mlp_mixer.data.prepared_source import CLASS_NAMES
 
 log = logging.getLogger(__name__)
@@ -39,9 +40,10 @@ def pack(path: str, name: str, target: Path) -> None:
         target: the new folder of the data set's version, DIR/NAME/1.0.0.
 
     Raises:
-        ValueError: the folder is not usable.
+        ValueError: the folder is not usable, or TFDS cannot be imported.
         OSError: a file cannot be read, or the disk is full.
     """
+    check_tfds()
     import tensorflow_datasets as tfds
 
     sources = {
