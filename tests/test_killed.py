@@ -89,11 +89,12 @@ def state_of_the_process() -> dict:
     }
 
 
-def wait_for(process, condition):
+def wait_for(process, condition, every: float = 0.05):
+    """Looks every so many seconds; what it looks at may cost more than the process."""
     deadline = time.monotonic() + 240
     while not condition():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-        time.sleep(0.002)
+        time.sleep(every)
 
 
 def saved(workdir, beyond: int = 0):
@@ -108,12 +109,12 @@ def test_a_run_killed_three_times_ends_bit_equal(straight, tmp_path):
 
     def kill_when(condition):
         process = start(tmp_path, *RUN)
-        wait_for(process, condition)
+        wait_for(process, condition, every=0.002)
         process.kill()
         process.communicate()
 
     kill_when(writing)
-    kill_when(lambda: saved(tmp_path)() and writing())
+    kill_when(lambda: writing() and saved(tmp_path)())
     asked = start(tmp_path, *RUN)
     wait_for(asked, saved(tmp_path, beyond=checkpoints.latest_step(tmp_path)))
     asked.terminate()
