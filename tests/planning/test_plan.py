@@ -66,9 +66,10 @@ condition=%condition, body=%body
 
 
 @pytest.fixture
-def needs_libtpu():
+def needs_libtpu(monkeypatch):
     if importlib.util.find_spec("libtpu") is None:
         pytest.skip("libtpu is not installed")
+    monkeypatch.delenv("XLA_FLAGS")  # of conftest.py: libtpu's compiler knows no flags for CPUs
 
 
 def test_a_loops_cycles_and_bytes_count_once_per_iteration():
