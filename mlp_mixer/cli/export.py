@@ -21,6 +21,7 @@ import argparse
 
 from mlp_mixer.cli.arguments import add_size_arguments
 from mlp_mixer.inference.export import ACTIVATIONS, export
+from mlp_mixer.runtime.storage import size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,5 +47,5 @@ def main(args: argparse.Namespace) -> None:
     shape, output = about["input"]["shape"], about["output"]
     print(
         f"{path}: uint8 images [{', '.join(map(str, shape))}] to {output['activation']} "
-        f"probabilities of {output['shape'][1]} classes; {path.stat().st_size / 1e6:.1f} MB"
+        f"probabilities of {output['shape'][1]} classes; {size(path) / 1e6:.1f} MB"
     )

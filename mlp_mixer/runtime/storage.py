@@ -141,6 +141,12 @@ def upload_tree(folder: str | Path, to: AnyPath) -> None:
         file_system(to).put_file(os.fspath(Path(folder, name)), os.fspath(to / name))
 
 
+def size(path: AnyPath) -> int:
+    """Returns the size of a file or object in bytes."""
+    found: Any = path.stat()  # epath has a type of its own for it
+    return found.length if is_address(path) else found.st_size
+
+
 def files(folder: AnyPath) -> list[str]:
     """Returns the names of all files below a folder, with slashes, in the order of their names."""
     if is_address(folder):

@@ -9,6 +9,7 @@ import numpy as np
 
 from mlp_mixer.models import mixer
 from mlp_mixer.models.init import shapes
+from mlp_mixer.runtime.storage import size
 from mlp_mixer.weights import load, naming, of_runs, pixel_range
 from mlp_mixer.weights.files import OpenWeights, open_weights
 from mlp_mixer.weights.finite import not_finite
@@ -63,7 +64,7 @@ def _facts(source: OpenWeights, found: naming.Recognised) -> Iterator[tuple[str,
     if str(source.where) != source.name:
         yield "file", str(source.where)
     if source.where.is_file():
-        yield "bytes", f"{source.where.stat().st_size:,}"
+        yield "bytes", f"{size(source.where):,}"
     yield "sha256", source.sha256()
     yield "format", f"{source.format}, {found.layout} names, {', '.join(dtypes)}"
     yield "variant", f"Mixer-{variant}" if variant else "none of the published ones"

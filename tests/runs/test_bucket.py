@@ -265,6 +265,7 @@ def test_a_run_in_a_bucket_is_the_one_on_a_disk(bucket, on_disk, tiny_config, ru
     # And every command takes its address.
     assert "accuracy" in run("evaluate", f"--checkpoint={bucket}", f"--figure={bucket}/a.png")
     assert (bucket / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert f"{storage.size(bucket / 'model.npz'):,}" in run("inspect", bucket)
     run("curves", bucket, f"--out={bucket}/curves.svg")
     assert "<svg" in (bucket / "curves.svg").read_text()
     run("convert", bucket, f"{bucket}/out/timm.safetensors")
