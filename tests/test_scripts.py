@@ -254,7 +254,7 @@ def test_spot_asks_for_nothing_if_the_run_is_finished(cloud):
     assert not cloud.lines("calls", "queued-resources delete")
 
 
-def test_spot_sees_a_run_that_finished_before_its_host_vanished(cloud):
+def test_spot_sees_a_run_that_ended_before_its_host_vanished(cloud):
     cloud.has(runs='touch "$HERE/bucket/finished"; rm "$HERE/state"; exec sleep 3\nexit 0\n')
     assert cloud.command("spot")[0] == 0
     assert len(cloud.lines("started")) == 1
