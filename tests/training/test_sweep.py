@@ -64,7 +64,7 @@ def test_a_sweep_chooses_on_dev_and_tests_once(whole):
     assert lines[1].get_xdata() == [0.05]
 
 
-def test_the_command_draws_a_sweep_and_says_where_its_weights_are(whole, capsys):
+def test_a_sweep_is_drawn_and_says_where_its_weights_are(whole, capsys):
     folder = whole[0]
     command.main(argparse.Namespace(config=make_config(), workdir=str(folder)))
     assert (folder / "sweep.png").stat().st_size
