@@ -51,13 +51,6 @@ def one_device(tmp_path_factory):
     return workdir
 
 
-@pytest.fixture(scope="module")
-def two_with_fsdp(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("layouts") / "two"
-    finish(*two_processes(workdir, "--config.layout=fsdp"))
-    return workdir
-
-
 def scalars(workdir, name):
     return [line[name] for line in metrics.read(workdir) if name in line]
 
@@ -74,34 +67,30 @@ def assert_same_run(a, b):
     )
 
 
-@pytest.fixture(scope="module")
-def eight_devices(tmp_path_factory):
-    """A folder of one run for each layout; in one process, which starts and compiles but once."""
-    folder = tmp_path_factory.mktemp("layouts")
+# Two tests and not five: what several have in common, each of pytest's processes would make again.
+
+
+def test_eight_devices_give_the_run_of_one_device(one_device, tmp_path):
+    """In one process, which starts and compiles but once."""
     python_with_devices(8, f"""
         from mlp_mixer.training import loop
         from tests.everything_random import get_config
         for layout in {LAYOUTS}:
             config = get_config()
             config.layout = layout
-            loop.train(config, "{folder}/" + layout)
+            loop.train(config, "{tmp_path}/" + layout)
     """)  # fmt: skip
-    return folder
+    for layout in LAYOUTS:
+        assert_same_run(one_device, tmp_path / layout)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_eight_devices_give_the_run_of_one_device(layout, one_device, eight_devices):
-    assert_same_run(one_device, eight_devices / layout)
-
-
-def test_two_processes_give_the_run_of_one_device(one_device, two_with_fsdp, tmp_path):
-    assert_same_run(one_device, two_with_fsdp)
+def test_two_processes_give_the_run_of_one_and_others_go_on(one_device, tmp_path):
+    """Others: with another layout, on other devices, and without accumulation."""
+    workdir = tmp_path / "run"
+    finish(*two_processes(workdir, "--config.layout=fsdp"))
+    assert_same_run(one_device, workdir)
     finish(*two_processes(tmp_path / "pmap", "--config.layout=pmap"))
     assert_same_run(one_device, tmp_path / "pmap")
-
-
-def test_a_run_goes_on_in_another_layout_and_on_other_devices(one_device, two_with_fsdp, tmp_path):
-    workdir = shutil.copytree(two_with_fsdp, tmp_path / "run")
 
     def forget_the_end():
         (workdir / "model.npz").unlink()
