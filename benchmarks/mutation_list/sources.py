@@ -96,7 +96,7 @@ MUTATIONS = (
     ),
     Mutation(
         "packing goes on with images that were replaced",
-        "mlp_mixer/data/prepare/from_folder.py", "and noted.read_text() == state", "",
+        "mlp_mixer/data/prepare/from_source.py", "and noted.read_text() == state", "",
         "tests/data/test_prepare.py",
     ),
     Mutation(

@@ -13,6 +13,7 @@ import numpy as np
 
 from mlp_mixer.data.listing import say_once, some
 
+CLASS_FILES = ("classes.tsv", "classes.txt")  # the first that is there gives the classes
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from mlp_mixer.data import images
+from mlp_mixer.data import images, splits
 from mlp_mixer.data.bucket_copy import on_disk
 from mlp_mixer.data.class_files import (
+    CLASS_FILES,
     alphabetical,
     check_name,
     classes_of,
@@ -30,9 +31,6 @@ from mlp_mixer.data.listing import (
     say_what_is_left_out,
     some,
 )
-
-CLASS_FILES = ("classes.tsv", "classes.txt")
-SAME_SPLIT = {"test": ("val",), "val": ("test", "validation"), "validation": ("val",)}
 
 
 class FolderSource:
@@ -181,6 +179,10 @@ class FolderSource:
         folder, entry = self._entry(index)
         return self._folder / f"{folder}.tar" if entry.dtype.names else self.path(index)
 
+    def file_name(self, index: int) -> bytes:
+        """Returns the name of an image's file."""
+        return os.fsencode(self.path(index).name)
+
     def _entry(self, index: int) -> tuple[str, Any]:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has {len(self)} examples, none at {index}")
@@ -233,7 +235,7 @@ def _origin(root: Path) -> Path:
 
 
 def _split_folder(root: Path, split: str) -> Path:
-    for name in (split, *SAME_SPLIT.get(split, ())):
+    for name in (split, *splits.SAME.get(split, ())):
         if (root / name).is_dir():
             return root / name
     raise ValueError(

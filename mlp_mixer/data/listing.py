@@ -178,14 +178,14 @@ def _list_tar(path: Path) -> Listing:
         raise ValueError(f"{path} is damaged, or not an uncompressed tar: {error}") from error
     if files and max(start + size for _, start, size in files) > path.stat().st_size:
         raise ValueError(f"{path} ends early: it was cut short")
-    left_out = Counter(reason for name, _, _ in files if (reason := _reason_in_tar(name)))
-    files = sorted(file for file in files if _reason_in_tar(file[0]) is None)
+    left_out = Counter(reason for name, _, _ in files if (reason := reason_in_tar(name)))
+    files = sorted(file for file in files if reason_in_tar(file[0]) is None)
     width = max((len(name) for name, _, _ in files), default=1)
     names = np.asarray(files, [("name", f"S{width}"), ("offset", np.int64), ("size", np.int64)])
     return Listing(names, left_out)
 
 
-def _reason_in_tar(path: bytes) -> str | None:
+def reason_in_tar(path: bytes) -> str | None:
     *folders, name = path.split(b"/")
     if name in SYSTEM_FILES:
         return ""

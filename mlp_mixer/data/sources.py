@@ -14,7 +14,9 @@ from mlp_mixer.data import splits, vtab
 from mlp_mixer.data.digits import DigitsSource
 from mlp_mixer.data.fingerprint import fingerprint
 from mlp_mixer.data.folders import FolderSource
+from mlp_mixer.data.hub_source import HubSource
 from mlp_mixer.data.prepared_source import TfdsSource
+from mlp_mixer.data.tar_source import TarSource
 
 
 class Source(Protocol):
@@ -51,7 +53,8 @@ def open_source(spec: str, split: str, channels: int = 3) -> Source:
 
     Args:
         spec: "digits" or "digits:TASK" (see `data.digits`), "folder:PATH" (`data.folders`),
-            "tfds:NAME" (`data.prepared_source`) or "vtab:TASK" (`data.vtab`).
+            "wds:PATTERN" (`data.tar_source`), "hf:NAME" (`data.hub_source`), "tfds:NAME"
+            (`data.prepared_source`) or "vtab:TASK" (`data.vtab`).
         split: "train", "test", or another split of the data set; a part of one in TFDS's notation,
             such as "train[:98%]" or "train[1000:2000]"; or several of these joined with a +.
         channels: 3 for RGB, 1 for grey.
@@ -74,10 +77,14 @@ def open_source(spec: str, split: str, channels: int = 3) -> Source:
         source: Source = DigitsSource(argument or "digit", part.split, channels)
     elif kind == "folder" and argument:
         source = FolderSource(argument, part.split, channels)
+    elif kind == "wds" and argument:
+        source = TarSource(argument, part.split, channels)
+    elif kind == "hf" and argument:
+        source = HubSource(argument, part.split, channels)
     else:
         raise ValueError(
-            f"unknown data source {spec!r}; use digits, digits:TASK, folder:PATH, tfds:NAME or "
-            "vtab:TASK"
+            f"unknown data source {spec!r}; use digits, digits:TASK, folder:PATH, wds:PATTERN, "
+            "hf:NAME, tfds:NAME or vtab:TASK"
         )
     return source if part.is_whole else Subset(source, _part_indices(source, part))
 
@@ -150,5 +157,5 @@ def take_per_class(source: Source, count: int, seed: int = 0) -> Source:
 
 def _part_indices(source: Source, part: splits.Part) -> np.ndarray:
     chosen = part.of(len(source), source.name)
-    # Shuffled first, with a fixed seed, because a folder is sorted by class.
+    # Shuffled first, with a fixed seed, because a folder is sorted by class, as others may be.
     return np.random.RandomState(0).permutation(len(source))[chosen.start : chosen.stop]

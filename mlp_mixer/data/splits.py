@@ -1,10 +1,19 @@
 """Parts of a split, with TFDS's notation and checks: train, train[:98%], train[1000:2000]."""
 
 import re
+from collections.abc import Collection
 from typing import NamedTuple
 
 _POSITION = r"(-?\d+(?:\.\d+)?%|-?\d+|)"
 _PART = re.compile(rf"([\w-]+)(?:\[{_POSITION}:{_POSITION}\])?")
+
+
+# Of the splits that are not for training a data set often has only one, under any of these names.
+SAME = {
+    "test": ("val", "validation", "valid"),
+    "val": ("validation", "valid", "test"),
+    "validation": ("val", "valid"),
+}
 
 
 class Part(NamedTuple):
@@ -52,6 +61,29 @@ def parse(text: str) -> Part:
     if len(units) > 1:
         raise ValueError(f"split {text!r} mixes a number of examples with %; write both alike")
     return part
+
+
+def find(split: str, there: Collection[str], name: str) -> str:
+    """Returns the name that a split has in a data set, where val may be called validation.
+
+    Args:
+        split: name of the split, as it was asked for.
+        there: names of the data set's splits.
+        name: name of the data set, for messages.
+
+    Raises:
+        ValueError: the data set has no such split.
+    """
+    for known in (split, *SAME.get(split, ())):
+        if known in there:
+            return known
+    raise ValueError(f"{name} has no split {split!r}; it has {', '.join(there) or 'none'}")
+
+
+def cut_choice(argument: str) -> tuple[str, str]:
+    """Cuts NAME#CHOICE in two; the choice, of a label's column, is "" if there is none."""
+    name, mark, choice = argument.rpartition("#")
+    return (name, choice) if mark and "/" not in choice else (argument, "")
 
 
 def _position(text: str, default: int, count: int, what: str) -> int:

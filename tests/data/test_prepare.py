@@ -10,7 +10,7 @@ import pytest
 
 from mlp_mixer.data import prepared_files
 from mlp_mixer.data.folders import FolderSource
-from mlp_mixer.data.prepare import from_folder, from_tfrecord, shards
+from mlp_mixer.data.prepare import from_source, from_tfrecord, shards
 from mlp_mixer.data.prepare.prepare import prepare as run
 from mlp_mixer.data.sources import open_source
 from tests.data.conftest import png
@@ -126,7 +126,7 @@ def images(tmp_path):
 
 def test_a_packed_folder_has_every_image_with_its_class_mixed(images, tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr(from_folder, "SHARD", 8)
+    monkeypatch.setattr(from_source, "SHARD", 8)
     run(f"folder:{images}", name="mine")
     for split in ("train", "val"):
         folder, packed = open_source(f"folder:{images}", split), open_source("tfds:mine", split)
@@ -144,7 +144,7 @@ def test_a_packed_folder_has_every_image_with_its_class_mixed(images, tmp_path, 
 
 def test_packing_resumes_unless_the_folder_has_changed(images, tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr(from_folder, "SHARD", 8)
+    monkeypatch.setattr(from_source, "SHARD", 8)
     write, written = shards.write, []
 
     def stopped(path, records, count):
@@ -181,7 +181,7 @@ def test_packing_resumes_unless_the_folder_has_changed(images, tmp_path, monkeyp
 
 def test_a_part_is_packed_anew_when_an_image_was_replaced(images, tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr(from_folder, "SHARD", 8)
+    monkeypatch.setattr(from_source, "SHARD", 8)
     odd = os.fsencode(images / "train" / "n01") + b"/caf\xe9.png"  # its name is kept, too
     with open(odd, "wb") as file:
         file.write(png(30))

@@ -1,4 +1,4 @@
-"""Prepares data sets as ArrayRecord files: those of TFDS, or a folder of images."""
+"""Prepares data sets as ArrayRecord files: those of TFDS, or images of other sources."""
 
 import importlib.util
 import logging
@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from mlp_mixer.data import prepared_files
 from mlp_mixer.data.bucket_copy import copy_to, is_address, place_for
-from mlp_mixer.data.prepare import from_folder, from_tfrecord
+from mlp_mixer.data.prepare import from_source, from_tfrecord
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +20,7 @@ MANUAL_FILES = {
     "imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"),
     "imagenet2012_real": ("ILSVRC2012_img_val.tar",),
 }
+PACKED = ("folder", "wds", "hf")  # kinds of sources whose images are packed under a new name
 
 
 class Prepared(NamedTuple):
@@ -48,8 +49,8 @@ def prepare(
     """Prepares a data set as ArrayRecord files, which training reads without TensorFlow.
 
     Args:
-        source: TFDS's name of a data set, or folder:PATH.
-        name: name of the data set that a folder is packed into.
+        source: TFDS's name of a data set; or folder:PATH, wds:PATTERN or hf:NAME.
+        name: name of the data set that such images are packed into.
         data_dir: where data sets are; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.
         manual_dir: where the files are that must be downloaded by hand; by default
             DATA_DIR/downloads/manual.
@@ -60,11 +61,13 @@ def prepare(
     folder = epath.Path(data_dir).expanduser() if data_dir else prepared_files.data_dir()
     if is_address(folder):
         return _prepare_in_bucket(folder, source, name, manual_dir)
-    kind, _, path = source.partition(":")
-    if kind == "folder":
-        name = _prepare_folder(path, name, folder)
+    if source.partition(":")[0] in PACKED:
+        name = _pack(source, name, folder)
     elif name:
-        raise ValueError("--name is for folder:PATH; a TFDS data set has its name")
+        raise ValueError(
+            f"--name is for folder:PATH, wds:PATTERN and hf:NAME; a TFDS data set such as "
+            f"{source} has its name"
+        )
     else:
         name = source.removeprefix("tfds:").partition("#")[0]
         _prepare(name, folder, manual_dir)
@@ -97,16 +100,16 @@ def _prepare_in_bucket(
     return made._replace(folder=target, data_dir=address)
 
 
-def _prepare_folder(path: str, name: str | None, folder: Path) -> str:
+def _pack(source: str, name: str | None, folder: Path) -> str:
     if not name or not name.isidentifier() or name != name.lower():
         raise ValueError(
-            "folder:PATH needs --name, in small letters, digits and underscores, such as "
+            f"{source} needs --name, in small letters, digits and underscores, such as "
             f"imagenet21k; got {name!r}"
         )
     target = Path(folder) / name / "1.0.0"
     if target.exists():
         raise ValueError(f"{target} is there already; choose another --name, or delete it")
-    from_folder.pack(path, name, target)
+    from_source.pack(from_source.open_splits(source), name, target)
     return name
 
 

@@ -1,4 +1,4 @@
-"""Packs a folder of images into ArrayRecord: a few large files instead of millions of images."""
+"""Packs a source into ArrayRecord: a few large files in place of millions of images."""
 
 import hashlib
 import io
@@ -7,57 +7,121 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
 
+from mlp_mixer.data import hub_files, splits, tar_source
+from mlp_mixer.data.fingerprint import fingerprint
 from mlp_mixer.data.folders import FolderSource
+from mlp_mixer.data.hub_source import HubSource
 from mlp_mixer.data.prepare import shards
 from mlp_mixer.data.prepared_files import check_tfds
 from mlp_mixer.data.prepared_source import CLASS_NAMES
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "val", "validation", "test")
+SPLITS = ("train", "val", "validation", "test")  # of a folder
 SHARD = 8192  # most images per file; about a gigabyte of ImageNet
 STATE = ".state"  # suffix of the file that keeps the `_state` of a written file's images
 AT_ONCE = 256  # images to read ahead of writing
 
 
-def pack(path: str, name: str, target: Path) -> None:
-    """Writes the splits of a folder as a data set that `tfds:NAME` reads.
+class Encoded(Protocol):
+    """A `sources.Source` whose images are encoded files."""
 
-    Image files are copied unchanged, in a fixed shuffled order, so that any part of a split has a
-    mix of classes. Files that are not images are copied as well: reading them is an error later.
+    name: str
+    class_names: tuple[str, ...]
+    folders: tuple[str, ...]  # names of the classes, all different
+
+    def __len__(self) -> int: ...
+
+    def labels(self) -> np.ndarray: ...
+
+    def digest(self) -> str: ...
+
+    def read(self, index: int) -> bytes:
+        """Reads the encoded image of one example."""
+
+    def file(self, index: int) -> Path:
+        """Returns the file on the disk that contains one example."""
+
+    def file_name(self, index: int) -> bytes:
+        """Returns the name of an image's own file, or nothing."""
+
+
+def open_splits(spec: str) -> dict[str, Encoded]:
+    """Opens every split of folder:PATH, wds:PATTERN or hf:NAME that has labels.
+
+    Raises:
+        ValueError: the data is unusable, or has no such split.
+        FileNotFoundError: the folder does not exist.
+    """
+    kind, _, argument = spec.partition(":")
+    place, _ = splits.cut_choice(argument)
+    if kind == "folder":
+        root = Path(argument).expanduser()
+        found = {
+            split: FolderSource(argument, split) for split in SPLITS if (root / split).is_dir()
+        }
+        if not found:
+            raise ValueError(f"{argument} has none of the folders {', '.join(SPLITS)}")
+        return dict(found)
+    if kind == "wds":
+        names = tar_source.find_shards(place)
+        return {split: tar_source.TarSource(argument, split) for split in names}
+    opened: dict[str, Encoded] = {}
+    unlabelled = None
+    for split in hub_files.load(place):
+        source = HubSource(argument, split)
+        try:
+            source.labels()
+        except ValueError as error:  # a test set's labels are often kept back
+            log.warning("the split %s is left out: %s", split, error)
+            unlabelled = error
+        else:
+            opened[split] = source
+    if unlabelled and not opened:
+        raise unlabelled
+    return opened
+
+
+def pack(sources: Mapping[str, Encoded], name: str, target: Path) -> None:
+    """Writes the splits of a data set as one that `tfds:NAME` reads.
+
+    Encoded images are copied unchanged, in a fixed shuffled order, so that any part of a split has
+    a mix of classes. Files that are not images are copied as well: reading them is an error later.
 
     Args:
-        path: a folder that `folder:PATH` reads.
+        sources: the splits; see `open_splits`.
         name: name of the new data set.
         target: the new folder of the data set's version, DIR/NAME/1.0.0.
 
     Raises:
-        ValueError: the folder is not usable, or TFDS cannot be imported.
+        ValueError: an image is not there, the splits have different classes, or TFDS cannot be
+            imported.
         OSError: a file cannot be read, or the disk is full.
     """
     check_tfds()
     import tensorflow_datasets as tfds
 
-    sources = {
-        split: FolderSource(path, split)
-        for split in SPLITS
-        if (Path(path).expanduser() / split).is_dir()
-    }
-    if not sources:
-        raise ValueError(f"{path} has none of the folders {', '.join(SPLITS)}")
     first = next(iter(sources.values()))
+    for split, source in sources.items():
+        if (source.folders, source.class_names) != (first.folders, first.class_names):
+            raise ValueError(
+                f"{source.name}: the split {split} has {len(source.class_names)} classes, others "
+                f"have {len(first.class_names)}; list all classes in classes.txt"
+            )
+    label = tfds.features.ClassLabel(names=first.folders)
+    is_multi_hot = first.labels().ndim > 1
     features = tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(shape=(None, None, 3)),
-            "label": tfds.features.ClassLabel(names=first.folders),
+            "label": tfds.features.Sequence(label) if is_multi_hot else label,
             "file_name": tfds.features.Text(),
         }
     )
@@ -76,7 +140,7 @@ def pack(path: str, name: str, target: Path) -> None:
         version=target.name,
         check_data=False,  # needs TensorFlow
         supervised_keys=("image", "label"),
-        description=f"The images of a folder, packed by mlp_mixer from {path}.",
+        description=f"The images of {first.name}, packed by mlp_mixer.",
     )
     (folder / "listing.json").unlink()
     for noted in folder.glob(f"*{STATE}"):
@@ -84,30 +148,23 @@ def pack(path: str, name: str, target: Path) -> None:
     shards.finish(target)
 
 
-def _folder_for(target: Path, sources: dict[str, FolderSource]) -> Path:
+def _folder_for(target: Path, sources: Mapping[str, Encoded]) -> Path:
     """Returns the folder to write into: an incomplete one, if the images are still the same."""
     folder = shards.incomplete(target)
-    listing = {split: _digest(source) for split, source in sources.items()}
+    listing = {
+        split: fingerprint(source.folders, source.digest()) for split, source in sources.items()
+    }
     begun = folder / "listing.json"
     if begun.exists() and json.loads(begun.read_text()) != listing:
-        log.info("the folder has changed since the last time: starting again")
+        log.info("the data has changed since the last time: starting again")
         shutil.rmtree(folder)
         folder = shards.incomplete(target)
     begun.write_text(json.dumps(listing))
     return folder
 
 
-def _digest(source: FolderSource) -> str:
-    """Returns a digest of all file names and labels."""
-    digest = hashlib.sha256("\n".join((*source.folders, *source.class_names)).encode())
-    for folder, names, labels in source.groups:
-        digest.update(f"{folder} {len(names)} {names.dtype}".encode() + names.tobytes())
-        digest.update(labels.tobytes())
-    return digest.hexdigest()
-
-
 def _write_split(
-    folder: Path, name: str, split: str, source: FolderSource, features: Any, bar: tqdm
+    folder: Path, name: str, split: str, source: Encoded, features: Any, bar: tqdm
 ) -> Any:
     import tensorflow_datasets as tfds
 
@@ -132,7 +189,7 @@ def _write_split(
     )
 
 
-def _state(source: FolderSource, indices: np.ndarray) -> str:
+def _state(source: Encoded, indices: np.ndarray) -> str:
     """Returns a digest of the files' sizes and times, which changes if an image is replaced."""
     files = sorted({source.file(int(index)) for index in indices})
     with ThreadPoolExecutor(16) as pool:
@@ -140,9 +197,7 @@ def _state(source: FolderSource, indices: np.ndarray) -> str:
     return hashlib.sha256(repr(stats).encode()).hexdigest()
 
 
-def _records(
-    source: FolderSource, indices: np.ndarray, features: Any, bar: tqdm
-) -> Iterator[bytes]:
+def _records(source: Encoded, indices: np.ndarray, features: Any, bar: tqdm) -> Iterator[bytes]:
     labels = source.labels()
     with ThreadPoolExecutor(16) as pool:  # most of the time is spent waiting for the disk
         for first in range(0, len(indices), AT_ONCE):
@@ -150,8 +205,12 @@ def _records(
             for index, data in zip(some, pool.map(source.read, some), strict=True):
                 example = {
                     "image": io.BytesIO(data),
-                    "label": int(labels[index]),
-                    "file_name": os.fsencode(source.path(index).name),
+                    "label": _numbers(labels[index]),
+                    "file_name": source.file_name(index),
                 }
                 bar.update()
                 yield features.serialize_example(features.encode_example(example))
+
+
+def _numbers(label: np.ndarray) -> int | list[int]:
+    return np.flatnonzero(label).tolist() if label.ndim else int(label)
