@@ -13,7 +13,7 @@ def base() -> ml_collections.ConfigDict:
 
     # --- the images; see docs/data.md and mlp_mixer/data/augment.py ---
     config.data = ml_collections.ConfigDict()
-    config.data.source = "folder:images"  # or tfds:NAME, digits
+    config.data.source = "folder:images"  # or wds:PATTERN, hf:NAME, tfds:NAME, digits
     config.data.train_split = "train"  # or a part of it: train[:98%]
     config.data.examples_per_class = 0  # to train on; 0 for all
     config.data.in_memory = False  # decode all once; for small images

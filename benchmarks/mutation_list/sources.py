@@ -105,4 +105,33 @@ MUTATIONS = (
         "if problem := _differences(have, want, have_is, want_is):", "if problem := None:",
         "tests/models/test_class_names.py",
     ),
+    Mutation(
+        "the index of tar files is kept though a file has changed",
+        "mlp_mixer/data/tar_index.py", 'if str(kept["state"]) != state:', "if False:",
+        "tests/data/test_tar_source.py -k index",
+    ),
+    Mutation(
+        "a tar that is cut between two members is read",
+        "mlp_mixer/data/tar_index.py", "if any(tail := file.read(END)) or len(tail) < BLOCK:",
+        "if any(file.read(END)):",
+        "tests/data/test_tar_source.py -k needed",
+    ),
+    Mutation(
+        "tar files of another split are read",
+        "mlp_mixer/data/tar_source.py", "if words := _WORD.findall(file.stem.lower()):",
+        "if words := []:",
+        "tests/data/test_tar_source.py -k split",
+    ),
+    Mutation(
+        "an Arrow file is read at the row before",
+        "mlp_mixer/data/hub_source.py", "index - int(self._firsts[number])",
+        "max(index - int(self._firsts[number]) - 1, 0)",
+        "tests/data/test_hub_source.py -k folder_gives",
+    ),
+    Mutation(
+        "labels of -1 are taken for classes",
+        "mlp_mixer/data/hub_source.py", "np.flatnonzero((labels < 0) | (labels",
+        "np.flatnonzero((labels < -1) | (labels",
+        "tests/data/test_hub_source.py -k refused",
+    ),
 )  # fmt: skip

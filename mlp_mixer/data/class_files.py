@@ -14,6 +14,7 @@ import numpy as np
 from mlp_mixer.data.listing import say_once, some
 
 CLASS_FILES = ("classes.tsv", "classes.txt")  # the first that is there gives the classes
+MOST_CLASSES = 1_000_000  # a larger number is not that of a class
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with

@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 
 from mlp_mixer.data import hub_files, images, splits
-from mlp_mixer.data.class_files import CLASS_FILES, read_classes
+from mlp_mixer.data.class_files import CLASS_FILES, MOST_CLASSES, read_classes
 from mlp_mixer.data.fingerprint import fingerprint
-
-MOST_CLASSES = 1_000_000  # a larger number is not that of a class
 
 
 class HubSource:

@@ -12,7 +12,7 @@ _PART = re.compile(rf"([\w-]+)(?:\[{_POSITION}:{_POSITION}\])?")
 SAME = {
     "test": ("val", "validation", "valid"),
     "val": ("validation", "valid", "test"),
-    "validation": ("val", "valid"),
+    "validation": ("val", "valid", "test"),
 }
 
 

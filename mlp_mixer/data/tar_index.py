@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 VERSION = 1  # of the file in the cache
 LARGEST_LABEL = 1 << 20  # most bytes of a .cls or .json member
-BLOCK = 512  # a tar ends with blocks of zeros
+BLOCK, END = 512, 1 << 16  # bytes of zeros with which a tar ends: at least, and as far as read
 
 
 class Index(NamedTuple):
@@ -142,8 +142,11 @@ def _list(path: Path, choice: str) -> tuple[list[tuple[bytes, int, int, bytes]],
                 else:
                     others += 1
             file.seek(tar.offset)
-            if any(tail := file.read(BLOCK)) or len(tail) < BLOCK:
-                raise ValueError(f"{path} ends early: it was cut short")
+            if any(tail := file.read(END)) or len(tail) < BLOCK:
+                raise ValueError(
+                    f"{path} is damaged or cut short at byte {tar.offset}, or several tars in one "
+                    "file: after its last member a tar has only zeros"
+                )
     except tarfile.TarError as error:
         raise ValueError(f"{path} is damaged, or not an uncompressed tar: {error}") from error
     if unlabelled := [key for key in images if key not in labels]:

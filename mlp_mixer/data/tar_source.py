@@ -14,14 +14,13 @@ import numpy as np
 
 from mlp_mixer.data import images, splits, tar_index
 from mlp_mixer.data.bucket_copy import is_address, on_disk
-from mlp_mixer.data.class_files import CLASS_FILES, read_classes
+from mlp_mixer.data.class_files import CLASS_FILES, MOST_CLASSES, read_classes
 from mlp_mixer.data.fingerprint import fingerprint
 from mlp_mixer.data.listing import say_once, some
 
 SPLIT = "{split}"  # stands for the split's name in a pattern
 WORDS = ("train", "validation", "valid", "val", "test")
 _WORD = re.compile(rf"(?<![a-z])({'|'.join(WORDS)})(?![a-z])")
-MOST_CLASSES = 1_000_000  # a larger number is not that of a class
 
 
 class TarSource:

@@ -165,6 +165,10 @@ def test_shards_that_are_not_as_needed_are_refused(data, tmp_path):
         path.write_bytes(whole[:size])
         with pytest.raises(ValueError, match=r"train-000001\.tar (is damaged|ends early)"):
             open_source(f"wds:{data}", "train")
+    for joined in (whole + whole, whole[:4096] + b"x" * 512 + whole[4608:]):
+        path.write_bytes(joined)
+        with pytest.raises(ValueError, match=r"000001\.tar is damaged or cut short at byte"):
+            open_source(f"wds:{data}", "train")
     with tarfile.open(path, "w:gz"):
         pass
     with pytest.raises(ValueError, match=r"train-000001\.tar is damaged, or not an uncompressed"):
