@@ -64,11 +64,13 @@ def load(name: str) -> dict[str, Any]:
         else:
             found = datasets.load_dataset(str(folder), keep_in_memory=False)
     except ConnectionError as error:
+        repository, config = _repository(name)
+        arguments = ", ".join(repr(each) for each in (repository, config) if each)
         raise ValueError(
-            f"hf:{name} is not in the cache of the library datasets, and the Hugging Face hub "
-            f"cannot be reached ({error}). Load it once on a machine with a connection: "
-            f"datasets.load_dataset({name!r}).save_to_disk('FOLDER'), copy FOLDER, and use "
-            "hf:FOLDER"
+            f"hf:{name} is no folder here and not in the cache of the library datasets, and the "
+            f"Hugging Face hub cannot be reached ({error}). Load it once on a machine with a "
+            f"connection: datasets.load_dataset({arguments}).save_to_disk('FOLDER'), copy FOLDER, "
+            "and use hf:FOLDER"
         ) from error
     except Exception as error:  # the library raises errors of many kinds
         if isinstance(error, ValueError) and str(error).startswith("hf:"):
@@ -81,12 +83,18 @@ def load(name: str) -> dict[str, Any]:
     return {str(split): data for split, data in found.items()}
 
 
+def _repository(name: str) -> tuple[str, str]:
+    """Cuts OWNER/NAME/CONFIG into OWNER/NAME and CONFIG."""
+    parts = name.split("/")
+    return "/".join(parts[:2]), "/".join(parts[2:])
+
+
 def _load_from_hub(name: str) -> Any:
     """Loads what the library's cache has, or else downloads it."""
     import datasets
     from datasets.packaged_modules.cache.cache import Cache
 
-    repository, config = "/".join(name.split("/")[:2]), "/".join(name.split("/")[2:])
+    repository, config = _repository(name)
     if not repository.strip("/") or "/" in config:
         raise ValueError(f"hf:{name} is no name of a data set; a data source is {HOW}")
     if repository.isidentifier() and importlib.util.find_spec(
