@@ -15,7 +15,7 @@ from PIL import Image
 
 from mlp_mixer.data import vtab
 from mlp_mixer.data.images import BrokenImage
-from mlp_mixer.data.prepare import from_folder
+from mlp_mixer.data.prepare import from_source
 from mlp_mixer.data.sources import open_source, take_per_class
 from tests.data.conftest import png
 
@@ -416,7 +416,7 @@ def test_a_protobuf_too_old_for_tfds_names_the_one_to_install(monkeypatch, tmp_p
     with pytest.raises(ValueError, match=wanted):
         open_source("tfds:cifar10", "train")
     with pytest.raises(ValueError, match=wanted):
-        from_folder.pack(str(tmp_path), "mine", tmp_path / "mine")
+        from_source.pack({}, "mine", tmp_path / "mine")
 
 
 def test_an_unprepared_tfds_data_set_fails_with_what_to_do(tmp_path, monkeypatch, write_data_set):
