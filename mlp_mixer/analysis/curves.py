@@ -12,6 +12,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from mlp_mixer.analysis import figures
 from mlp_mixer.runs import metrics
@@ -92,8 +93,11 @@ class Curves:
                 for name in full_names:
                     if points := series(lines, name):
                         style = styles[name.rpartition("/")[0]]
+                        if len(points) == 1:  # no line joins it to another
+                            style = dict(marker="o", ms=4) | style
                         ax.plot(*zip(*points, strict=True), color=f"C{number}", **style)
             ax.set(title=scalar, xlabel="step")
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             if scalar.endswith(SHARES):
                 figures.percent(ax)
             figures.clean(ax)

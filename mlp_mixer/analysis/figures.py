@@ -1,5 +1,6 @@
 """Helpers for figures. All are matplotlib Figures: notebooks show them, and savefig writes them."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,9 +10,9 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import Bbox
 
 WRONG = "#c1121f"
+AWAY = 9  # a label further from its point than this is joined to it
 
 
 class Tile(NamedTuple):
@@ -46,28 +47,90 @@ def percent(ax: Axes) -> None:
 
 
 def label(ax: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
-    """Writes a text beside each point, on the first side where it covers nothing."""
-    ax.figure.canvas.figure.draw_without_rendering()  # determines the positions of the points
-    places = ax.transData.transform(np.asarray(points, float))
-    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in places]
-    sides = [((6, 0), "left", "center"), ((-6, 0), "right", "center")]
-    sides += [((0, 5), "center", "bottom"), ((0, -5), "center", "top")]
-    sides += [((5, y), "left", "center") for y in (8, -8)]
-    sides += [((-5, y), "right", "center") for y in (8, -8)]
-    sides += [((5, y), "left", "center") for y in (15, -15)]
-    for point, text in zip(points, texts, strict=True):
-        for offset, horizontal, vertical in sides:
-            written = ax.annotate(
-                text, point, xytext=offset, textcoords="offset points", fontsize=7, color="0.25",
-                ha=horizontal, va=vertical,
-            )  # fmt: skip
-            box = written.get_window_extent()
-            if not any(box.overlaps(other) for other in taken):
-                break
-            written.remove()
-        else:
-            ax.add_artist(written)  # no side is free, so it goes on the last
-        taken.append(box)
+    """Writes a text near each point, where it touches no point and no other text.
+
+    A text keeps clear of lines, too, if it can. One that stands away from its point is joined to it
+    by a thin line.
+    """
+    figure = ax.figure.canvas.figure
+    figure.draw_without_rendering()  # determines the positions of the points
+    pixel = figure.dpi / 72  # pixels in a point, the unit of type
+    places = ax.transData.transform(np.asarray(points, float)) / pixel
+    sizes = [_size(ax, text) / pixel for text in texts]
+    frame = ax.get_window_extent().extents / pixel
+    drawn = _along_lines(ax) / pixel
+    marks = np.hstack([places - 4, places + 4])
+    choices = [_around(place, size) for place, size in zip(places, sizes, strict=True)]
+    fixed = [
+        30 * _overlap(boxes, marks).sum(1)
+        + 300 * ((boxes[:, :2] < frame[:2]) | (boxes[:, 2:] > frame[2:])).sum(1)
+        + 2 * _inside(boxes, drawn)
+        + costs
+        for boxes, costs in choices
+    ]
+    # First each takes the best place that those before it have left, then each in turn moves to the
+    # best place beside all others.
+    taken: dict[int, np.ndarray] = {}
+    margin = np.array([-2, -1, 2, 1])  # between two texts
+    for number in [*range(len(points))] * 4:
+        taken.pop(number, None)
+        boxes, _ = choices[number]
+        others = np.array([*taken.values()]).reshape(-1, 4) + margin
+        taken[number] = boxes[np.argmin(fixed[number] + 30 * _overlap(boxes, others).sum(1))]
+    for number, (point, text) in enumerate(zip(points, texts, strict=True)):
+        box, place = taken[number], places[number]
+        away = np.linalg.norm(place - place.clip(box[:2], box[2:])) > AWAY
+        ax.annotate(
+            text, point, xytext=(box[:2] + box[2:]) / 2 - place, textcoords="offset points",
+            fontsize=7, color="0.25", ha="center", va="center",
+            arrowprops=dict(arrowstyle="-", lw=0.6, color="0.6", shrinkA=0, shrinkB=3)
+            if away else None,
+        )  # fmt: skip
+
+
+def _size(ax: Axes, text: str) -> np.ndarray:
+    """Returns the width and height of a label, in pixels."""
+    written = ax.text(0, 0, text, fontsize=7)
+    box = written.get_window_extent()
+    written.remove()
+    return np.array([box.width, box.height])
+
+
+def _around(place: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns boxes [n, 4] of a size around a place, and costs [n] of their positions."""
+    x, y = np.meshgrid([-1, -0.5, 0, 0.5, 1], [-1, -0.5, 0, 0.5, 1])
+    sides = np.stack([x, y], -1)[np.maximum(abs(x), abs(y)) == 1]
+    gaps = np.repeat([6.0, 11.0, 17.0, 24.0, 32.0], len(sides))
+    sides = np.tile(sides, (5, 1))
+    unit = sides / np.linalg.norm(sides, axis=1, keepdims=True)
+    centres = place + unit * gaps[:, None] + sides * size / 2
+    # The right is where a text is looked for first, then the left.
+    costs = 1.5 * gaps + 10 * (gaps > AWAY) + 3 * np.abs(unit[:, 1]) - unit[:, 0]
+    return np.hstack([centres - size / 2, centres + size / 2]), costs
+
+
+def _along_lines(ax: Axes) -> np.ndarray:
+    """Returns points [n, 2] along all lines of a panel, in pixels, a few pixels apart."""
+    found = [np.empty((0, 2))]
+    for line in ax.lines:
+        if line.get_linestyle() != "None":
+            corners = ax.transData.transform(np.asarray(line.get_xydata(), float))
+            for a, b in itertools.pairwise(corners):
+                found.append(np.linspace(a, b, 2 + int(np.linalg.norm(b - a) / 3)))
+    return np.concatenate(found)
+
+
+def _overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Returns the areas [n, m] that boxes [n, 4] and others [m, 4] share."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    return (high - low).clip(0).prod(-1)
+
+
+def _inside(boxes: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Counts, for each of the boxes [n, 4], the points [m, 2] in it."""
+    low, high = boxes[:, None, :2], boxes[:, None, 2:]
+    return ((points > low) & (points < high)).all(-1).sum(1)
 
 
 def sheet(tiles: Sequence[Tile], columns: int, width: float, title: str = "") -> Figure:

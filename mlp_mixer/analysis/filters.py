@@ -22,6 +22,8 @@ from mlp_mixer.analysis import figures, ordering
 from mlp_mixer.models.mixer import MlpMixer
 from mlp_mixer.weights.load import load
 
+KEY = "weight / largest weight of the unit"
+
 
 def draw(
     source: str | Path, blocks: Sequence[int] | None = None, *, stem: bool = False, units: int = 128
@@ -65,16 +67,27 @@ class Filters:
 
     def figure(self) -> Figure:
         """Draws one panel per layer."""
-        figure, axes = figures.new(1, len(self.units), figsize=(4.6 * len(self.units), 4.9))
+        figure, axes = figures.new(1, len(self.units), figsize=(4.6 * len(self.units), 5.3))
+        signed = []  # panels without colours of their own
         for ax, (layer, units) in zip(axes[0], self.units.items(), strict=True):
             numbers = self.order[layer]
             image = mosaic(units[numbers])
-            ax.imshow(image, cmap=None if image.ndim == 3 else "RdBu_r", vmin=-1, vmax=1)
+            shown = ax.imshow(image, cmap=None if image.ndim == 3 else "RdBu_r", vmin=-1, vmax=1)
+            if image.ndim == 2:
+                signed.append((ax, shown))
             ax.axis("off")
             h, w = units.shape[1:3]
             what = f"{len(numbers)} of {len(units)}" if len(numbers) < len(units) else len(units)
             of = "pixels" if layer == "stem" else "patches"
             ax.set_title(f"{layer.replace('_', ' ')}: {what} units, {h} x {w} {of}", fontsize=10)
+        if signed:
+            bar = figure.colorbar(
+                signed[0][1], ax=[ax for ax, _ in signed], location="bottom", ticks=[-1, 0, 1],
+                shrink=0.4 / len(signed), aspect=18, pad=0.02,
+            )  # fmt: skip
+            bar.ax.tick_params(labelsize=8)
+            bar.set_label(KEY, fontsize=8)
+            bar.outline.set_visible(False)
         return figure
 
 

@@ -16,7 +16,7 @@ def draw(result: dict[str, Any]) -> Figure:
     for name, value in result["test"].items():
         if name.endswith("/accuracy"):
             label = f"{name.removesuffix('/accuracy')}, trained on everything"
-            ax.plot(result["lr"], value, "*", ms=12, label=label)
+            ax.plot(result["lr"], value, "*", ms=18, mec="white", label=label)
     ax.set(xscale="log", xlabel="learning rate", ylabel="accuracy", title=result["source"])
     ax.set_xticks([lr for lr, _ in points], [f"{lr:g}" for lr, _ in points])
     ax.minorticks_off()

@@ -86,8 +86,9 @@ def _accuracy(args: argparse.Namespace) -> None:
             }
         print(json.dumps(found, indent=2))
     else:
+        top5 = "" if result.top5 is None else f" top-5 {result.top5:.2%},"
         print(
-            f"{result.source}: accuracy {result.accuracy:.2%}, top-5 {result.top5:.2%}, loss "
+            f"{result.source}: accuracy {result.accuracy:.2%},{top5} loss "
             f"{result.loss:.4f} on {result.examples} images (crop {result.crop} "
             f"{result.crop_fraction:g})"
         )

@@ -63,6 +63,8 @@ class Classification:
         self._batch_size = meshes.divisible(min(batch_size, len(source)), mesh)
         self._view: dict[str, Any] = dict(crop=crop, crop_fraction=crop_fraction)
         self._skip_broken = skip_broken
+        top5 = ["top5"] if module.num_classes > 5 else []  # the best five of five are all
+        self._scalars = ("accuracy", *top5, "loss", "examples")
         loss_fn = losses.get(loss)
 
         def sums(params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
@@ -77,7 +79,7 @@ class Classification:
                 "examples": jnp.ones(len(logits), jnp.float32),
             }
             counted = batch["mask"] * (targets.max(1) > 0)
-            return {name: (value * counted).sum() for name, value in values.items()}
+            return {name: (values[name] * counted).sum() for name in self._scalars}
 
         def probabilities(params: Any, batch: dict[str, jax.Array]) -> jax.Array:
             return to_probabilities(forward(module, params, batch["image"]), loss)
@@ -130,11 +132,12 @@ class Classification:
 
         Returns:
             "accuracy" and "top5" (shares), "loss" (the mean), and "examples" (the number counted).
+            A model of at most 5 classes has no "top5": it would always be 1.
 
         Raises:
             ValueError: no example has a label.
         """
-        totals = dict.fromkeys(("accuracy", "top5", "loss", "examples"), 0.0)
+        totals = dict.fromkeys(self._scalars, 0.0)
         for batch in self._batches():
             sums = jax.device_get(self._sums(params, meshes.to_devices(batch, self._mesh)))
             totals = {name: totals[name] + float(sums[name]) for name in totals}

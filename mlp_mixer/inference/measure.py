@@ -83,7 +83,9 @@ class Evaluation:
     Attributes:
         source: the name of the data set.
         crop, crop_fraction: how images were cropped.
-        accuracy, top5: shares of the examples.
+        accuracy: share of the examples whose most likely class is right.
+        top5: share of the examples with the right class among the five most likely; None if there
+            are no more than five.
         loss: the mean over examples of the loss that the model was trained with.
         examples: the number of examples that were counted.
     """
@@ -92,7 +94,7 @@ class Evaluation:
     crop: Crop
     crop_fraction: float
     accuracy: float
-    top5: float
+    top5: float | None
     loss: float
     examples: int
     _classifier: Classifier = field(repr=False)
@@ -102,7 +104,7 @@ class Evaluation:
     def scalars(self) -> dict[str, Any]:
         """Returns the fields that are numbers or names, for a table or for JSON."""
         names = ("source", "accuracy", "top5", "loss", "examples", "crop", "crop_fraction")
-        return {name: getattr(self, name) for name in names}
+        return {name: x for name in names if (x := getattr(self, name)) is not None}
 
     @cached_property
     def predictions(self) -> Predictions:
@@ -183,7 +185,7 @@ def evaluate(
     )
     result = evaluation.run(classifier.params)
     return Evaluation(
-        data.name, crop, fraction, result["accuracy"], result["top5"], result["loss"],
+        data.name, crop, fraction, result["accuracy"], result.get("top5"), result["loss"],
         int(result["examples"]), classifier, data, evaluation,
     )  # fmt: skip
 

@@ -87,7 +87,7 @@ class Estimate:
         busy = self.peak_seconds / self.core_seconds
         if busy > 0.5:
             return f"matrix units ({busy:.0%} of the core's time at peak)"
-        return f"the core, but its matrix units only for {busy:.0%}: vector work and padding"
+        return f"the core, but its matrix units only for {percent(busy)}: vector work and padding"
 
     def run_hours(self, steps: int) -> float:
         """Returns the hours that a number of steps take."""
@@ -96,6 +96,11 @@ class Estimate:
     def chip_hours(self, steps: int) -> float:
         """Returns the chip-hours that a number of steps take, which are what is billed."""
         return self.run_hours(steps) * self.topology.chips
+
+
+def percent(share: float) -> str:
+    """Formats a share; a small one is not nothing."""
+    return "<1%" if 0 < share < 0.01 else f"{share:.0%}"
 
 
 def ici_seconds(collective: hlo.Collective, topology: Topology) -> float:

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from mlp_mixer.analysis import figures
 from mlp_mixer.planning.chips import GIB
-from mlp_mixer.planning.estimate import Estimate
+from mlp_mixer.planning.estimate import Estimate, percent
 
 COLORS = {
     "parameters": "#1d3557", "optimizer": "#457b9d", "batch": "#a8dadc", "padding": "#d9d9d9",
@@ -29,7 +29,7 @@ def draw(plans: dict[str, Estimate]) -> Figure:
     most = max(ends)
     capacities = [plan.capacity / GIB for plan in plans.values()]
     for position, (plan, capacity) in enumerate(zip(plans.values(), capacities, strict=True)):
-        share = f"{plan.memory / plan.capacity:.0%} of {capacity:.4g}"
+        share = f"{percent(plan.memory / plan.capacity)} of {capacity:.4g}"
         left.text(ends[position] + 0.01 * most, position, share, va="center", fontsize=8)
     near = [(i, c) for i, c in enumerate(capacities) if c <= 1.2 * most]  # others are off the axis
     if near:
@@ -44,7 +44,7 @@ def draw(plans: dict[str, Estimate]) -> Figure:
     if (fitting := [rate for rate in rates if rate]) and max(fitting) > 10 * min(fitting):
         right.set(xscale="log", xlim=(min(fitting) / 3, 100 * max(fitting)))
     for position, (plan, rate) in enumerate(zip(plans.values(), rates, strict=True)):
-        text = f" {rate:,.0f}, MFU {plan.mfu:.0%}" if rate else " does not fit"
+        text = f" {rate:,.0f}, MFU {percent(plan.mfu)}" if rate else " does not fit"
         right.text(rate or right.get_xlim()[0], position, text, va="center", fontsize=8)
     left.invert_yaxis()
     for ax in (left, right):

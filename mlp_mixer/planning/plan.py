@@ -166,7 +166,7 @@ def describe(plan: Estimate, steps: int) -> str:
     lines += [
         f"  fits: {gib(plan.memory)} of {gib(plan.capacity)} a {unit}: {memory}",
         f"  speed: {plan.rate:,.0f} images/s a chip, {plan.rate * topology.chips:,.0f} in all; "
-        f"{1e3 * plan.step_seconds:.1f} ms a step; MFU {plan.mfu:.0%}",
+        f"{1e3 * plan.step_seconds:.1f} ms a step; MFU {estimate.percent(plan.mfu)}",
         f"  limited by {plan.limit}: {1e3 * plan.peak_seconds:.1f} ms of arithmetic at peak, "
         f"{1e3 * plan.core_seconds:.1f} ms by the compiler's cycles, "
         f"{1e3 * plan.hbm_seconds:.1f} ms of memory traffic, "
@@ -196,9 +196,9 @@ def table(plans: dict[str, Estimate], steps: int) -> list[Sequence[str]]:
             rows.append((*cells, "does not fit", "", "", "", "", ""))
             continue
         rows.append(
-            (*cells, f"{1e3 * plan.step_seconds:.1f}", f"{plan.rate:,.0f}", f"{plan.mfu:.0%}",
-             f"{1e3 * plan.ici_seconds:.1f}", f"{plan.run_hours(steps):.1f}",
-             f"{plan.chip_hours(steps):,.0f}")
+            (*cells, f"{1e3 * plan.step_seconds:.1f}", f"{plan.rate:,.0f}",
+             estimate.percent(plan.mfu), f"{1e3 * plan.ici_seconds:.1f}",
+             f"{plan.run_hours(steps):.1f}", f"{plan.chip_hours(steps):,.0f}")
         )  # fmt: skip
     return rows
 

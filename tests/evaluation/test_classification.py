@@ -60,6 +60,7 @@ class Labelled:
 
     def __init__(self, labels):
         self._labels = labels
+        self.class_names = self.class_names[: labels.shape[1]]
 
     def __len__(self):
         return len(self._labels)
@@ -94,6 +95,18 @@ def test_any_of_several_labels_counts_and_no_label_does_not():
         assert result["examples"] == counted.sum() < 23
         assert result["accuracy"] == pytest.approx(top1, abs=1e-6)
         assert result["top5"] == pytest.approx(top5, abs=1e-6)
+
+
+def test_the_best_five_of_five_classes_are_no_measure(shown=("accuracy", "loss", "examples")):
+    for num_classes in (5, 6):
+        module = mlp_mixer.create(
+            num_classes=num_classes, image_size=4, patch_size=2, num_blocks=1, hidden_dim=8,
+            tokens_mlp_dim=4, channels_mlp_dim=8,
+        )  # fmt: skip
+        source = Labelled(np.eye(num_classes, dtype=np.uint8))
+        found = Classification(module, source, make_mesh(), batch_size=8).run(init(module))
+        expected = shown if num_classes == 5 else (*shown[:1], "top5", *shown[1:])
+        assert tuple(found) == expected
 
 
 class Renamed:

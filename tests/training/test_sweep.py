@@ -62,6 +62,8 @@ def test_a_sweep_chooses_on_dev_and_tests_once(whole):
     lines = sweep_figure.draw(result).axes[0].lines
     assert sorted(lines[0].get_ydata()) == sorted(result["dev"].values())
     assert lines[1].get_xdata() == [0.05]
+    # At twice the area of a point, the test's star is seen as one.
+    assert lines[1].get_markersize() > 2 * lines[0].get_markersize()
 
 
 def test_a_sweep_is_drawn_and_says_where_its_weights_are(whole, capsys):
