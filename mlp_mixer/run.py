@@ -8,6 +8,7 @@ import ml_collections
 from matplotlib.figure import Figure
 
 from mlp_mixer.analysis import curves
+from mlp_mixer.analysis.report import Report, report
 from mlp_mixer.inference.classifier import Classifier, load_classifier
 from mlp_mixer.inference.measure import Evaluation, evaluate
 from mlp_mixer.runs import checkpoints, folder, metrics
@@ -114,6 +115,10 @@ class Run:
     def curves(self, scalars: Sequence[str] = ("loss", "accuracy")) -> Figure:
         """Draws scalars against the step, one panel per scalar."""
         return curves.draw([self.workdir], scalars)
+
+    def report(self, **how: Any) -> Report:
+        """Describes the run on one HTML page; see `mlp_mixer.report` for further arguments."""
+        return report(self.workdir, **how)
 
     def _weights(self, step: int | None) -> AnyPath:
         if step is None:

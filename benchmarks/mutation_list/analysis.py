@@ -26,6 +26,37 @@ MUTATIONS = (
         "tests/cli/test_analysis.py -k point",
     ),
     Mutation(
+        "a report writes names as HTML",
+        "mlp_mixer/analysis/page.py", "return html.escape(str(x))", "return str(x)",
+        "tests/analysis/test_report.py -k escaped",
+    ),
+    Mutation(
+        "a report counts the price of one device only",
+        "mlp_mixer/analysis/run_facts.py", "sum(span * count for", "sum(span for",
+        "tests/analysis/test_report.py -k cost",
+    ),
+    Mutation(
+        "a report draws the trained filters twice",
+        "mlp_mixer/analysis/report.py", "filters.choose(run.module, first)",
+        "filters.choose(module, params)",
+        "tests/analysis/test_report.py -k before",
+    ),
+    Mutation(
+        "labels of a figure may lie on each other",
+        "mlp_mixer/analysis/figures.py", "+ 30 * _overlap(boxes, others).sum(1)", "",
+        "tests/analysis/test_figures.py -k touch",
+    ),
+    Mutation(
+        "a curve of one point has no mark",
+        "mlp_mixer/analysis/curves.py", "if len(points) == 1:", "if not points:",
+        "tests/analysis/test_figures.py -k one_point",
+    ),
+    Mutation(
+        "the end of a failed run is not recorded",
+        "mlp_mixer/runs/starts.py", "    finally:  #", "    except KeyError:  #",
+        "tests/runs/test_starts.py -k failed",
+    ),
+    Mutation(
         "a sum over devices sends every byte once",
         "mlp_mixer/planning/estimate.py",
         'times = 2 if collective.kind == "all-reduce" else 1', "times = 1",

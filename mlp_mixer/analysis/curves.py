@@ -68,11 +68,8 @@ class Curves:
         names.sort(key=lambda name: name.endswith("/loss"))  # accuracies first
         rows = [["run", "step", *(name.replace("/", " ") for name in names)]]
         for workdir, lines in self.runs.items():
-            last = [line for line in lines if _evaluations(line)][-1]
-            cells = [
-                "" if x not in last else f"{last[x]:{'.2%' if x.endswith(SHARES) else '.4f'}}"
-                for x in names
-            ]
+            last = [line for line in lines if evaluations(line)][-1]
+            cells = [formatted(name, last.get(name)) for name in names]
             rows.append([workdir, str(last["step"]), *cells])
         return rows
 
@@ -97,7 +94,7 @@ class Curves:
                             style = dict(marker="o", ms=4) | style
                         ax.plot(*zip(*points, strict=True), color=f"C{number}", **style)
             ax.set(title=scalar, xlabel="step")
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
             if scalar.endswith(SHARES):
                 figures.percent(ax)
             figures.clean(ax)
@@ -126,7 +123,7 @@ def read(workdir: str | Path) -> Lines:
     if not (as_path(workdir) / metrics.FILE).exists():
         raise FileNotFoundError(f"{workdir} is not the workdir of a run: it has no {metrics.FILE}")
     lines = metrics.read(workdir)
-    if not any(_evaluations(line) for line in lines):
+    if not any(evaluations(line) for line in lines):
         raise ValueError(f"{workdir} has not been evaluated yet")
     return lines
 
@@ -145,7 +142,13 @@ def short_names(workdirs: list[str]) -> dict[str, str]:
     return names
 
 
-def _evaluations(line: dict[str, float]) -> list[str]:
+def formatted(name: str, value: float | None) -> str:
+    """Formats the value of a scalar; "" if there is none."""
+    return "" if value is None else f"{value:{'.2%' if name.endswith(SHARES) else '.4f'}}"
+
+
+def evaluations(line: dict[str, float]) -> list[str]:
+    """Returns the names of a line's scalars that are of evaluations."""
     return [name for name in line if "/" in name and not name.startswith("train/")]
 
 

@@ -57,7 +57,7 @@ def label(ax: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str])
     pixel = figure.dpi / 72  # pixels in a point, the unit of type
     places = ax.transData.transform(np.asarray(points, float)) / pixel
     sizes = [_size(ax, text) / pixel for text in texts]
-    frame = ax.get_window_extent().extents / pixel
+    frame = np.asarray(ax.get_window_extent().extents) / pixel
     drawn = _along_lines(ax) / pixel
     marks = np.hstack([places - 4, places + 4])
     choices = [_around(place, size) for place, size in zip(places, sizes, strict=True)]

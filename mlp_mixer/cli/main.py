@@ -30,6 +30,7 @@ COMMANDS = {
     "prepare": ("prepare", "a data set as ArrayRecord: TFDS's, or a folder"),
     "export": ("export", "one file that runs with jax alone"),
     "curves": ("curves", "learning curves of runs, side by side"),
+    "report": ("report", "runs as one HTML page, with curves, errors and filters"),
     "sweep": ("sweep", "the learning-rate grid of a transfer, and its test"),
     "transfers": ("transfers", "sweeps as one table: Avg 5, VTAB-1k"),
     "filters": ("filters", "token-mixing weights, or the stem, as images"),

@@ -4,6 +4,7 @@ WORKDIR/config.json   the full config, from the start
 WORKDIR/classes.txt   the class names, one a line, from the start
 WORKDIR/model.npz     the weights in the published layout, from the end
 WORKDIR/data.json     what the data was (see training.resume), from the start
+WORKDIR/starts.json   when and how the run was started, each time (see runs.starts)
 WORKDIR/finished      says that all steps are done and evaluated
 WORKDIR/lock          which process runs in it (see runs.lock)
 """

@@ -57,6 +57,13 @@ def problem() -> str:
     return ""
 
 
+def peak_bytes() -> int | None:
+    """Returns the most memory that a device of this process has used; None if it does not tell."""
+    told = [device.memory_stats() or {} for device in jax.local_devices()]
+    return max((stats["peak_bytes_in_use"] for stats in told if "peak_bytes_in_use" in stats),
+               default=None)  # fmt: skip
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error of JAX says that the memory of a device was too small."""
     return isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)

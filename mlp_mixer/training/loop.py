@@ -17,7 +17,7 @@ from mlp_mixer.data import pipeline
 from mlp_mixer.data.sources import Source
 from mlp_mixer.evaluation import evaluators
 from mlp_mixer.models.mixer import MlpMixer
-from mlp_mixer.runs import folder, lock, metrics
+from mlp_mixer.runs import folder, lock, metrics, starts
 from mlp_mixer.runs.checkpoints import Checkpoints, TrainState, latest_step
 from mlp_mixer.runtime import visible_log
 from mlp_mixer.runtime.processes import from_process_0
@@ -92,7 +92,10 @@ def train(config: ml_collections.ConfigDict, workdir: str | PathLike) -> dict[st
             held.check()
             folder.claim(workdir, config, source.class_names, is_new=not saved)
             resume.record_data(workdir, source, saved)
-            with Checkpoints(workdir, config.keep_checkpoints, held.check) as checkpoints:
+            with (
+                starts.recorded(workdir, saved, held.check),
+                Checkpoints(workdir, config.keep_checkpoints, held.check) as checkpoints,
+            ):
                 restored = checkpoints.restore(like, shardings) if saved else None
                 # An earlier step than `saved` if that checkpoint is damaged.
                 start = int(restored.step) if restored else 0

@@ -62,6 +62,12 @@ def fetch(url: str, check: Callable[[Path], None], size: int = 0, tolerance: int
     return path
 
 
+def is_cached(url: str) -> bool:
+    """Returns whether `fetch` has this address's file already."""
+    before = _cached_before(url)
+    return _cached(url).exists() or bool(before and before.is_file())
+
+
 def cache_folder() -> Path:
     """Returns the folder in which downloads are kept."""
     return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/mlp_mixer").expanduser()

@@ -141,6 +141,17 @@ def open_file(path: Path) -> npz.Reader | safetensors.Reader:
     raise ValueError(f"{path} is not an .npz or .safetensors file: it {found}")
 
 
+def is_here(source: str | Path) -> bool:
+    """Returns whether weights can be read without downloading them first."""
+    name = str(source)
+    if _is_of_a_run(name):
+        return as_path(name).exists()
+    if Path(name).expanduser().exists():
+        return True
+    url = released.address(name) if name in released.RELEASED else name
+    return url.startswith(("https://", "http://", "gs://")) and download.is_cached(url)
+
+
 def _locate(name: str) -> tuple[AnyPath, released.Released | None]:
     """Returns the file or folder of a source, downloaded if need be."""
     if _is_of_a_run(name):

@@ -268,6 +268,8 @@ def test_a_run_in_a_bucket_is_the_one_on_a_disk(bucket, on_disk, tiny_config, ru
     assert f"{storage.size(bucket / 'model.npz'):,}" in run("inspect", bucket)
     run("curves", bucket, f"--out={bucket}/curves.svg")
     assert "<svg" in (bucket / "curves.svg").read_text()
+    run("report", bucket, f"--out={bucket}/report.html")
+    assert "of 360 images" in (bucket / "report.html").read_text()
     run("convert", bucket, f"{bucket}/out/timm.safetensors")
     run("convert", f"{bucket}/model.npz", tmp_path / "again.npz")
     assert_same_weights(tmp_path / "again.npz", on_disk)
