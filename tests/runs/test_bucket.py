@@ -9,7 +9,7 @@ import mlp_mixer
 from mlp_mixer.runs import checkpoints, lock, metrics
 from mlp_mixer.runs.checkpoints import Checkpoints
 from mlp_mixer.runs.uploads import Uploads
-from mlp_mixer.runtime import storage
+from mlp_mixer.runtime import buckets, storage
 from mlp_mixer.training import loop
 
 from ..bucket import Faults
@@ -160,6 +160,21 @@ def test_only_one_of_two_takes_over(bucket, monkeypatch):
             pass
 
 
+def test_only_one_of_two_begins(bucket, monkeypatch):
+    """Both have seen that there is no lock; only the first may make one."""
+    with lock.hold(bucket):
+        monkeypatch.setattr(lock, "_held", {})
+        read, asked = buckets.SharedObject.read, []
+
+        def read_too_early(self):
+            asked.append(self)
+            return None if len(asked) == 1 else read(self)
+
+        monkeypatch.setattr(buckets.SharedObject, "read", read_too_early)
+        with pytest.raises(ValueError, match="under way"), lock.hold(bucket):
+            pass
+
+
 def test_a_heart_beats_and_ends_with_the_run(bucket, monkeypatch):
     monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.05)
     with lock.hold(bucket) as held:
@@ -176,8 +191,6 @@ def test_a_heart_beats_and_ends_with_the_run(bucket, monkeypatch):
 
 def test_an_answer_that_is_lost_is_no_lost_lock(bucket, proxy):
     """A write that was done, and of which nothing was heard, is found to be one's own."""
-    from mlp_mixer.runtime import buckets
-
     shared = buckets.SharedObject(bucket / "lock")
     first = shared.write(b"1", over=None)
     proxy.faults = Faults(0.5, ("cut",))
