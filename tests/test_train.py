@@ -262,6 +262,9 @@ def test_a_run_keeps_its_best_checkpoint_and_says_which_it_took(tiny_config, tmp
     assert best.loss == pytest.approx(min(losses.values()), abs=1e-4)
     tiny_config.keep_best = "val/loss"
     with pytest.raises(ValueError, match=r"keep_best=val/loss.*test/accuracy"):
+        loop.train(tiny_config, tmp_path / "other")
+    tiny_config.keep_best = "test/top1"
+    with pytest.raises(ValueError, match=r"keep_best=test/top1, but the .* has test/accuracy, "):
         mlp_mixer.train(tiny_config, tmp_path / "other")
 
 

@@ -214,9 +214,16 @@ class _Training:
         if result:  # empty if all evaluators wait for the end
             log.info("step %d/%d  %s", step, total, evaluators.log_line(result))
             self._writer.scalars(step, result)
-        if self._config.keep_best in result:
-            self._checkpoints.note(step, self._config.keep_best, result[self._config.keep_best])
+        self._note_best(step, result)
         return result
+
+    def _note_best(self, step: int, result: dict[str, float]) -> None:
+        """Keeps the checkpoint of a step if its evaluation was the best so far."""
+        best = self._config.keep_best
+        if best in result:
+            self._checkpoints.note(step, best, result[best])
+        elif has := [name for name in result if best and name.startswith(best.split("/")[0] + "/")]:
+            raise ValueError(f"keep_best={best}, but the evaluation has {', '.join(has)}")
 
     def save_weights(self, state: TrainState) -> None:
         """Writes weights in the published format, if the model is a Mixer without permutation."""
