@@ -12,7 +12,8 @@ Arguments after `--` go to train.py, such as a layout.
 With --workdir the killed runs are there, for instance in a bucket; the uninterrupted one is on this
 machine's disk. --server starts a bucket on this machine. With --failures so many of its requests
 fail (5xx, or the connection is cut before or after the work is done), one in ten, and runs are
-begun until they have.
+begun until they have. A run that such a failure ends, with a message, is started again, as the
+message says.
 
 A table says what the kills hit. The exit status is 1 unless every run ended with the same digests
 of parameters and optimizer state, the same model.npz and the same metrics as the uninterrupted one.
@@ -132,7 +133,7 @@ def compare(
 ) -> tuple[int, int]:
     """Kills runs, prints what was hit, and returns how many of how many ended as `wanted`."""
     moments, hits = random.Random(args.seed), collections.Counter()
-    equal, runs, began = 0, 0, time.monotonic()
+    equal, runs, began, ends = 0, 0, time.monotonic(), []
     while sum(hits.values()) < args.kills or (proxy and proxy.failures < args.failures):
         workdir = storage.as_path(args.workdir or folder) / f"killed{runs}"
         log_file = folder / f"killed{runs}.log"
@@ -142,6 +143,10 @@ def compare(
         while True:
             process = start(args, workdir, log_file)
             if sum(hits.values()) == args.kills:
+                if process.wait() == 1 and args.failures:
+                    ends.append(log_file.read_text().split("error: ")[-1].splitlines()[0])
+                    print(f"started again after: {ends[-1]}", file=sys.stderr)
+                    continue
                 finish(process, log_file)
                 break
             while_it_starts = moments.random() < 0.1
@@ -162,7 +167,8 @@ def compare(
         storage.remove_tree(workdir)
     print(table([("killed while", "times"), *((k, str(n)) for k, n in hits.most_common())]))
     if proxy:
-        print(f"{proxy.failures} of {sum(proxy.counts.values())} requests were made to fail")
+        print(f"{proxy.failures} of {sum(proxy.counts.values())} requests were made to fail, which "
+              f"ended a run with a message {len(ends)} times")  # fmt: skip
     print(f"{equal} of {runs} runs ended bit-equal; {time.monotonic() - began:.0f} s")
     return equal, runs
 
