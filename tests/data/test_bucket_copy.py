@@ -87,6 +87,8 @@ def test_a_data_set_is_prepared_in_a_bucket_and_read(bucket, images, cache, monk
 
 
 def test_what_cannot_be_copied_is_refused(bucket, images, cache, monkeypatch):
+    with pytest.raises(ValueError, match="needs --name"):
+        prepare(f"folder:{images}", data_dir=str(bucket))
     with pytest.raises(FileNotFoundError, match=f"there is nothing in {bucket}"):
         open_source(f"folder:{bucket}", "train")
     storage.upload_tree(images, bucket)

@@ -59,10 +59,16 @@ def prepare(
         ValueError: the data set cannot be prepared; says what to do.
     """
     folder = epath.Path(data_dir).expanduser() if data_dir else prepared_files.data_dir()
+    is_packed = source.partition(":")[0] in PACKED
+    if is_packed and (not name or not name.isidentifier() or name != name.lower()):
+        raise ValueError(
+            f"{source} needs --name, in small letters, digits and underscores, such as "
+            f"imagenet21k; got {name!r}"
+        )
     if is_address(folder):
         return _prepare_in_bucket(folder, source, name, manual_dir)
-    if source.partition(":")[0] in PACKED:
-        name = _pack(source, name, folder)
+    if name and is_packed:
+        _pack(source, name, folder)
     elif name:
         raise ValueError(
             f"--name is for folder:PATH, wds:PATTERN and hf:NAME; a TFDS data set such as "
@@ -100,17 +106,11 @@ def _prepare_in_bucket(
     return made._replace(folder=target, data_dir=address)
 
 
-def _pack(source: str, name: str | None, folder: Path) -> str:
-    if not name or not name.isidentifier() or name != name.lower():
-        raise ValueError(
-            f"{source} needs --name, in small letters, digits and underscores, such as "
-            f"imagenet21k; got {name!r}"
-        )
+def _pack(source: str, name: str, folder: Path) -> None:
     target = Path(folder) / name / "1.0.0"
     if target.exists():
         raise ValueError(f"{target} is there already; choose another --name, or delete it")
     from_source.pack(from_source.open_splits(source), name, target)
-    return name
 
 
 def _prepare(name: str, folder: epath.Path, manual_dir: str | Path | None) -> None:
