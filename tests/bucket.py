@@ -139,6 +139,9 @@ class Proxy:
     def __init__(self, server: str, port: int = 0):
         self.delay, self.faults, self.answer = 0.0, Faults(), 0
         self.forget()
+        # Google answers a request that finishes an upload again, if it is asked again; the server
+        # here has forgotten the upload by then.
+        self.finished: dict[str, tuple[int, dict[str, str], bytes]] = {}
         self._upstream = server.removeprefix("http://")
         self._counting = threading.Lock()
         proxy = self
@@ -214,6 +217,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if how == "hang" or before:
             self.close_connection = True
             return
+        if self.path in proxy.finished:
+            self._reply(*proxy.finished[self.path])
+            return
         server = http.client.HTTPConnection(proxy._upstream, timeout=60)
         headers = {
             name: value
@@ -227,14 +233,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         content = answer.read()
         server.close()
         proxy.count(kind, len(body), len(content))
-        if how == "cut":  # it was done, and nobody hears of it
-            self.close_connection = True
-            return
         kept = {
             name: value
             for name, value in answer.getheaders()
             if name.lower() not in ("transfer-encoding", "content-length", "connection")
         }
+        if "upload_id=" in self.path and answer.status == 200:
+            proxy.finished[self.path] = answer.status, kept, content
+        if how == "cut":  # it was done, and nobody hears of it
+            self.close_connection = True
+            return
         self._reply(answer.status, kept, content)
 
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = handle_any
