@@ -126,7 +126,7 @@ def test_the_block_of_the_page_on_export_runs():
 
 @slow
 def test_the_blocks_of_the_notebook_page_run(tmp_path, capsys):
-    assert len(blocks("docs/notebook.md")) == 6
+    assert len(blocks("docs/notebook.md")) == 7
     names = execute("docs/notebook.md")
     assert capsys.readouterr().out == ""  # nothing prints
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "mine.npz", "mine.safetensors"}
