@@ -148,7 +148,7 @@ def formatted(name: str, value: float | None) -> str:
 
 
 def evaluations(line: dict[str, float]) -> list[str]:
-    """Returns the names of a line's scalars that are of evaluations."""
+    """Returns the names of a line's scalars that come from evaluations."""
     return [name for name in line if "/" in name and not name.startswith("train/")]
 
 

@@ -130,7 +130,7 @@ def page(title: str, *content: object) -> str:
         element("style", Html(STYLE)),
     ])  # fmt: skip
     whole = element("html", element("head", head), element("body", *content), lang="en")
-    # Names of files may hold bytes that are no text.
+    # Names of files may hold bytes that are not text.
     return f"<!DOCTYPE html>\n{whole}\n".encode(errors="replace").decode()
 
 

@@ -219,8 +219,8 @@ def _errors(run: RunFacts) -> list[Html]:
         return [heading, element("p", f"Left out: {error}")]
     wrong = int((found.guesses != found.labels).sum())
     text = (
-        f"{wrong:,} of {len(found.labels):,} images of {result.source} are taken for something "
-        f"else: accuracy {result.accuracy:.2%}."
+        f"{wrong:,} of {len(found.labels):,} images of {result.source} are "
+        f"misclassified: accuracy {result.accuracy:.2%}."
     )
     if wrong:
         text += " The most confident errors come first, from as many classes as possible."
@@ -237,7 +237,7 @@ def _tiles(result: Evaluation) -> Html:
     for i in map(int, found.errors(ERRORS)):
         guess, truth = found.class_names[found.guesses[i]], found.class_names[found.labels[i]]
         caption = [f"{guess} ({found.confidences[i]:.0%})", f"is {truth}"]
-        tiles.append(page.photograph(result.view(i), f"{truth}, taken for {guess}", caption))
+        tiles.append(page.photograph(result.view(i), f"{truth}, classified as {guess}", caption))
     return element("div", *tiles, class_="tiles")
 
 

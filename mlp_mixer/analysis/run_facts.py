@@ -50,12 +50,12 @@ class RunFacts:
 
     @property
     def evaluations(self) -> curves.Lines:
-        """The lines of its metrics that are of evaluations."""
+        """The lines of its metrics that come from evaluations."""
         return [line for line in self.lines if curves.evaluations(line)]
 
     @property
     def step(self) -> int:
-        """The last step that its metrics tell of."""
+        """The last step in its metrics."""
         return int(max((line["step"] for line in self.lines), default=0))
 
     @property

@@ -53,7 +53,9 @@ def confusion(evaluation: Evaluation) -> Figure:
     drawn = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     figure.colorbar(drawn, ax=ax, format="{x:.0%}", label="of the class's examples")
     ax.set(
-        xlabel="taken for", ylabel="class", title=f"{evaluation.source}: {evaluation.accuracy:.2%}"
+        xlabel="predicted class",
+        ylabel="true class",
+        title=f"{evaluation.source}: {evaluation.accuracy:.2%}",
     )
     if k <= NAMED:
         ax.set_xticks(range(k), found.class_names, rotation=90, fontsize=8)

@@ -159,7 +159,7 @@ def guard(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -
         if not os.environ.get(TRACEBACK_VARIABLE):
             print(f"({TRACEBACK_VARIABLE}=1 shows where)", file=sys.stderr)
         return 1
-    except Exception as error:
+    except Exception as error:  # a bucket's or a device's; any other is a bug, and raised again
         problem = bucket_errors.problem(error)
         if not problem and devices.is_out_of_memory(error):
             problem = f"{str(error).splitlines()[0]} {LESS_MEMORY}"
@@ -170,7 +170,7 @@ def guard(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -
         print(f"error: {problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from what was finished", file=sys.stderr)
+        print("stopped; the same command continues from what was finished", file=sys.stderr)
         return 128 + signal.SIGINT
     return 0
 

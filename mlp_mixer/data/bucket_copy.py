@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import filelock
 from tqdm import tqdm
 
 log = logging.getLogger(__name__)
@@ -42,19 +43,26 @@ def on_disk(path: str | os.PathLike) -> Path:
         return Path(path).expanduser()
     address = re.sub(r":/+", "://", os.fspath(path)).rstrip("/")
     files = _list(address)
-    digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
     target = place_for(address)
+    target.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(target.with_name(f"{target.name}.lock")):  # of other processes here
+        _update(target, address, files)
+    return target
+
+
+def _update(target: Path, address: str, files: dict[str, tuple[int, str]]) -> None:
+    """Makes a copy what the bucket has now."""
+    digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
     complete = target.with_name(f"{target.name}{COMPLETE}")
     if complete.exists() and complete.read_text() == digest:
         log.info("%s: using the copy in %s (delete it to copy again)", address, target)
-        return target
+        return
     complete.unlink(missing_ok=True)
     _remove_others(target, files)
     todo = {name: size for name, (size, _) in files.items() if not _is_there(target / name, size)}
     _check_space(target, sum(todo.values()), address)
     _copy(address, target, todo)
     complete.write_text(digest)
-    return target
 
 
 def copy_to(path: Path, address: str) -> None:
@@ -84,7 +92,7 @@ def _list(address: str) -> dict[str, tuple[int, str]]:
     if not files:
         raise FileNotFoundError(f"there is nothing in {address}")
     if unsafe := [name for name in files if ".." in name.split("/") or name.startswith("/")]:
-        raise ValueError(f"{address}/{unsafe[0]} is no name of a file on a disk")
+        raise ValueError(f"{address}/{unsafe[0]} cannot be the name of a file on a disk")
     return files
 
 
@@ -105,11 +113,10 @@ def _remove_others(target: Path, files: dict[str, tuple[int, str]]) -> None:
     now = {name: version for name, (_, version) in files.items()}
     lines = versions.read_text().splitlines() if versions.exists() else []
     before = dict(line.split("\t") for line in lines)
-    for path in target.rglob("*") if target.is_dir() else ():
+    for path in target.rglob("*"):
         name = path.relative_to(target).as_posix()
         if path.is_file() and (name not in now or before.get(name) != now[name]):
             path.unlink()
-    target.mkdir(parents=True, exist_ok=True)
     versions.write_text("".join(f"{name}\t{version}\n" for name, version in now.items()))
 
 

@@ -57,7 +57,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: no JSON: {error.msg}") from error
+        raise ValueError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from error
 
 
 def check_name(name: str, where: str) -> None:

@@ -42,9 +42,9 @@ def load(name: str) -> dict[str, Any]:
     """Loads a data set: its splits by name, each a memory-mapped `datasets.Dataset`.
 
     Args:
-        name: OWNER/NAME or OWNER/NAME/CONFIG on the hub, which is downloaded if the library's cache
-            has it not; or a folder that `save_to_disk` wrote, or that has Parquet or other files
-            which the library reads.
+        name: OWNER/NAME or OWNER/NAME/CONFIG on the hub, which is downloaded unless it is in the
+            library's cache; or a folder that `save_to_disk` wrote, or that has Parquet or other
+            files which the library reads.
 
     Raises:
         ValueError: the library is not installed, there is no such data set, or it cannot be read;
@@ -67,7 +67,7 @@ def load(name: str) -> dict[str, Any]:
         repository, config = _repository(name)
         arguments = ", ".join(repr(each) for each in (repository, config) if each)
         raise ValueError(
-            f"hf:{name} is no folder here and not in the cache of the library datasets, and the "
+            f"hf:{name} is neither a folder here nor in the cache of the library datasets, and the "
             f"Hugging Face hub cannot be reached ({error}). Load it once on a machine with a "
             f"connection: datasets.load_dataset({arguments}).save_to_disk('FOLDER'), copy FOLDER, "
             "and use hf:FOLDER"
@@ -96,7 +96,7 @@ def _load_from_hub(name: str) -> Any:
 
     repository, config = _repository(name)
     if not repository.strip("/") or "/" in config:
-        raise ValueError(f"hf:{name} is no name of a data set; a data source is {HOW}")
+        raise ValueError(f"hf:{name} is not the name of a data set; a data source is {HOW}")
     if repository.isidentifier() and importlib.util.find_spec(
         f"datasets.packaged_modules.{repository}"
     ):  # a reader of files, which would take those of the working directory
@@ -157,7 +157,7 @@ def batches(path: str, columns: Sequence[str] = ()) -> list[Any]:
     except (pa.ArrowInvalid, pa.ArrowIOError) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise ValueError(f"{path} is cut short, or no Arrow file: {error}") from error
+        raise ValueError(f"{path} is cut short, or is not an Arrow file: {error}") from error
 
 
 def read_numbers(files: Sequence[str], column: str) -> Iterator[np.ndarray]:

@@ -65,7 +65,7 @@ class HubSource:
         if not 0 <= largest < MOST_CLASSES:
             raise ValueError(
                 f"{self.name}: the largest number in the column {self._label_key} is {largest}, so "
-                "these are no numbers of classes; choose another column with hf:NAME#COLUMN"
+                "these are not class numbers; choose another column with hf:NAME#COLUMN"
             )
         return tuple(map(str, range(largest + 1)))
 

@@ -188,7 +188,7 @@ def _label(
         try:
             fields = json.loads(content)
         except ValueError as error:  # also of text that is not UTF-8
-            raise ValueError(f"{path}: {member.name} is no JSON: {error}") from error
+            raise ValueError(f"{path}: {member.name} is not JSON: {error}") from error
         value = fields.get(choice or "label") if isinstance(fields, dict) else None
         if value is None:
             return None

@@ -59,7 +59,7 @@ class TarSource:
             say_once(
                 logging.WARNING,
                 f"{self.name}: {self._index.left_out} files in the shards of {self._split} are not "
-                "read: they are no images, or belong to none",
+                "read: they are not images, and belong to no image",
             )
         self.folders, self.class_names = self._find_classes(place, found, choice)
         self._labels = self._read_labels()
@@ -80,8 +80,8 @@ class TarSource:
         if not 0 <= largest < MOST_CLASSES:
             first = os.fsdecode(labels[0])
             raise ValueError(
-                f"{self.name}: labels such as {first!r} are no numbers of classes; write the "
-                f"classes into {root / CLASS_FILES[1]}, one a line, in the order of their numbers"
+                f"{self.name}: labels such as {first!r} are not class numbers; list the "
+                f"classes in {root / CLASS_FILES[1]}, one per line, in the order of their numbers"
             )
         names = tuple(map(str, range(largest + 1)))
         return names, names
@@ -97,8 +97,8 @@ class TarSource:
             raise ValueError(
                 f"{self._where(index)} has the label {os.fsdecode(self._index.label[index])!r}, "
                 f"which is none of the {len(self.folders)} classes {some(self.folders)}. Splits "
-                "without labels cannot be used; classes of which no training image is there must "
-                "be listed in classes.txt"
+                "without labels cannot be used; classes without a training image must be "
+                "listed in classes.txt"
             )
         return numbers
 

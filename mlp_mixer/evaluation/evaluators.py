@@ -103,7 +103,7 @@ def run(
         except (ValueError, OSError, RuntimeError) as error:  # anything else is a bug
             raise ValueError(
                 f"evaluator {name!r} failed at step {step}: {error}. The same command tries it "
-                f"again; with --config.evals.{name}.enabled=False it goes on without it"
+                f"again; with --config.evals.{name}.enabled=False it continues without it"
             ) from error
         result |= {f"{name}/{scalar}": value for scalar, value in values.items()}
     return result

@@ -42,7 +42,7 @@ FOLDER, BEST_FILE = "checkpoints", "best.json"
 # In a folder that was a damaged checkpoint: what was wrong with it. It stays for a person to look
 # at, until the run comes to that step again.
 DAMAGED_FILE = "DAMAGED"
-_DAMAGED = ".damaged"  # what earlier versions have renamed such a folder to
+_DAMAGED = ".damaged"  # how earlier versions marked such a folder, by renaming it
 
 # Without renaming, also of what is inside; the marker makes Orbax's own unnecessary.
 _IN_PLACE = ocp.path.atomicity.CommitFileTemporaryPath
@@ -62,7 +62,7 @@ def all_steps(workdir: str | PathLike) -> list[int]:
 
 
 def latest_step(workdir: str | PathLike) -> int | None:
-    """The newest complete checkpoint's step, damaged or not; None where there is none."""
+    """Returns the step of the newest complete checkpoint, damaged or not; None if there is none."""
     return max(all_steps(workdir), default=None)
 
 
@@ -82,7 +82,7 @@ class Best(NamedTuple):
     value: float
 
     def is_beaten_by(self, value: float) -> bool:
-        """Whether a value is better: a lower loss, or more of anything else."""
+        """Returns whether a value is better: a lower loss, or more of anything else."""
         return value < self.value if self.scalar.endswith("loss") else value > self.value
 
 
@@ -274,7 +274,7 @@ class Checkpoints:
             raise self._unwritten(step, error) from error
 
     def close(self) -> None:
-        """As `wait`; nothing can be saved after it."""
+        """Does what `wait` does, and closes Orbax: nothing can be saved afterwards."""
         try:
             self.wait()
         finally:
@@ -282,16 +282,16 @@ class Checkpoints:
             self._orbax.close()
 
     def restore(self, like: TrainState, shardings: TrainState) -> TrainState | None:
-        """The newest state that is not damaged; None where nothing was ever saved.
+        """Restores the newest state that is not damaged; None if nothing was ever saved.
 
         Damaged checkpoints that are newer lose their marker, and the log says so.
 
         Args:
             like: the shapes.
-            shardings: how the arrays will lie over devices; any, whatever they were saved with.
+            shardings: how the arrays will lie over devices, whatever they were saved with.
 
         Raises:
-            ValueError: all are damaged, or the newest that is not does not fit `like`; names the
+            ValueError: all are damaged, or the newest intact one does not fit `like`; names the
                 parameters.
         """
         like = jax.tree.map(_placed, like, shardings)
@@ -317,7 +317,7 @@ class Checkpoints:
         )
 
     def _newest_whole(self, damaged: dict[int, str]) -> int | None:
-        """The newest step whose files are right and which is not in `damaged`; extends that."""
+        """Returns the newest step whose files are right; adds those that are not to `damaged`."""
         for step in reversed(all_steps(self._workdir)):
             if step not in damaged:
                 reason = what_is_wrong(self._path(step))
@@ -360,12 +360,12 @@ class Checkpoints:
         last = latest_step(self._workdir)
         return OSError(
             f"checkpoint {self._path(step)} could not be written ({in_a_line(error)}); the same "
-            f"command goes on from {'the start' if last is None else f'step {last}'}"
+            f"command continues from {'the start' if last is None else f'step {last}'}"
         )
 
 
 def what_is_wrong(folder: AnyPath, part: str = "") -> str:
-    """What is wrong with a checkpoint's files, or with those of one part of it; "" for nothing."""
+    """Returns what is wrong with a checkpoint's files, or those of one part; "" if nothing is."""
     reason = digests.damage(folder, part)
     if not reason and (step := digests.read_arrays(folder)[0]) != int(folder.name):
         reason = f"it was saved at step {step}"
@@ -373,7 +373,7 @@ def what_is_wrong(folder: AnyPath, part: str = "") -> str:
 
 
 def latest(workdir: str | PathLike) -> AnyPath:
-    """The folder of the newest checkpoint whose parameters are not damaged; for use outside a run.
+    """Returns the folder of the newest checkpoint with intact parameters; for use outside a run.
 
     Raises:
         FileNotFoundError: the workdir has no checkpoint.
@@ -392,7 +392,7 @@ def latest(workdir: str | PathLike) -> AnyPath:
 
 
 def restore_params(step_folder: AnyPath) -> dict[str, Any]:
-    """The parameters of one checkpoint as NumPy arrays, for use outside the run.
+    """Reads the parameters of one checkpoint as NumPy arrays, for use outside the run.
 
     Raises:
         ValueError: the checkpoint is damaged or unreadable.
@@ -415,7 +415,7 @@ def restore_params(step_folder: AnyPath) -> dict[str, Any]:
 
 
 def read_item(item: AnyPath, like: Any) -> Any:
-    """The arrays of one part of a checkpoint, laid as the ShapeDtypeStructs of `like` say."""
+    """Reads the arrays of one part of a checkpoint, placed as `like` (ShapeDtypeStructs) says."""
     # The handler, and not a Checkpointer, which would wait for the other processes.
     return ocp.StandardCheckpointHandler().restore(item, args=ocp.args.StandardRestore(like))
 
@@ -425,7 +425,7 @@ def _placed(x: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
 
 
 def on_host(x: Any) -> jax.ShapeDtypeStruct:
-    """An array's shape, to be read into the memory of this process's machine."""
+    """Returns an array's shape, to be read into the memory of this process's machine."""
     try:
         device = jax.local_devices(backend="cpu")[0]
     except RuntimeError:  # JAX_PLATFORMS names only the accelerator

@@ -22,7 +22,7 @@ ARRAYS_FILE, FILES_FILE = "arrays.json", "SHA256SUMS"
 
 
 def of_arrays(tree: Any) -> dict[str, str]:
-    """The digest of every array of a tree by its name, 16 hexadecimal digits.
+    """Computes the digest of every array of a tree, by its name, as 16 hexadecimal digits.
 
     It is a sum over the elements, so it is the same for every layout over devices and processes: in
     several processes all must call this, and all get it. A change of one element always changes it,
@@ -47,7 +47,7 @@ def start(tree: Any) -> dict[str, tuple[jax.Array, jax.Array]]:
 
 
 def finish(lanes: dict[str, tuple[jax.Array, jax.Array]]) -> dict[str, str]:
-    """The digests that `start` has begun."""
+    """Waits for the digests that `start` has begun, and returns them."""
     return {
         name: f"{int(first):08x}{int(second):08x}"
         for name, (first, second) in jax.device_get(lanes).items()
@@ -83,7 +83,7 @@ def _lanes(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def changed(expected: dict[str, str], found: dict[str, str]) -> str:
-    """Names arrays whose digests differ; "" where all are as they should be."""
+    """Names the arrays whose digests differ; returns "" if none do."""
     names = [n for n in sorted(expected | found) if expected.get(n) != found.get(n)]
     return f"{names[0]}{f' and {len(names) - 1} more arrays' * (len(names) > 1)}" if names else ""
 
@@ -123,7 +123,7 @@ def is_sealed(folder: AnyPath) -> bool:
 
 
 def unseal(folder: AnyPath) -> None:
-    """Deletes SHA256SUMS: from now on the folder is no checkpoint."""
+    """Deletes SHA256SUMS: from then on the folder is not a checkpoint."""
     (folder / FILES_FILE).unlink(missing_ok=True)
 
 

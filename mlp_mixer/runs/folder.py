@@ -43,7 +43,7 @@ def claim(
 
 
 def is_finished(workdir: str | PathLike) -> bool:
-    """Whether a run has done all of its steps, and has evaluated the last one."""
+    """Returns whether a run has done all of its steps, and has evaluated the last one."""
     workdir = as_path(workdir)
     if (workdir / FINISHED_FILE).exists():
         return True
@@ -58,7 +58,7 @@ def mark_finished(workdir: AnyPath, step: int) -> None:
 
 
 def workdir_of(weights: str | PathLike) -> AnyPath | None:
-    """The workdir that `weights` is, or whose model.npz or checkpoint it is; None for any other."""
+    """Returns the workdir that `weights` is or lies in, as model.npz or a checkpoint; else None."""
     path = as_path(weights)
     if path.name == WEIGHTS_FILE:
         path = path.parent
@@ -77,15 +77,15 @@ def workdir_of(weights: str | PathLike) -> AnyPath | None:
 
 
 def is_checkpoint(folder: AnyPath) -> bool:
-    """Whether a folder is the checkpoint of a step, in its workdir or away from it."""
+    """Returns whether a folder is the checkpoint of a step, in its workdir or away from it."""
     return (folder / "params").is_dir() and absolute(folder).name.isdecimal()
 
 
 def read_config(workdir: str | PathLike) -> dict[str, Any]:
-    """The config of the run, as nested dicts.
+    """Reads the config of the run, as nested dicts.
 
     Raises:
-        FileNotFoundError: this is no workdir.
+        FileNotFoundError: it is not a workdir.
         ValueError: the file is damaged.
     """
     path = as_path(workdir) / CONFIG_FILE
@@ -98,5 +98,5 @@ def read_config(workdir: str | PathLike) -> dict[str, Any]:
 
 
 def read_classes(workdir: str | PathLike) -> tuple[str, ...]:
-    """The class names of the run."""
+    """Reads the class names of the run."""
     return tuple((as_path(workdir) / CLASSES_FILE).read_text().splitlines())

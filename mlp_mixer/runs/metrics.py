@@ -166,7 +166,7 @@ class _Events:
 
 
 def read(workdir: str | PathLike) -> list[dict[str, float]]:
-    """The lines of a run's metrics.jsonl; one cut short by a kill is left out."""
+    """Reads the lines of a run's metrics.jsonl, leaving out one that a kill has cut short."""
     lines = []
     for line in (as_path(workdir) / FILE).read_text().splitlines():
         try:
@@ -177,6 +177,6 @@ def read(workdir: str | PathLike) -> list[dict[str, float]]:
 
 
 def evaluated(workdir: str | PathLike, step: int) -> bool:
-    """Whether a run's metrics.jsonl has results of an evaluation at this step."""
+    """Returns whether a run's metrics.jsonl has results of an evaluation at this step."""
     names = {name for line in read(workdir) if line["step"] == step for name in line}
     return any(name != "step" and not name.startswith("train/") for name in names)

@@ -10,7 +10,7 @@ from mlp_mixer.runtime.shared_context import SharedContext
 
 
 def in_a_line(error: Exception) -> str:
-    """The first line of an error; the system's own words where tensorstore quotes them."""
+    """Returns the first line of an error, or the system's own words if tensorstore quotes them."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     # Annotations come in any order, and some releases add where in the source an error arose.
     annotations = r"(?: \[source locations='[^']*'\])? \[os_error_code='\d+'\]"

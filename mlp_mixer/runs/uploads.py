@@ -3,8 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from mlp_mixer.runtime.bucket_errors import as_oserror
-from mlp_mixer.runtime.storage import AnyPath
+from mlp_mixer.runtime.storage import AnyPath, write_bytes
 
 
 class Uploads:
@@ -26,7 +25,7 @@ class Uploads:
         self._thread.start()
 
     def put(self, path: AnyPath, content: bytes) -> None:
-        """Has a file uploaded, in place of what it held; does not wait.
+        """Schedules the upload of a file, in place of what it held; does not wait.
 
         Raises:
             OSError: an earlier upload has failed.
@@ -47,7 +46,7 @@ class Uploads:
             self._raise_error()
 
     def close(self) -> None:
-        """As `flush`; nothing can be put after it."""
+        """Does what `flush` does, and ends the thread: nothing can be put afterwards."""
         try:
             self.flush()
         finally:
@@ -71,8 +70,7 @@ class Uploads:
                 self._is_uploading = True
             try:
                 self._check_lock()
-                with as_oserror(path):
-                    path.write_bytes(content)
+                write_bytes(path, content)
             except Exception as error:  # raised by whoever puts or waits next
                 with self._changed:
                     self._error = error

@@ -2,9 +2,10 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 
-# Whose errors are those of a bucket; of the libraries that gcsfs and s3fs are made of.
+# The libraries whose errors are those of a bucket: gcsfs, s3fs, and what they are made of.
 _LIBRARIES = (
     "gcsfs",
     "s3fs",
@@ -15,12 +16,12 @@ _LIBRARIES = (
     "botocore",
     "aiobotocore",
 )
-_STATUS = {
-    401: "the credentials are not valid",
-    403: "these credentials have no right to do that",
-    404: "there is no such bucket",
-}
 _LOG_IN = "gcloud auth application-default login, or in Colab google.colab.auth.authenticate_user()"
+_MEANINGS = {
+    401: f"the credentials are not valid: {_LOG_IN}",
+    403: "these credentials have no right to do that",
+    404: "there is no such bucket: check its name, or create it (gcloud storage buckets create)",
+}
 
 
 def problem(error: BaseException) -> str:
@@ -31,25 +32,24 @@ def problem(error: BaseException) -> str:
     if kind.__name__ in ("DefaultCredentialsError", "NoCredentialsError"):
         return f"there are no credentials: {_LOG_IN}"
     if kind.__module__.startswith("google.auth"):
-        return f"{_STATUS[401]}: {_LOG_IN}"
-    # google.api_core has the server's own words in a list, gcsfs in `message`.
-    details = getattr(error, "errors", None) or [{}]
-    words = details[0].get("message") if isinstance(details[0], dict) else None
-    lines = str(words or getattr(error, "message", "") or error).strip().splitlines()
-    reason = lines[0][:300] if lines else kind.__name__
-    meaning = _STATUS.get(getattr(error, "code", 0) or getattr(error, "status", 0))
-    return f"{meaning} ({reason})" if meaning else reason
+        return _MEANINGS[401]
+    text = str(getattr(error, "message", "") or error).strip()
+    answer = re.search(r'"message": ?"([^"]+)"', text)  # the server's own words, in its JSON
+    reason = answer[1] if answer else (text.splitlines() or [kind.__name__])[0][:300]
+    code = getattr(error, "code", 0) or getattr(error, "status", 0)
+    if code in (401, 404):
+        return _MEANINGS[code]
+    return f"{_MEANINGS[code]} ({reason})" if code in _MEANINGS else reason
 
 
 @contextlib.contextmanager
 def as_oserror(where: str | os.PathLike) -> Iterator[None]:
-    """Within it, an error of a bucket's libraries is raised as an OSError that names `where`.
-
-    What pathlib would raise for a disk, such as FileNotFoundError, stays what it is.
-    """
+    """Gives errors of a bucket's libraries raised within it as an OSError that names `where`."""
     try:
         yield
-    except Exception as error:
+    except FileNotFoundError as error:  # in which gcsfs names the address of its request
+        raise FileNotFoundError(f"{where}: there is no such object, or no such bucket") from error
+    except Exception as error:  # of any library, or not of a bucket at all
         if not (reason := problem(error)):
             raise
         raise OSError(f"{where}: {reason}") from error

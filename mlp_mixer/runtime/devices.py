@@ -12,12 +12,12 @@ log = logging.getLogger(__name__)
 
 
 def has_tpu() -> bool:
-    """Whether this machine or container has a TPU, by its device files."""
+    """Returns whether this machine or container has a TPU, judging by its device files."""
     return any(Path("/dev").glob("accel[0-9]*")) or any(Path("/dev/vfio").glob("[0-9]*"))
 
 
 def has_gpu() -> bool:
-    """Whether this machine or container has a GPU: of NVIDIA, also in WSL 2, or of AMD."""
+    """Returns whether this machine or container has a GPU, of NVIDIA (also in WSL 2) or AMD."""
     named = any(Path("/dev", name).exists() for name in ("dxg", "kfd"))
     return named or any(Path("/dev").glob("nvidia[0-9]*"))
 
@@ -45,7 +45,7 @@ def _platforms() -> str | None:
 
 
 def problem() -> str:
-    """Why JAX has no device to compute on; "" where it has."""
+    """Returns why JAX has no device to compute on; "" if it has one."""
     platforms = _platforms()
     wanted = f"JAX_PLATFORMS={platforms}" if platforms else "jax"
     try:
@@ -65,5 +65,5 @@ def peak_bytes() -> int | None:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of JAX says that the memory of a device was too small."""
+    """Returns whether an error of JAX says that the memory of a device was too small."""
     return isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)

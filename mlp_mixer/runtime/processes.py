@@ -56,7 +56,7 @@ def initialise(
 
 
 def on_cloud_tpu() -> bool:
-    """Whether this is a Cloud TPU VM or a GKE container with TPUs, and not a Colab notebook."""
+    """Returns whether this is a Cloud TPU VM or a GKE container with TPUs, not a Colab notebook."""
     if devices.in_colab() or importlib.util.find_spec("libtpu") is None:
         return False
     if os.environ.get("JAX_PLATFORMS", "tpu").split(",")[0] not in ("", "tpu"):
@@ -65,6 +65,20 @@ def on_cloud_tpu() -> bool:
 
 
 def from_process_0(number: Callable[[], int]) -> int:
-    """What number() returns in process 0, in every process; only there is it called."""
-    mine = number() if jax.process_index() == 0 else 0
-    return int(multihost_utils.broadcast_one_to_all(np.int32(mine)))
+    """Calls number() in process 0 alone, and returns its result in every process.
+
+    Raises:
+        ValueError: it failed there; process 0 itself raises the original error.
+    """
+    mine, failed = 0, None
+    if jax.process_index() == 0:
+        try:
+            mine = number()
+        except Exception as error:  # any: the others must not wait for an answer
+            failed = error
+    told = multihost_utils.broadcast_one_to_all(np.array([failed is not None, mine], np.int32))
+    if failed is not None:
+        raise failed
+    if told[0]:
+        raise ValueError("process 0 has failed; its own message says why")
+    return int(told[1])

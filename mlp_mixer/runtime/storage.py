@@ -21,7 +21,7 @@ from etils import epath
 
 from mlp_mixer.runtime.bucket_errors import as_oserror
 
-# An address is an epath.Path, which is no pathlib.Path but has its methods.
+# An address is an epath.Path, which is not a pathlib.Path but has the same methods.
 AnyPath: TypeAlias = Path
 
 # The library that reads addresses of a kind, and the extra that installs it.
@@ -113,9 +113,14 @@ def write_whole(path: AnyPath, fill: Callable[[BinaryIO], object]) -> None:
         fill(file)
 
 
+def write_bytes(path: AnyPath, content: bytes) -> None:
+    """Writes a whole file, as `write_whole` does."""
+    write_whole(path, lambda file: file.write(content))
+
+
 def write_text(path: AnyPath, text: str) -> None:
     """Writes a whole text file, as `write_whole` does."""
-    write_whole(path, lambda file: file.write(text.encode()))
+    write_bytes(path, text.encode())
 
 
 def temporary_beside(path: Path) -> Path:
@@ -131,7 +136,8 @@ def local(path: AnyPath) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="mlp_mixer_") as folder:
         copy = Path(folder, path.name)
-        file_system(path).get_file(os.fspath(path), os.fspath(copy))
+        with as_oserror(path):
+            file_system(path).get_file(os.fspath(path), os.fspath(copy))
         yield copy
 
 

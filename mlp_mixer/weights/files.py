@@ -144,7 +144,7 @@ def open_file(path: Path) -> npz.Reader | safetensors.Reader:
 def is_here(source: str | Path) -> bool:
     """Returns whether weights can be read without downloading them first."""
     name = str(source)
-    if _is_of_a_run(name):
+    if _is_read_in_place(name):
         return as_path(name).exists()
     if Path(name).expanduser().exists():
         return True
@@ -154,8 +154,11 @@ def is_here(source: str | Path) -> bool:
 
 def _locate(name: str) -> tuple[AnyPath, released.Released | None]:
     """Returns the file or folder of a source, downloaded if need be."""
-    if _is_of_a_run(name):
-        return as_path(name), None
+    if _is_read_in_place(name):
+        path = as_path(name)
+        if not path.exists():
+            raise FileNotFoundError(f"there is nothing at {name}")
+        return path, None
     path = Path(name).expanduser()
     if path.is_file() or path.is_dir():
         return path, None
@@ -177,10 +180,10 @@ def _locate(name: str) -> tuple[AnyPath, released.Released | None]:
     )
 
 
-def _is_of_a_run(name: str) -> bool:
-    """Returns whether an address is that of a workdir, its model.npz or one of its checkpoints.
+def _is_read_in_place(name: str) -> bool:
+    """Returns whether an address is read where it is, and not from the cache of downloads.
 
-    They are read where they are: unlike a file that was published, a run changes.
+    So are workdirs, their model.npz and their checkpoints: unlike a published file, a run changes.
     """
     if not is_address(name) or name.startswith(("http:", "https:", hub.PREFIX)):
         return False

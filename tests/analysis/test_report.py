@@ -107,7 +107,7 @@ def test_a_report_has_all_of_a_run_and_escapes_it(runs):
     wrong = result.predictions.errors(36)
     assert f"{len(wrong)} of 18 images" in read.text
     alts = [image["alt"] for image in read.images]
-    assert sum("taken for" in alt for alt in alts) == len(wrong) > 0
+    assert sum("classified as" in alt for alt in alts) == len(wrong) > 0
     names = {name for name in CLASSES for alt in alts if name in alt}
     assert len(names) > 1 and all(name in read.text for name in names)
     for alt in ("loss", "accuracy", "confusion", "before", "after training"):
@@ -129,7 +129,7 @@ def test_runs_side_by_side_differ_in_what_was_changed(runs):
     rows = {name: (a, b) for name, a, b in rows}
     assert set(rows) - {"init_image_size", "init_patch_size"} == {"lr", "init_from"}
     assert rows["lr"] == ("0.005", "0.5")
-    assert "Errors" not in read.text and "taken for" not in found.html
+    assert "Errors" not in read.text and "classified as" not in found.html
     assert read.text.count("Token-mixing filters") == 2
     last = [metrics.read(runs / name)[-1]["test/accuracy"] for name in ("<i>first", "second")]
     assert all(f"{share:.2%}" in read.text for share in last)

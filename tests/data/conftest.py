@@ -10,6 +10,9 @@ from array_record.python import array_record_module
 from PIL import Image
 from tensorboardX import crc32c
 
+from mlp_mixer.data.augment import Augment
+from mlp_mixer.data.pipeline import Reading, train_batches
+
 
 def png(value: int, size=(4, 5), channels: int = 3) -> bytes:
     """A PNG file of one grey value."""
@@ -96,3 +99,18 @@ def write_data_set(tmp_path, monkeypatch):
         return features.serialize_example(features.encode_example(example))
 
     return write
+
+
+def assert_batches_are_the_same(source) -> None:
+    """Compares batches read here, by worker processes, and from the third on."""
+
+    def batches(workers, start=0):
+        stream = train_batches(source, Augment((4, 4), flip=True), batch_size=8, seed=3,
+                               start=start, reading=Reading(workers=workers))  # fmt: skip
+        return [next(stream) for _ in range(4 - start)]
+
+    expected = batches(0)
+    for found in (batches(2), [*expected[:2], *batches(0, 2)]):
+        for one, other in zip(expected, found, strict=True):
+            np.testing.assert_array_equal(one["image"], other["image"])
+            np.testing.assert_array_equal(one["label"], other["label"])

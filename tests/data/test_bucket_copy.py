@@ -1,5 +1,8 @@
 """Data in a bucket is the data on the disk, copied once, and again where it has changed."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import fsspec
 import numpy as np
 import pytest
@@ -76,7 +79,8 @@ def test_a_copy_that_was_interrupted_continues(bucket, images, cache, monkeypatc
 
 @pytest.mark.slow
 def test_a_data_set_is_prepared_in_a_bucket_and_read(bucket, images, cache, monkeypatch):
-    made = prepare(f"folder:{images}", name="pets", data_dir=str(bucket))
+    storage.upload_tree(images, bucket / "images")
+    made = prepare(f"folder:{bucket}/images", name="pets", data_dir=str(bucket))
     assert made.examples == {"train": 10, "val": 4} and str(made.folder) == f"{bucket}/pets/1.0.0"
     monkeypatch.setenv("TFDS_DATA_DIR", str(bucket))
     there, here = open_source("tfds:pets", "train"), open_source(f"folder:{images}", "train")
@@ -84,6 +88,22 @@ def test_a_data_set_is_prepared_in_a_bucket_and_read(bucket, images, cache, monk
     assert {there[i][0].tobytes() for i in range(10)} == {here[i][0].tobytes() for i in range(10)}
     with pytest.raises(ValueError, match=r"pets/1\.0\.0 is there already"):
         prepare(f"folder:{images}", name="pets", data_dir=str(bucket))
+
+
+def test_two_at_once_copy_once(bucket, images, cache, monkeypatch):
+    """Processes of one host open the same data at the same time."""
+    storage.upload_tree(images, bucket)
+    copied, fetch = [], bucket_copy._fetch
+
+    def slowly(file_system, address, path):
+        copied.append(address)
+        time.sleep(0.02)
+        fetch(file_system, address, path)
+
+    monkeypatch.setattr(bucket_copy, "_fetch", slowly)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: open_source(f"folder:{bucket}", "train"), range(3)))
+    assert len(copied) == 14 and all(equal(one, found[0]) for one in found)
 
 
 def test_what_cannot_be_copied_is_refused(bucket, images, cache, monkeypatch):

@@ -262,7 +262,7 @@ def test_numbers_in_a_label_file_never_are_places_among_numbers(make, caplog):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (b"[[0],\n[1", r"real\.json, line 2: no JSON"),
+        (b"[[0],\n[1", r"real\.json, line 2: not JSON"),
         (b"{}", r"real\.json has to be a list"),
         (b"[[0], [7]]", r"the classes \[7\], but .* has 2"),
         (b"[[0], 1]", r"the classes 1, but .* has 2, and a list"),

@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 
 from mlp_mixer.data import hub_files
-from mlp_mixer.data.augment import Augment
 from mlp_mixer.data.images import BrokenImage
-from mlp_mixer.data.pipeline import Reading, train_batches
 from mlp_mixer.data.prepare.prepare import prepare
 from mlp_mixer.data.sources import open_source
-from tests.data.conftest import png
+from tests.data.conftest import assert_batches_are_the_same, png
 from tests.data.test_tar_source import values
 
 datasets = pytest.importorskip("datasets")
@@ -115,9 +113,9 @@ def test_what_the_library_cached_is_used_without_the_hub(parquet, offline):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("owner/nothing", r"not in the cache .* cannot be reached .*save_to_disk"),
+        ("owner/nothing", r"nor in the cache .* cannot be reached .*save_to_disk"),
         ("pandas", r"is a format of the library"),
-        ("a/b/c/d", r"is no name of a data set; a data source is hf:OWNER/NAME"),
+        ("a/b/c/d", r"is not the name of a data set; a data source is hf:OWNER/NAME"),
         ("/", r"hf:/ cannot be read"),
     ],
 )
@@ -294,18 +292,7 @@ def test_a_worker_process_does_without_the_library(saved, tmp_path):
 
 @pytest.mark.slow
 def test_batches_are_the_same_from_workers_and_from_a_step_on(saved):
-    source = open_source(f"hf:{saved}", "train")
-
-    def batches(workers, start=0):
-        stream = train_batches(source, Augment((4, 4), flip=True), batch_size=8, seed=3,
-                               start=start, reading=Reading(workers=workers))  # fmt: skip
-        return [next(stream) for _ in range(4 - start)]
-
-    expected = batches(0)
-    for found in (batches(2), [*expected[:2], *batches(0, 2)]):
-        for one, other in zip(expected, found, strict=True):
-            np.testing.assert_array_equal(one["image"], other["image"])
-            np.testing.assert_array_equal(one["label"], other["label"])
+    assert_batches_are_the_same(open_source(f"hf:{saved}", "train"))
 
 
 def test_a_data_set_is_packed_without_splits_that_lack_labels(tmp_path, monkeypatch, caplog):
@@ -339,5 +326,5 @@ def test_several_labels_of_an_image_are_packed(tmp_path, monkeypatch):
 
 def test_an_arrow_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "x.arrow").write_bytes(b"nothing of the kind")
-    with pytest.raises(ValueError, match=r"x\.arrow is cut short, or no Arrow file"):
+    with pytest.raises(ValueError, match=r"x\.arrow is cut short, or is not an Arrow file"):
         hub_files.batches(str(tmp_path / "x.arrow"))

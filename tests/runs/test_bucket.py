@@ -351,9 +351,23 @@ def lines_within_10_seconds(command, workdir) -> str:
 
 
 def test_a_bucket_that_does_not_exist_is_one_line(proxy, command):
-    assert "gs://no-such-bucket/run: there is no such bucket" in lines_within_10_seconds(
-        command, "gs://no-such-bucket/run"
-    )
+    error = lines_within_10_seconds(command, "gs://no-such-bucket/run")
+    assert error.startswith("error: gs://no-such-bucket/run: there is no such bucket: check")
+    assert "POST" not in error and "{" not in error
+    told = command("evaluate", "--checkpoint=gs://runs/nothing")
+    assert told.status == 1 and "error: there is nothing at gs://runs/nothing\n" in told.err
+    told = command("convert", "gs://runs/nothing/model.npz", "gs://runs/x.npz")
+    assert "error: there is nothing at gs://runs/nothing/model.npz\n" in told.err
+    with pytest.raises(FileNotFoundError, match=r"gs://no-such-bucket/x: there is no such object"):
+        storage.write_text(storage.as_path("gs://no-such-bucket/x"), "text")
+
+
+@pytest.mark.slow
+def test_all_processes_end_if_process_0_cannot_begin(proxy):
+    processes = two_processes("gs://no-such-bucket/run", devices=1)
+    texts = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1], texts
+    assert "there is no such bucket" in texts[0] and "process 0 has failed" in texts[1]
 
 
 @pytest.mark.parametrize(("answer", "words"), [(403, "no right"), (401, "are not valid")])

@@ -261,7 +261,7 @@ def test_a_full_disk_is_one_message_and_loses_nothing(tmp_path):
     """)  # fmt: skip
     assert text.strip() == (
         f"checkpoint {tmp_path}/checkpoints/20 could not be written (File too large); the same "
-        "command goes on from step 10"
+        "command continues from step 10"
     )
     assert_equal(restore(tmp_path), make_state(10))
 

@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mlp_mixer.data import hub_files, splits, tar_source
+from mlp_mixer.data.bucket_copy import on_disk
 from mlp_mixer.data.fingerprint import fingerprint
 from mlp_mixer.data.folders import FolderSource
 from mlp_mixer.data.hub_source import HubSource
@@ -64,7 +65,7 @@ def open_splits(spec: str) -> dict[str, Encoded]:
     kind, _, argument = spec.partition(":")
     place, _ = splits.cut_choice(argument)
     if kind == "folder":
-        root = Path(argument).expanduser()
+        root = on_disk(argument)
         found = {
             split: FolderSource(argument, split) for split in SPLITS if (root / split).is_dir()
         }
