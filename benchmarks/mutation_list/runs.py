@@ -328,6 +328,24 @@ MUTATIONS = (
         "tests/runs/test_bucket.py -k newest_content",
     ),
     Mutation(
+        "the other processes wait for process 0 when it has failed",
+        "mlp_mixer/runtime/processes.py",
+        "    if told[0]:\n", "    if False:\n",
+        "tests/runs/test_bucket.py -k all_processes",
+    ),
+    Mutation(
+        "two processes copy the same data over each other",
+        "mlp_mixer/data/bucket_copy.py",
+        '    with filelock.FileLock(target.with_name(f"{target.name}.lock")):', "    if True:",
+        "tests/data/test_bucket_copy.py -k at_once",
+    ),
+    Mutation(
+        "a missing object is named by the address of its request",
+        "mlp_mixer/runtime/bucket_errors.py",
+        "except FileNotFoundError as error:", "except ZeroDivisionError as error:",
+        "tests/runs/test_bucket.py -k does_not_exist",
+    ),
+    Mutation(
         "an upload that fails is forgotten",
         "mlp_mixer/runs/uploads.py",
         "                    self._error = error\n", "                    self._error = None\n",

@@ -20,7 +20,7 @@ _LOG_IN = "gcloud auth application-default login, or in Colab google.colab.auth.
 _MEANINGS = {
     401: f"the credentials are not valid: {_LOG_IN}",
     403: "these credentials have no right to do that",
-    404: "there is no such bucket: check its name, or create it (gcloud storage buckets create)",
+    404: "there is no such bucket; check its name, or create it with gcloud storage buckets create",
 }
 
 
@@ -37,8 +37,6 @@ def problem(error: BaseException) -> str:
     answer = re.search(r'"message": ?"([^"]+)"', text)  # the server's own words, in its JSON
     reason = answer[1] if answer else (text.splitlines() or [kind.__name__])[0][:300]
     code = getattr(error, "code", 0) or getattr(error, "status", 0)
-    if code in (401, 404):
-        return _MEANINGS[code]
     return f"{_MEANINGS[code]} ({reason})" if code in _MEANINGS else reason
 
 

@@ -352,7 +352,7 @@ def lines_within_10_seconds(command, workdir) -> str:
 
 def test_a_bucket_that_does_not_exist_is_one_line(proxy, command):
     error = lines_within_10_seconds(command, "gs://no-such-bucket/run")
-    assert error.startswith("error: gs://no-such-bucket/run: there is no such bucket: check")
+    assert error.startswith("error: gs://no-such-bucket/run: there is no such bucket; check")
     assert "POST" not in error and "{" not in error
     told = command("evaluate", "--checkpoint=gs://runs/nothing")
     assert told.status == 1 and "error: there is nothing at gs://runs/nothing\n" in told.err
