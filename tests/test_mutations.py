@@ -28,7 +28,7 @@ def test_a_mutation_is_of_a_line_that_there_is_and_has_tests(mutation):
 
 def test_there_are_mutations_of_all_rooms_and_none_twice():
     assert len({(m.file, m.old, m.new) for m in MUTATIONS}) == len(MUTATIONS) >= 60
-    rooms = {m.file.split("/")[1] for m in MUTATIONS if m.file.startswith("mlp_mixer/")}
+    listed = {m.file.split("/")[1] for m in MUTATIONS if m.file.startswith("mlp_mixer/")}
     folders = {path.parent.name for path in (ROOT / "mlp_mixer").glob("*/__init__.py")}
-    assert folders <= rooms
+    assert folders <= listed
     assert any(m.file.startswith("configs/") for m in MUTATIONS)
