@@ -90,7 +90,7 @@ def test_ctrl_c_ends_a_command_with_its_documented_status(curves_that):
         raise KeyboardInterrupt
 
     told = curves_that(interrupted)
-    assert told.status == 130 and "goes on" in told.err
+    assert told.status == 130 and "continues" in told.err
 
 
 def test_ctrl_c_works_in_a_command_as_in_python(curves_that):
