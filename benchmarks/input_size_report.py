@@ -1,4 +1,4 @@
-"""Tables and pictures of docs/input_size.md, from what benchmarks/input_size.py has measured.
+"""Tables and pictures of docs/reference/input_size.md, from measurements of input_size.py.
 
 python -m benchmarks.input_size_report --workdir runs/input_size --images docs/images
 """

@@ -1,5 +1,5 @@
 #!/bin/bash
-# The runs, figures and numbers of docs/results.md:
+# The runs, figures and numbers of docs/results/paper.md:
 #   bash benchmarks/results.sh CIFAR10_FOLDER RUNS_FOLDER
 # The folder has train/ and test/, in each a folder for each class. A run that is complete is not
 # run again. Between one and two hours on two CPU cores.

@@ -1,4 +1,4 @@
-"""Plans of the shipped configs: the table and the picture of docs/tpu_plans.md.
+"""Plans of the shipped configs: the table and the picture of docs/lab/tpu_compiler.md.
 
     python -m benchmarks.tpu_plans [--images docs/images] [--only imagenet]
 

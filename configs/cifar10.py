@@ -7,7 +7,7 @@
     mlp-mixer plan --config=configs/cifar10.py --topology=v5e:1x1
 
 The argument is `small`, 0.17 M parameters and under 25 minutes on two CPU cores, or `nano`, 1.13 M
-parameters and 150 epochs, 3 minutes on a GPU (docs/results.md). nano has the widths of the
+parameters and 150 epochs, 3 minutes on a GPU (docs/results/paper.md). nano has the widths of the
 Mixer-nano of github.com/omihub777/MLP-Mixer-CIFAR, which reaches 90.83 % there with CutMix and
 AutoAugment.
 """

@@ -11,7 +11,7 @@ def base() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.seed = 0  # of everything random; up to 2^32 - 1
 
-    # --- the images; see docs/data.md and mlp_mixer/data/augment.py ---
+    # --- the images; see docs/reference/data.md and mlp_mixer/data/augment.py ---
     config.data = ml_collections.ConfigDict()
     config.data.source = "folder:images"  # or wds:PATTERN, hf:NAME, tfds:NAME, digits
     config.data.train_split = "train"  # or a part of it: train[:98%]
@@ -44,7 +44,7 @@ def base() -> ml_collections.ConfigDict:
     config.permuted.patch_size = (16, 16)  # of the patches that are shuffled
     config.permuted.seed = 0
 
-    # --- where parameters come from: random, or weights; see docs/recipes.md ---
+    # --- where parameters come from: random, or weights; see docs/reference/recipes.md ---
     config.init_from = ""  # released name, file or workdir, to go on from; random without
     config.init_head = "auto"  # keep it where the classes are the same; or always: new, keep
     config.init_image_size = ()  # that weights were trained at, for plans: a run reads it from them

@@ -6,7 +6,8 @@
 
 The argument is a variant. Table 4 has B and L; S and H take the same numbers here, which nobody has
 published. Data: TFDS's imagenet2012, imagenet2012_real and imagenet_v2 as ArrayRecord, or class
-folders (docs/data.md has both commands); --config.evals.v2.enabled=False leaves an evaluation out.
+folders (docs/reference/data.md has both commands); --config.evals.v2.enabled=False leaves an
+evaluation out.
 
 Expected, by others; no machine here could train it:
     B/16  76.44 % top-1, 82.36 % ReaL (paper, Table 3); 76.3 % in 2 h 11 min on a TPU v3-128, which
@@ -15,7 +16,7 @@ Expected, by others; no machine here could train it:
     B/16  about 70.5 % in 60 epochs, 27 min on a v3-128 (big_vision): --config.total_epochs=60
 
 The recipe is the paper's as far as it says one, and that of the authors' own config where it does
-not: which is which stands in docs/recipes.md.
+not: which is which stands in docs/reference/recipes.md.
 """
 
 import ml_collections

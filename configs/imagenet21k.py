@@ -4,7 +4,8 @@
     mlp-mixer plan --config=configs/imagenet21k.py:B/16 --topology=v5e:8x8
 
 The argument is a variant. Table 4 has B and L; S takes B's numbers here and H takes L's, which
-nobody has published. Data: 21,843 class folders, or the same as ArrayRecord (docs/data.md).
+nobody has published. Data: 21,843 class folders, or the same as ArrayRecord
+(docs/reference/data.md).
 
 Expected after fine-tuning on ImageNet at 224 pixels, by the paper's Table 3; no machine here could
 train it:
@@ -12,7 +13,7 @@ train it:
     L/16  82.89 % top-1, 87.54 % ReaL; 410 TPU v3 core-days
 
 The loss is not in the paper: sigmoid, with the head's bias at -10, is what ViT's authors say of
-their runs on this data (docs/recipes.md).
+their runs on this data (docs/reference/recipes.md).
 """
 
 import ml_collections

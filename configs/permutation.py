@@ -16,7 +16,7 @@ The argument is DATASET,MODEL,ORDER:
 
 A permutation is the same for all images, in training and evaluation. The measure is the accuracy of
 a linear classifier on the model's features, from 5 images of each class ("5shot"). The paper
-pretrains on JFT-300M, which is not public. What came out on CIFAR-10: docs/results.md.
+pretrains on JFT-300M, which is not public. What came out on CIFAR-10: docs/results/paper.md.
 """
 
 import ml_collections

@@ -6,7 +6,7 @@
 
 The argument is one of plain, mixup, randaugment, stoch_depth, all. Trains for many epochs on 2,000
 images of CIFAR-10, where a Mixer overfits as the paper's do on ImageNet; everything else is that of
-configs/permutation.py. What came out: docs/results.md.
+configs/permutation.py. What came out: docs/results/paper.md.
 
 Strengths are Table 4's for B/16 on ImageNet but for RandAugment's magnitude: its shifts and cutouts
 are in pixels, and made for 224 of them. 15 would push an image of 16 pixels out of the picture.

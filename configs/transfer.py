@@ -9,10 +9,10 @@
 The argument is MODEL,DATASET. MODEL is a variant of the paper such as B/16, or `digits` for the
 small model of configs/digits.py. DATASET is a row of DATASETS below, or vtab:TASK with one of the
 19 tasks of mlp_mixer/data/vtab.py. Everything but the head comes from init_from: a released file's
-name, a file, or the workdir of another run (docs/weights.md); without it the run starts from
-scratch. Any other image size than the pretraining's is possible: at a whole multiple
-(--config.image_size=448) the token-mixing weights are laid out by the paper's
-block-diagonal scheme, at any other (160x256) they are resampled (docs/input_size.md).
+name, a file, or the workdir of another run (docs/reference/weights.md); without it the run starts
+from scratch. Any other image size than the pretraining's is possible: at a whole multiple
+(--config.image_size=448) the token-mixing weights are laid out by the paper's block-diagonal
+scheme, at any other (160x256) they are resampled (docs/reference/input_size.md).
 
 SGD with momentum 0.9, batch 512, clipping at 1, cosine decay, no weight decay. The paper chooses
 the learning rate on held-out training images, trains again on all of them, and tests once:
@@ -20,8 +20,8 @@ the learning rate on held-out training images, trains again on all of them, and 
     mlp-mixer sweep --config=configs/transfer.py:B/16,cifar10 --workdir=sweeps/cifar10 \\
         --config.init_from=imagenet21k/Mixer-B_16
 
-What the paper leaves open (warm-up, training crop, VTAB's steps) is settled here as docs/recipes.md
-says.
+What the paper leaves open (warm-up, training crop, VTAB's steps) is settled here as
+docs/reference/recipes.md says.
 """
 
 from typing import NamedTuple

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains on TPU slices of a GKE cluster with Cluster Toolkit's gcluster; see docs/tpu.md.
+# Trains on TPU slices of a GKE cluster with Cluster Toolkit's gcluster; see docs/guides/tpu.md.
 #
 #   scripts/gke.sh --config=configs/imagenet.py:B/16 --config.data.source=folder:/data/imagenet
 #

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A Cloud TPU VM, or a pod slice of them, from nothing to a running experiment; see docs/tpu.md.
+# A Cloud TPU VM, or a pod slice of them, from nothing to a running experiment; see docs/guides/tpu.md.
 #
 #   scripts/tpu.sh create            asks for the TPU, and waits until it is there
 #   scripts/tpu.sh setup             copies this checkout to every host and installs it there

@@ -16,7 +16,7 @@ from . import published_checkpoint
 from .conftest import ROOT
 
 slow = pytest.mark.slow
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TESTED = {"README.md", "export.md", "input_size.md", "notebook.md", "tpu.md", "weights.md"}
 
 
@@ -89,19 +89,19 @@ def test_the_blocks_of_the_readme_run(cache, short, capsys):
 
 @slow
 def test_the_block_for_colab_runs(short, capsys):
-    names = execute("docs/tpu.md")
+    names = execute("docs/guides/tpu.md")
     assert repr(names["run"]) == "Run('digits'), finished" and "Device" in capsys.readouterr().out
 
 
 @slow
 def test_the_block_of_the_page_on_weights_runs(cache):
-    names = execute("docs/weights.md", images=published_checkpoint.image_batch(1))
+    names = execute("docs/reference/weights.md", images=published_checkpoint.image_batch(1))
     assert names["logits"].shape == (1, 21_843)
 
 
 def test_the_block_of_the_page_on_input_size_runs():
     save_small("Mixer-B_16.npz", patch_size=16, image_size=224)
-    [block] = blocks("docs/input_size.md")
+    [block] = blocks("docs/reference/input_size.md")
     found = []
     for line in block.splitlines():
         exec(line, names := {"mlp_mixer": mlp_mixer})
@@ -119,15 +119,15 @@ def test_the_block_of_the_page_on_input_size_runs():
 def test_the_block_of_the_page_on_export_runs():
     save_small("mine.npz", patch_size=4, image_size=8)
     mlp_mixer.export("mine.npz", "mine.zip")
-    names = execute("docs/export.md", images=np.zeros((2, 8, 8, 3), np.uint8))
+    names = execute("docs/guides/export.md", images=np.zeros((2, 8, 8, 3), np.uint8))
     np.testing.assert_allclose(names["probabilities"].sum(-1), 1, rtol=1e-5)
     assert names["about"]["class_names"] == ["a", "b", "c"]
 
 
 @slow
 def test_the_blocks_of_the_notebook_page_run(tmp_path, capsys):
-    assert len(blocks("docs/notebook.md")) == 7
-    names = execute("docs/notebook.md")
+    assert len(blocks("docs/guides/notebook.md")) == 7
+    names = execute("docs/guides/notebook.md")
     assert capsys.readouterr().out == ""  # nothing prints
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "mine.npz", "mine.safetensors"}
     assert repr(names["run"]) == "Run('runs/digits'), finished"

@@ -8,7 +8,7 @@ class Row:
     """One row of Table 3: a model that was pretrained on `data`, then fine-tuned.
 
     Mixer and ViT are means of three fine-tuning runs (deviation under 0.15). The evaluation crop
-    was "resmall", except for BiT on ImageNet; see docs/evaluation.md.
+    was "resmall", except for BiT on ImageNet; see docs/reference/evaluation.md.
 
     Attributes:
         model: such as "Mixer-B/16".

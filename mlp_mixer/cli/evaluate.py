@@ -7,7 +7,7 @@
 
 --fewshot measures a linear classifier on the features of a few images per class, for which the
 checkpoint needs no head. --suite=paper measures the model's row of the paper's Table 3 and prints
-the published one beside it. docs/evaluation.md describes the protocols.
+the published one beside it. docs/reference/evaluation.md describes the protocols.
 
 --figure draws a sheet of images with their predictions, from as many classes as possible, errors
 first and in red. --per-class prints the accuracy of each class. --confusion draws the confusion

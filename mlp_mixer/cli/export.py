@@ -14,7 +14,7 @@ SRC is anything that mlp_mixer.load reads. The program in the file maps pixels, 
         model = export.deserialize(bytearray(file.read("model.jax")))
     probabilities = jax.jit(model.call)(images)  # uint8, as about["input"] says
 
-It runs on CPU, NVIDIA GPU and TPU. See docs/export.md.
+It runs on CPU, NVIDIA GPU and TPU. See docs/guides/export.md.
 """
 
 import argparse

@@ -11,7 +11,7 @@ original unchanged. Otherwise TFDS downloads and prepares it, which needs Tensor
 tensorflow-cpu). The images of a folder (train/, and val/ or test/, with a folder per class), of
 WebDataset's tar files or of a Hugging Face data set are packed into a few large files under a name
 of your choice. You can stop the command at any time: an incomplete data set is never visible, and
-the same command continues. See docs/data.md.
+the same command continues. See docs/reference/data.md.
 """
 
 import argparse

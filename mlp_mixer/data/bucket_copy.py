@@ -1,7 +1,7 @@
 """Data sets in a bucket, copied to this machine's disk before they are read.
 
 Random access to single objects takes tens of milliseconds each; a copy is read at the speed of the
-disk, in every epoch. For data that the disk cannot hold, docs/data.md says what to mount.
+disk, in every epoch. For data that the disk cannot hold, docs/reference/data.md says what to mount.
 """
 
 import hashlib
@@ -126,7 +126,7 @@ def _check_space(target: Path, need: int, address: str) -> None:
         raise ValueError(
             f"{address} has {need / 2**30:.1f} GiB to copy, and the disk of {target} has "
             f"{free / 2**30:.1f} GiB left: set {CACHE_VARIABLE} to a larger disk, or mount the "
-            "bucket or a disk with the data (docs/data.md)"
+            "bucket or a disk with the data (docs/reference/data.md)"
         )
 
 

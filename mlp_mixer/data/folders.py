@@ -34,7 +34,7 @@ from mlp_mixer.data.listing import (
 
 
 class FolderSource:
-    """PATH/SPLIT/CLASS/image.jpg, and the other layouts that ImageNet comes in (docs/data.md).
+    """PATH/SPLIT/CLASS/image.jpg, and ImageNet's other layouts (docs/reference/data.md).
 
     The classes are the lines of PATH/classes.tsv or classes.txt (see `class_files`). Without such a
     file they are the folders of PATH/train: in alphabetical order, or in numerical order if all
@@ -131,7 +131,9 @@ class FolderSource:
     def _real_labels(self, path: Path) -> np.ndarray:
         """Reads the ReaL labels, multi-hot uint8 [n, classes]."""
         if not path.is_file():
-            raise ValueError(f"the split real needs {path}, the ReaL labels (docs/data.md)")
+            raise ValueError(
+                f"the split real needs {path}, the ReaL labels (docs/reference/data.md)"
+            )
         real, order = read_json(path), alphabetical(self.folders)
         if not isinstance(real, list):
             raise ValueError(f"{path} has to be a list with the classes of each image")

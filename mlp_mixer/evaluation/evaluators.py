@@ -2,7 +2,7 @@
 
 An evaluator is any object whose `run(params)` returns scalars. To add one, write a class with a
 classmethod `from_config(config, module, mesh, class_names, **fields)`, whose keyword arguments are
-the fields that a config may set, and add it to TYPES. See docs/evaluation.md.
+the fields that a config may set, and add it to TYPES. See docs/reference/evaluation.md.
 """
 
 import inspect

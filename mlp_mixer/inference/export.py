@@ -1,4 +1,4 @@
-"""Exports a model as one file that runs with jax alone, without this package; docs/export.md."""
+"""Exports a model as one file that runs with jax alone; docs/guides/export.md."""
 
 import json
 import zipfile

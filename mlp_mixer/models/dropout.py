@@ -3,7 +3,7 @@
 What is dropped of an image follows from the rng and from the image's row, its number in the global
 batch. So a batch can be split in any way, and every layer still works on all images of a part at
 once. jax.vmap over images with a key each would do the same, but XLA makes a slower program of it
-for TPUs (docs/tpu_plans.md).
+for TPUs (docs/lab/tpu_compiler.md).
 """
 
 import flax.linen as nn

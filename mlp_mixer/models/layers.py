@@ -1,7 +1,7 @@
 """The layers of a Mixer, each written so that it compiles well for the platform.
 
 Names, parameters and results are those of Flax's own layers. What differs is what XLA makes of them
-and of their gradients (docs/speed.md for CPUs and GPUs, docs/tpu_plans.md for TPUs).
+and of their gradients (docs/lab/speed.md for CPUs and GPUs, docs/lab/tpu_compiler.md for TPUs).
 
 The arithmetic of a layer is a function of arrays under jax.jit, so that layers of the same shape
 are traced and differentiated once, however deep the model is; XLA inlines the calls. The modules
@@ -75,7 +75,8 @@ def on_all_rows(bias: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:
 def on_all_rows_by_product(bias: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:
     """Computes `on_all_rows` as a product with ones, whose transpose is a product, too.
 
-    A TPU's matrix units compute it, which makes a training step 7 % shorter (docs/tpu_plans.md).
+    A TPU's matrix units compute it, which makes a training step 7 % shorter
+    (docs/lab/tpu_compiler.md).
     """
     ones = jnp.ones((*like.shape[:-1], 1), bias.dtype)
     return (ones @ bias.reshape(1, -1)).astype(like.dtype)

@@ -116,7 +116,7 @@ class MlpMixer(nn.Module):
             the erf form that timm computes.
         remat: whether to recompute the inside of each block for the gradient, which saves memory
             and takes about a quarter more time; accum_steps saves memory at a lower cost
-            (docs/tpu_plans.md).
+            (docs/lab/tpu_compiler.md).
     """
 
     num_classes: int

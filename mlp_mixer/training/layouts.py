@@ -11,7 +11,7 @@ how gradients are summed. The mesh is that of `runtime.mesh`.
 FSDP gathers all parameters once before the accumulation loop and scatters all gradients once after
 it, with explicit collectives. This has the traffic of one all-reduce, the least possible, and the
 memory suffices for the Mixer, whose largest variant has 1.7 GB. Leaving the placement to XLA costs
-several times as much traffic: docs/tpu_plans.md.
+several times as much traffic: docs/lab/tpu_compiler.md.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,9 +30,9 @@ from mlp_mixer.training.step import Step
 
 SUM_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # By kind of device. A v5e has 128 MiB of on-chip memory, of which its compiler gives 16 to a single
-# operation; with 40, tiles are larger and a step takes 2 % fewer cycles (docs/tpu_plans.md). On
-# Hopper GPUs, using cuBLAS for every matrix product is 3 % faster than letting XLA choose between
-# cuBLAS and Triton, and compiles in half the time (docs/speed.md).
+# operation; with 40, tiles are larger and a step takes 2 % fewer cycles (docs/lab/tpu_compiler.md).
+# On Hopper GPUs, using cuBLAS for every matrix product is 3 % faster than letting XLA choose
+# between cuBLAS and Triton, and compiles in half the time (docs/lab/speed.md).
 COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
     "TPU v5 lite": {"xla_tpu_scoped_vmem_limit_kib": "40960"},
     "NVIDIA H100 80GB HBM3": {"xla_gpu_enable_triton_gemm": False},

@@ -26,7 +26,8 @@ from mlp_mixer.weights.resize import resize_module
 Config: TypeAlias = ml_collections.ConfigDict
 
 # Largest number of token activations in one part of an accumulated batch: that of 32 images in
-# B/16. It fits the on-chip memory of a TPU v5e, which makes a step faster (docs/tpu_plans.md).
+# B/16. It fits the on-chip memory of a TPU v5e, which makes a step faster
+# (docs/lab/tpu_compiler.md).
 PART_ACTIVATIONS = 32 * 196 * 768
 
 

@@ -112,7 +112,8 @@ def _settings_of_tag(name: str, tag: str) -> dict[str, Any]:
         found["gelu"] = "tanh"
     if tag == "goog_in21k_ft_in1k":
         log.warning("%s: whatever the tag says, these weights were trained on ImageNet-1k alone; "
-                    "fine-tuned ones were never released (docs/weights.md)", name)  # fmt: skip
+                    "no fine-tuned ones were released (docs/reference/weights.md)",
+                    name)  # fmt: skip
     if tag.startswith("miil_"):
         found["pixel_range"] = [0.0, 1.0]
     if tag.endswith("in1k"):

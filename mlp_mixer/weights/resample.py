@@ -9,7 +9,8 @@ do the same with it, each of its filters has to be the same function of the plac
 
 R [S', S] is the cubic resizing used for images and position embeddings. The hidden units stay the
 same. The factor S / S' is that of a Riemann sum: with more patches, each covers a smaller part of
-the image. docs/input_size.md derives this, compares it with other choices and shows filters.
+the image. docs/reference/input_size.md derives this, compares it with other choices and shows
+filters.
 """
 
 from typing import Any

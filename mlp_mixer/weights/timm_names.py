@@ -4,7 +4,7 @@ PyTorch keeps the kernel of a Dense layer as [outputs, inputs] and that of a con
 [outputs, inputs, height, width], so kernels are transposed; no number changes.
 
 timm computes the exact GELU. Its models `mixer_{b,l}16_224.goog_in21k_ft_in1k` have weights trained
-on ImageNet-1k alone, whatever the tag says; see docs/weights.md.
+on ImageNet-1k alone, whatever the tag says; see docs/reference/weights.md.
 """
 
 import re
