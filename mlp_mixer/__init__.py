@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from mlp_mixer.weights.convert import convert
     from mlp_mixer.weights.describe import describe as inspect
     from mlp_mixer.weights.load import load
-    from mlp_mixer.weights.released import list_pretrained
+    from mlp_mixer.weights.pretrained import list_pretrained
     from mlp_mixer.weights.resize import resize
     from mlp_mixer.weights.save import save
 
@@ -63,7 +63,7 @@ _HOMES = {
     "filters": ("analysis.filters", "draw"),
     "init": ("models.init", "init"),
     "inspect": ("weights.describe", "describe"),
-    "list_pretrained": ("weights.released", "list_pretrained"),
+    "list_pretrained": ("weights.pretrained", "list_pretrained"),
     "list_variants": ("models.mixer", "list_variants"),
     "load": ("weights.load", "load"),
     "load_classifier": ("inference.classifier", "load_classifier"),

@@ -65,7 +65,7 @@ MUTATIONS = (
     ),
     Mutation(
         "MIIL's models are taken to be trained on pixels from -1 to 1",
-        "mlp_mixer/weights/hub.py", 'found["pixel_range"] = [0.0, 1.0]', "pass",
+        "mlp_mixer/weights/timm_config.py", 'found["pixel_range"] = [0.0, 1.0]', "pass",
         "tests/weights/test_metadata.py -k miil",
     ),
     Mutation(

@@ -19,7 +19,9 @@ from mlp_mixer.weights.convert import DTYPES, convert, default_layout
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SRC", help="file, address, short name, hf:NAME, workdir")
+    parser.add_argument(
+        "source", metavar="SRC", help="file, address, short name, hf://USER/NAME, workdir"
+    )
     parser.add_argument("destination", metavar="DST", help="file ending in .npz or .safetensors")
     add_size_arguments(parser)
     parser.add_argument("--layout", choices=naming.LAYOUTS, help="names of the arrays")

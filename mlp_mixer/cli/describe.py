@@ -13,7 +13,9 @@ from mlp_mixer.weights.describe import describe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SRC", help="file, address, short name, hf:NAME, workdir")
+    parser.add_argument(
+        "source", metavar="SRC", help="file, address, short name, hf://USER/NAME, workdir"
+    )
 
 
 def main(args: argparse.Namespace) -> None:

@@ -39,6 +39,7 @@ COMMANDS = {
     "plan": ("plan", "what a run needs and costs on a TPU, without one"),
     "convert": ("convert", "weights to another file, layout, size or dtype"),
     "inspect": ("describe", "what a weight file is, and its statistics"),
+    "pretrained": ("pretrained", "the published weights, with sizes and accuracies"),
 }
 USER_ERRORS = (ValueError, OSError, FloatingPointError)
 TRACEBACK_VARIABLE = "MLP_MIXER_TRACEBACK"

@@ -18,7 +18,16 @@ from mlp_mixer.models.architectures import ARCHITECTURES
 from mlp_mixer.runs import checkpoints
 from mlp_mixer.runs.folder import WEIGHTS_FILE, read_config, workdir_of
 from mlp_mixer.runtime.storage import AnyPath, as_path, is_address, local
-from mlp_mixer.weights import download, hub, npz, of_runs, pickles, released, safetensors
+from mlp_mixer.weights import (
+    download,
+    hub,
+    npz,
+    of_runs,
+    pickles,
+    released,
+    safetensors,
+    timm_config,
+)
 from mlp_mixer.weights.npz import Arrays
 
 # First bytes of files often mistaken for weights. A torch pickle in a zip archive is found later.
@@ -114,12 +123,12 @@ def open_weights(source: str | Path) -> Iterator[OpenWeights]:
 def _from_elsewhere(name: str, path: Path, reader: npz.Reader | safetensors.Reader) -> dict:
     """Returns the settings known of a file that lies in no workdir of this project."""
     if not reader.settings:
-        return hub.settings(name, path) if reader.format == "safetensors" else {}
+        return timm_config.settings(name, path) if reader.format == "safetensors" else {}
     # Files of version e108a84 say neither classes nor pixel range, but what they were made from.
     origin = str((reader.settings.get("history") or [{}])[0].get("source", ""))
     if origin in released.RELEASED:
         return {"class_names": released.classes(origin)}
-    return {"pixel_range": [0.0, 1.0]} if hub.tag_of(origin).startswith("miil_") else {}
+    return {"pixel_range": [0.0, 1.0]} if timm_config.tag_of(origin).startswith("miil_") else {}
 
 
 def open_file(path: Path) -> npz.Reader | safetensors.Reader:
@@ -158,10 +167,10 @@ def _locate(name: str) -> tuple[AnyPath, released.Released | None]:
         path = as_path(name)
         if not path.exists():
             raise FileNotFoundError(f"there is nothing at {name}")
-        return path, None
+        return _in_folder(path), None
     path = Path(name).expanduser()
     if path.is_file() or path.is_dir():
-        return path, None
+        return _in_folder(path), None
     if path.exists():
         raise ValueError(f"{name} is neither a file nor a folder")
     if name in released.RELEASED:
@@ -174,10 +183,16 @@ def _locate(name: str) -> tuple[AnyPath, released.Released | None]:
             raise ValueError(pickles.how_to_convert(Path(remote.name)))
         return download.fetch(name, _check), None
     if name.startswith(hub.PREFIX):
-        return hub.fetch(name.removeprefix(hub.PREFIX)), None
+        return hub.fetch(name), None
     raise FileNotFoundError(
         f"no file {name}; released weights have the names {', '.join(released.RELEASED)}"
     )
+
+
+def _in_folder(path: AnyPath) -> AnyPath:
+    """Returns the weights in a folder like a repository of the hub; else the path as it is."""
+    weights = path / hub.WEIGHTS_FILE
+    return weights if path.is_dir() and not workdir_of(path) and weights.exists() else path
 
 
 def _is_read_in_place(name: str) -> bool:

@@ -1,123 +1,201 @@
-"""The Hugging Face hub, and what timm's models say about themselves there.
+"""Repositories of models on the Hugging Face hub: their weights are read, and written.
 
-A timm model is called ARCHITECTURE.TAG, such as mixer_b16_224.miil_in21k_ft_in1k, and has a
-config.json beside its model.safetensors. The tag and the config are also used for local copies.
+One is called hf://OWNER/NAME, or hf://OWNER/NAME@REVISION with a branch, a tag or a commit. The two
+slashes may be left out. The library huggingface_hub keeps what is read in its cache, and finds the
+token that private repositories and writing need.
 """
 
-import json
+import contextlib
+import hashlib
 import logging
-import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-from mlp_mixer.weights import pixel_range
+from typing import Any, NamedTuple
 
 log = logging.getLogger(__name__)
 
 PREFIX = "hf:"
-WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
+# What a repository of a model holds, here and in timm, and what it is described by.
+WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "README.md"
+
+_LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
+_LIBRARIES = ("httpx", "httpx2", "hf_xet")  # of connections, under huggingface_hub
 
 
-def fetch(repository: str) -> Path:
+class Repository(NamedTuple):
+    """A repository, and which state of it: a branch, a tag or a commit; None for the newest."""
+
+    name: str
+    revision: str | None
+
+
+def repository_of(address: str) -> Repository:
+    """Returns the repository that an address such as hf://OWNER/NAME@REVISION means."""
+    name, _, revision = address.removeprefix(PREFIX).removeprefix("//").partition("@")
+    return Repository(name, revision or None)
+
+
+def fetch(address: str) -> Path:
     """Returns the local copy of a repository's weights, beside its config.json if it has one.
 
     Raises:
-        FileNotFoundError: there is no such repository, or it has no weights.
+        FileNotFoundError: there is no such repository or revision, or it has no weights.
         ValueError: huggingface_hub is not installed, or the name cannot be a repository's.
-        OSError: the hub cannot be reached.
+        OSError: the hub cannot be reached or refuses.
     """
+    api, (name, revision) = _api(address), repository_of(address)
+    with _in_words(address):
+        path = Path(api.hf_hub_download(name, WEIGHTS_FILE, revision=revision))
+    from huggingface_hub import errors
+
     try:
-        import huggingface_hub
-        from huggingface_hub import errors
-    except ImportError as error:
-        raise ValueError(
-            f"{PREFIX}{repository} needs the package huggingface_hub: pip install huggingface_hub"
-        ) from error
-    try:
-        path = Path(huggingface_hub.hf_hub_download(repository, WEIGHTS_FILE))
-    except errors.EntryNotFoundError as error:
-        if isinstance(error, errors.LocalEntryNotFoundError):
-            raise OSError(
-                f"{PREFIX}{repository}: the Hugging Face hub cannot be reached"
-            ) from error
-        raise FileNotFoundError(f"{PREFIX}{repository} has no {WEIGHTS_FILE}") from error
-    except errors.RepositoryNotFoundError as error:
-        raise FileNotFoundError(
-            f"the Hugging Face hub has no {repository}, or it is private and needs `hf auth login`"
-        ) from error
-    except errors.HFValidationError as error:
-        raise ValueError(f"{PREFIX}{repository}: {error}") from error
-    try:
-        huggingface_hub.hf_hub_download(repository, CONFIG_FILE)
+        api.hf_hub_download(name, CONFIG_FILE, revision=revision)
     except errors.EntryNotFoundError:  # it has none, or the hub cannot be reached now
-        log.info("%s%s: no %s; only its name says what it is", PREFIX, repository, CONFIG_FILE)
+        log.info("%s: no %s; only its name says what it is", address, CONFIG_FILE)
     return path
 
 
-def settings(name: str, path: Path) -> dict[str, Any]:
-    """Returns the settings of a file by timm's config.json beside it and by its name.
+def upload(
+    files: Sequence[Path], address: str, message: str, *, private: bool, overwrite: bool
+) -> str | None:
+    """Puts files into a repository, which is made if there is none, in one commit.
 
-    The settings are those of `metadata`; the config's come first.
+    Args:
+        files: on this machine; in the repository each has its name.
+        address: of the repository.
+        message: of the commit.
+        private: whether the repository is private.
+        overwrite: whether to replace files of these names that hold something else.
+
+    Returns:
+        The address of the commit; None if the repository has just these files already.
 
     Raises:
-        ValueError: timm's config.json has invalid values.
+        FileExistsError: files would be overwritten; names them.
+        ValueError: huggingface_hub is not installed, the name cannot be a repository's, the hub
+            refuses what the files say, or a repository that should be private is public.
+        OSError: the hub cannot be reached or refuses; says what to do.
     """
-    config = _read_config(path.with_name(CONFIG_FILE))
-    details = config.get("pretrained_cfg", config)
-    found = {}
-    if tag := details.get("tag") or tag_of(name) or tag_of(path.name):
-        found = _settings_of_tag(name, tag)
+    api, (name, revision) = _api(address), repository_of(address)
+    from huggingface_hub import CommitOperationAdd, errors
+
+    if revision or name.count("/") != 1:
+        raise ValueError(f"{address}: what is written to is {PREFIX}//OWNER/NAME, without more")
+    with _in_words(address):
+        try:
+            there = api.model_info(name, files_metadata=True)
+        except errors.RepositoryNotFoundError:
+            api.create_repo(name, private=private)
+            there = None
+    if private and there and not there.private:
+        raise ValueError(
+            f"{address} is public; make it private in its settings, or choose another name"
+        )
+    known = {file.rfilename: file for file in (there.siblings if there else None) or ()}
+    other = [path for path in files if not _is_same(path, known.get(path.name))]
+    if not other:
+        return None
+    if replaced := [path.name for path in other if path.name in known]:
+        check_overwrite(address, replaced, overwrite)
+    added = [CommitOperationAdd(path.name, path) for path in other]
+    parent = there.sha if there else None  # what others have pushed since then stays
+    with _in_words(address):
+        found = api.create_commit(name, added, commit_message=message, parent_commit=parent)
+    return str(found.commit_url)
+
+
+def check_overwrite(where: str, replaced: Sequence[str], overwrite: bool) -> None:
+    """Raises FileExistsError if `replaced` files must not be replaced; else logs their names."""
+    names = ", ".join(replaced)
+    if not overwrite:
+        raise FileExistsError(
+            f"{where} has another {names}; choose a new name, or replace what is there with "
+            "overwrite=True (--overwrite)"
+        )
+    log.warning("%s: replacing %s", where, names)
+
+
+def _is_same(path: Path, there: Any) -> bool:
+    """Returns whether a file of a repository, if there is one, has the content of a local one."""
+    if there is None or there.size not in (None, path.stat().st_size):
+        return False
+    if there.lfs:
+        with path.open("rb") as file:
+            return bool(there.lfs.sha256 == hashlib.file_digest(file, "sha256").hexdigest())
+    content = path.read_bytes()  # small: large files are kept by their SHA-256
+    return bool(there.blob_id == hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest())
+
+
+def _api(address: str) -> Any:
     try:
-        if "mean" in details and "std" in details:
-            found["pixel_range"] = pixel_range.of_mean_and_std(details["mean"], details["std"])
-        if "crop_pct" in details:
-            found["crop_fraction"] = float(details["crop_pct"])
-        if names := config.get("label_names") or details.get("label_names"):
-            found["class_names"] = [str(label) for label in names]
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path.with_name(CONFIG_FILE)}: {error}") from error
-    return found
+        from huggingface_hub import HfApi
+    except ImportError as error:
+        raise ValueError(
+            f"{address} needs the package huggingface_hub: pip install huggingface_hub"
+        ) from error
+    import mlp_mixer
+
+    return HfApi(library_name="mlp_mixer", library_version=mlp_mixer.__version__)
 
 
-def tag_of(name: str) -> str:
-    """Returns the tag in the name of a timm Mixer, such as "goog_in21k"; "" if there is none.
-
-    The names of timm's first files, such as jx_mixer_b16_224_in21k-617b3de2, are known as well.
-    """
-    if found := re.search(r"jx_mixer_[a-z]+\d+_\d+(_in21k)?-", name):
-        return "goog_in21k" if found[1] else "goog_in21k_ft_in1k"
-    if found := re.search(r"mixer_[a-z]+\d+_\d+[._]((?:goog|miil)(?:_\w+)?)", name):
-        return "miil_in21k_ft_in1k" if found[1] == "miil" else found[1]
-    return ""
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    """Returns timm's config.json for a Mixer; empty if there is none."""
-    if not path.is_file():
-        return {}
+@contextlib.contextmanager
+def _in_words(address: str) -> Iterator[None]:
+    """Gives errors of huggingface_hub as ones that name the repository and say what to do."""
     try:
-        config = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        return {}
-    architecture = config.get("architecture") if isinstance(config, dict) else None
-    is_mixer = isinstance(architecture, str) and architecture.startswith("mixer_")
-    return config if is_mixer and isinstance(config.get("pretrained_cfg", {}), dict) else {}
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause and not (found := _meaning(cause, address)):
+            cause = cause.__cause__  # such as a refusal behind "not in the cache"
+        if not cause or not found:
+            raise
+        raise found from error
 
 
-def _settings_of_tag(name: str, tag: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if tag.startswith("goog_"):
-        log.info("%s: weights that were trained with the tanh GELU, so that is computed; timm "
-                 "itself computes the exact one (gelu='exact')", name)  # fmt: skip
-        found["gelu"] = "tanh"
-    if tag == "goog_in21k_ft_in1k":
-        log.warning("%s: whatever the tag says, these weights were trained on ImageNet-1k alone; "
-                    "no fine-tuned ones were released (docs/reference/weights.md)",
-                    name)  # fmt: skip
-    if tag.startswith("miil_"):
-        found["pixel_range"] = [0.0, 1.0]
-    if tag.endswith("in1k"):
-        found["class_names"] = "imagenet1k"
-    elif tag == "goog_in21k":
-        found["class_names"] = "imagenet21k"
-    return found
+def _meaning(error: BaseException, address: str) -> Exception | None:
+    """Returns what an error of huggingface_hub means; None if another error has caused it."""
+    from huggingface_hub import constants, errors
+
+    if isinstance(error, ValueError) and not isinstance(error, errors.BadRequestError):
+        return ValueError(f"{address}: {' '.join(str(error).split())}")  # of names, or of the card
+    if isinstance(error, errors.GatedRepoError):
+        page = f"{constants.ENDPOINT}/{repository_of(address).name}"
+        return PermissionError(f"{address} is gated: accept its terms at {page}, and {_LOG_IN}")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return FileNotFoundError(
+            f"the Hugging Face hub has no {address}, or it is private and you may not read it: "
+            f"{_LOG_IN}"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return FileNotFoundError(f"{address}: there is no such branch, tag or commit")
+    if isinstance(error, errors.RemoteEntryNotFoundError):
+        return FileNotFoundError(f"{address} has no {WEIGHTS_FILE}")
+    if isinstance(error, errors.HfHubHTTPError):
+        return _refusal(error.response.status_code, str(error.server_message or error), address)
+    if constants.HF_HUB_OFFLINE and isinstance(error, errors.EntryNotFoundError | ConnectionError):
+        return OSError(
+            f"{address}: HF_HUB_OFFLINE is set, so nothing but what is in the cache "
+            f"({constants.HF_HUB_CACHE}) can be read, and nothing written"
+        )
+    connection = type(error).__module__.partition(".")[0] in _LIBRARIES
+    if connection or isinstance(error, ConnectionError | TimeoutError):
+        return OSError(f"{address}: the Hugging Face hub cannot be reached ({error})")
+    if isinstance(error, errors.LocalEntryNotFoundError) and not error.__cause__:
+        return OSError(f"{address}: the Hugging Face hub cannot be reached")
+    return None
+
+
+def _refusal(status: int, reason: str, address: str) -> Exception:
+    reason = " ".join(reason.split())[:300]
+    if status == 401:
+        return PermissionError(f"{address} needs a token that is valid: {_LOG_IN} ({reason})")
+    if status == 403:
+        return PermissionError(
+            f"{address}: your token may not do that; make one with the right to write to it "
+            f"({reason})"
+        )
+    if status in (409, 412):
+        return OSError(f"{address} has changed in the meantime; try again ({reason})")
+    if status == 400:
+        return ValueError(f"{address}: the Hugging Face hub refuses this: {reason}")
+    return OSError(f"{address}: the Hugging Face hub answers {status} ({reason})")

@@ -60,7 +60,8 @@ def load(
             .safetensors file with timm's names;
             an https:// or gs:// address of one, downloaded once into the cache folder;
             the short name of a released file, such as "imagenet21k/Mixer-B_16";
-            "hf:timm/NAME", a timm model on the Hugging Face hub;
+            "hf://USER/NAME" or "hf://USER/NAME@REVISION", a repository on the Hugging Face hub;
+            a folder that holds a model.safetensors, as such a repository does;
             the workdir of a training run (its model.npz, or its newest checkpoint if the run is not
             finished), or the folder of one checkpoint, WORKDIR/checkpoints/STEP. For a run on
             permuted pixels, or of a ViT or BiT, the module is the run's own, at its own size.

@@ -5,7 +5,6 @@ are ImageNet's 1,000 classes or ImageNet-21k's 21,843. sam and gsam are ImageNet
 with those optimizers. No JFT-300M, 448-pixel or fine-tuned weights were released.
 """
 
-import fnmatch
 from typing import NamedTuple
 
 ADDRESS = "https://storage.googleapis.com/mixer_models"
@@ -46,8 +45,3 @@ def classes(name: str) -> str:
 def address(name: str) -> str:
     """Returns the web address of a released file by its short name."""
     return f"{ADDRESS}/{name}.npz"
-
-
-def list_pretrained(pattern: str = "*") -> list[str]:
-    """Returns the short names of released weights that match a pattern such as "sam/*"."""
-    return [name for name in RELEASED if fnmatch.fnmatchcase(name, pattern)]

@@ -14,7 +14,16 @@ import mlp_mixer
 from mlp_mixer.inference.classifier import load_classifier
 from mlp_mixer.models.init import shapes
 from mlp_mixer.models.known_classes import imagenet, imagenet21k
-from mlp_mixer.weights import convert, describe, files, hub, load, naming, npz, safetensors
+from mlp_mixer.weights import (
+    convert,
+    describe,
+    files,
+    load,
+    naming,
+    npz,
+    safetensors,
+    timm_config,
+)
 
 NAMES = ("grün", "a b", "c,d")
 SAID = dict(class_names=NAMES, crop="resize", crop_fraction=0.75, loss="sigmoid")
@@ -288,7 +297,7 @@ def test_miil_weights_that_e108a84_converted_are_recognised(module, params, flat
     ],
 )
 def test_timms_tags_are_read_from_names_of_any_age(name, tag):
-    assert hub.tag_of(name) == tag
+    assert timm_config.tag_of(name) == tag
 
 
 def test_only_weights_known_as_imagenets_have_its_names(tmp_path, monkeypatch):
