@@ -27,7 +27,8 @@ import orbax.checkpoint as ocp
 from benchmarks.save_time import make_state
 from mlp_mixer.cli.output import table
 from mlp_mixer.runs import lock, metrics
-from mlp_mixer.runs.checkpoints import Checkpoints, TrainState
+from mlp_mixer.runs.checkpointer import Checkpointer
+from mlp_mixer.runs.checkpoints import TrainState
 from mlp_mixer.runtime import storage
 from tests.bucket import Proxy, serving
 
@@ -67,7 +68,7 @@ def requests(proxy: Proxy, state: TrainState) -> list[tuple[str, ...]]:
     workdir = storage.as_path("gs://runs/requests")
     size = sum(x.nbytes for x in jax.tree.leaves(state)) / 2**20
     rows = []
-    with lock.hold(workdir) as held, Checkpoints(workdir, check_lock=held.check) as run:
+    with lock.hold(workdir) as held, Checkpointer(workdir, check_lock=held.check) as run:
         run.save(1, state)
         run.wait()
 
@@ -103,7 +104,7 @@ def waiting(proxy: Proxy, state: TrainState, args: argparse.Namespace) -> list[t
             )
             folder = top / f"orbax{number}"
             times["a save, Orbax alone"].append(seconds(partial(orbax.save, folder, args=wanted)))
-        with Checkpoints(top / f"ours{number}") as run:
+        with Checkpointer(top / f"ours{number}") as run:
             times["a save, verified, with digests"].append(seconds(partial(run.save, 1, state)))
         writer = metrics.Writer(top / f"ours{number}", 0)
         for step in range(1, 11):

@@ -32,7 +32,8 @@ from mlp_mixer.cli.output import table
 from mlp_mixer.models import mixer
 from mlp_mixer.models.init import init
 from mlp_mixer.runs import checkpoints
-from mlp_mixer.runs.checkpoints import Checkpoints, TrainState
+from mlp_mixer.runs.checkpointer import Checkpointer
+from mlp_mixer.runs.checkpoints import TrainState
 from mlp_mixer.runtime import storage
 from mlp_mixer.runtime.storage import AnyPath
 from tests.bucket import serving
@@ -137,7 +138,7 @@ def main() -> None:
     ):
         top = storage.as_path(args.workdir or ("gs://runs/damage" if args.server else temporary))
         whole, copy = top / "whole", top / "copy"
-        with Checkpoints(whole, keep=2) as run:
+        with Checkpointer(whole, keep=2) as run:
             for step, state in states.items():
                 run.save(step, state)
         undamaged = by_orbax(whole / checkpoints.FOLDER / str(NEWER), like, states[NEWER])
@@ -159,7 +160,7 @@ def main() -> None:
                 folder = copy / checkpoints.FOLDER / str(NEWER)
                 harm([folder / name for name in sizes], list(sizes.values()), rng)
                 alone[by_orbax(folder, like, states[NEWER])] += 1
-                with Checkpoints(copy) as run:
+                with Checkpointer(copy) as run:
                     state = run.restore(like, shardings)
                 noticed += checkpoints.all_steps(copy) == [OLDER]
                 right += same(state, states[OLDER])

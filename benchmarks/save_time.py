@@ -2,9 +2,9 @@
 
     python -m benchmarks.save_time [--variant=B/16] [--rounds=5]
 
-Saves a training state (parameters and Adam's moments) with Orbax alone and with `Checkpoints`, in
+Saves a training state (parameters and Adam's moments) with Orbax alone and with `Checkpointer`, in
 turns, to a temporary folder. "blocked" is how long the training thread waits, "until safe" how
-long until Orbax has committed it or, with `Checkpoints`, until it is read back, compared, flushed
+long until Orbax has committed it or, with `Checkpointer`, until it is read back, compared, flushed
 to the disk and has its name. The parts are timed by themselves, on the same state. CPU seconds are
 those of all threads, which other work on the machine changes less.
 """
@@ -25,7 +25,8 @@ from mlp_mixer.cli.output import table
 from mlp_mixer.models import mixer
 from mlp_mixer.models.init import init
 from mlp_mixer.runs import checkpoints, digests
-from mlp_mixer.runs.checkpoints import Checkpoints, TrainState
+from mlp_mixer.runs.checkpointer import Checkpointer
+from mlp_mixer.runs.checkpoints import TrainState
 
 
 def parse() -> argparse.Namespace:
@@ -62,7 +63,7 @@ def orbax_alone(folder: Path, state: TrainState) -> tuple[np.ndarray, np.ndarray
 
 
 def with_digests(folder: Path, state: TrainState) -> tuple[np.ndarray, np.ndarray]:
-    with Checkpoints(folder) as run:
+    with Checkpointer(folder) as run:
         blocked = measure(lambda: run.save(1, state) or ())
         return blocked, blocked + measure(lambda: run.wait() or ())
 

@@ -19,7 +19,7 @@ import pytest
 from mlp_mixer.cli import config
 from mlp_mixer.data.sources import open_source
 from mlp_mixer.evaluation.classification import Classification
-from mlp_mixer.runs import checkpoints, digests, lock, metrics
+from mlp_mixer.runs import checkpointer, checkpoints, digests, lock, metrics
 from mlp_mixer.runs.folder import is_finished
 from mlp_mixer.training import loop
 from mlp_mixer.training.preemption import Preemption
@@ -50,7 +50,7 @@ def straight(tmp_path_factory):
 def tiny(tmp_path_factory):
     """The workdir of an uninterrupted run of `tiny_config`, and what was seen on the way."""
     workdir, seen = tmp_path_factory.mktemp("killed") / "tiny", SimpleNamespace(at_saves={})
-    save, latest = checkpoints.Checkpoints.save, loop.latest_step
+    save, latest = checkpointer.Checkpointer.save, loop.latest_step
 
     def look_and_save(self, step, state, **how):
         seen.at_saves[step] = scalars(workdir, "step"), scalars(workdir, "test/loss")
@@ -63,7 +63,7 @@ def tiny(tmp_path_factory):
 
     open_source("digits", "train", 1)  # imports scikit-learn, which changes much
     with pytest.MonkeyPatch.context() as patch, nothing_set_up() as stderr:
-        patch.setattr(checkpoints.Checkpoints, "save", look_and_save)
+        patch.setattr(checkpointer.Checkpointer, "save", look_and_save)
         patch.setattr(loop, "latest_step", look)
         before = state_of_the_process()
         loop.train(shrink(load_config("digits")), workdir)

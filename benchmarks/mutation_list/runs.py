@@ -164,12 +164,12 @@ MUTATIONS = (
     ),
     Mutation(
         "one checkpoint more is deleted than is to be",
-        "mlp_mixer/runs/checkpoints.py", "[: -self._keep]", "[: 1 - self._keep or None]",
+        "mlp_mixer/runs/checkpointer.py", "[: -self._keep]", "[: 1 - self._keep or None]",
         "tests/runs/test_checkpoints.py -k newest",
     ),
     Mutation(
         "arrays of a checkpoint are not compared with what was saved",
-        "mlp_mixer/runs/checkpoints.py",
+        "mlp_mixer/runs/checkpointer.py",
         "if changed := digests.changed(arrays, found):", "if changed := []:",
         "tests/runs/test_checkpoints.py -k last_good",
     ),
@@ -248,7 +248,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the best checkpoint is deleted",
-        "mlp_mixer/runs/checkpoints.py",
+        "mlp_mixer/runs/checkpointer.py",
         "if kept and old == kept.step:",
         "if False:",
         "tests/runs/test_checkpoints.py -k best",
@@ -261,25 +261,25 @@ MUTATIONS = (
     ),
     Mutation(
         "deleting a checkpoint does not begin with its marker",
-        "mlp_mixer/runs/checkpoints.py",
+        "mlp_mixer/runs/checkpointer.py",
         "            digests.unseal(self._path(old))\n", "",
         "tests/runs/test_bucket.py -k marker",
     ),
     Mutation(
         "a checkpoint exists before the reports of its steps",
-        "mlp_mixer/runs/checkpoints.py",
+        "mlp_mixer/runs/checkpointer.py",
         "        before_marker()\n", "",
         "tests/runs/test_bucket.py -k marker",
     ),
     Mutation(
         "a run that has lost its lock goes on to write checkpoints",
-        "mlp_mixer/runs/checkpoints.py",
+        "mlp_mixer/runs/checkpointer.py",
         "        before_marker()\n        self._check_lock()\n", "        before_marker()\n",
         "tests/runs/test_bucket.py -k lost_lock_stops",
     ),
     Mutation(
         "a damaged checkpoint stands in the way of the next of its step",
-        "mlp_mixer/runs/checkpoints.py",
+        "mlp_mixer/runs/checkpointer.py",
         "            from_process_0(lambda: self._make_room(step))\n", "",
         "tests/runs/test_bucket.py -k flipped",
     ),

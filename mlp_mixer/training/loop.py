@@ -18,7 +18,8 @@ from mlp_mixer.data.sources import Source
 from mlp_mixer.evaluation import evaluators
 from mlp_mixer.models.mixer import MlpMixer
 from mlp_mixer.runs import folder, lock, metrics, starts
-from mlp_mixer.runs.checkpoints import Checkpoints, TrainState, latest_step
+from mlp_mixer.runs.checkpointer import Checkpointer
+from mlp_mixer.runs.checkpoints import TrainState, latest_step
 from mlp_mixer.runtime import visible_log
 from mlp_mixer.runtime.processes import from_process_0
 from mlp_mixer.runtime.storage import AnyPath, as_path
@@ -94,7 +95,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | PathLike) -> dict[st
             resume.record_data(workdir, source, saved)
             with (
                 starts.recorded(workdir, saved, held.check),
-                Checkpoints(workdir, config.keep_checkpoints, held.check) as checkpoints,
+                Checkpointer(workdir, config.keep_checkpoints, held.check) as checkpoints,
             ):
                 restored = checkpoints.restore(like, shardings) if saved else None
                 # An earlier step than `saved` if that checkpoint is damaged.
@@ -137,7 +138,7 @@ class _Training:
         workdir: AnyPath,
         start: int,
         evaluations: dict[str, evaluators.Scheduled],
-        checkpoints: Checkpoints,
+        checkpoints: Checkpointer,
         writer: metrics.Writer,
         preemption: Preemption,
     ):

@@ -6,8 +6,8 @@ import time
 import pytest
 
 import mlp_mixer
-from mlp_mixer.runs import checkpoints, lock, metrics
-from mlp_mixer.runs.checkpoints import Checkpoints
+from mlp_mixer.runs import checkpointer, checkpoints, lock, metrics
+from mlp_mixer.runs.checkpointer import Checkpointer
 from mlp_mixer.runs.uploads import Uploads
 from mlp_mixer.runtime import buckets, storage
 from mlp_mixer.training import loop
@@ -82,8 +82,8 @@ def test_the_marker_comes_last_and_goes_first(bucket, monkeypatch):
             seen.append(("removing", folder.name, checkpoints.all_steps(bucket)))
         storage.remove_tree(folder)
 
-    monkeypatch.setattr(checkpoints, "remove_tree", remove)
-    with Checkpoints(bucket) as run:
+    monkeypatch.setattr(checkpointer, "remove_tree", remove)
+    with Checkpointer(bucket) as run:
         run.save(10, make_state(10))
         run.save(20, make_state(20), before_marker)
     assert seen == [("before marker", True), ("exist", [10]), ("removing", "10", [20])]
@@ -97,7 +97,7 @@ def test_a_lost_lock_stops_a_save_before_its_marker(bucket):
     save(bucket, 10)
     with (
         pytest.raises(lock.LostLock, match="taken over"),
-        Checkpoints(bucket, check_lock=check) as run,
+        Checkpointer(bucket, check_lock=check) as run,
     ):
         run.save(20, make_state(20))
     assert checkpoints.all_steps(bucket) == [10]

@@ -9,8 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from mlp_mixer.runs import checkpoints, digests
-from mlp_mixer.runs.checkpoints import Checkpoints, TrainState
+from mlp_mixer.runs import checkpointer, checkpoints, digests
+from mlp_mixer.runs.checkpointer import Checkpointer
+from mlp_mixer.runs.checkpoints import TrainState
 from mlp_mixer.runs.orbax_errors import in_a_line
 
 from ..conftest import python_with_devices
@@ -27,7 +28,7 @@ def make_state(step: int) -> TrainState:
 
 
 def save(workdir, *steps: int, keep: int = 2) -> None:
-    with Checkpoints(workdir, keep) as checkpoints:
+    with Checkpointer(workdir, keep) as checkpoints:
         for step in steps:
             checkpoints.save(step, make_state(step))
 
@@ -35,7 +36,7 @@ def save(workdir, *steps: int, keep: int = 2) -> None:
 def restore(workdir) -> TrainState | None:
     like = jax.eval_shape(lambda: make_state(0))
     shardings = jax.tree.map(lambda x: jax.sharding.SingleDeviceSharding(jax.devices()[0]), like)
-    with Checkpoints(workdir) as checkpoints:
+    with Checkpointer(workdir) as checkpoints:
         return checkpoints.restore(like, shardings)
 
 
@@ -175,7 +176,7 @@ def test_damage_to_any_file_is_noticed_and_the_one_before_used(tmp_path, harm, c
     assert_equal(restore(tmp_path / "good"), make_state(10))
     assert "checkpoints/20 IS DAMAGED" in caplog.text
     assert checkpoints.all_steps(tmp_path / "good") == [10]
-    assert "has changed" in (good / checkpoints.DAMAGED_FILE).read_text() or harm is not flip
+    assert "has changed" in (good / checkpointer.DAMAGED_FILE).read_text() or harm is not flip
 
 
 def test_a_checkpoint_under_the_name_of_another_step_is_noticed(tmp_path):
@@ -222,7 +223,7 @@ def test_the_last_good_one_stays_until_the_next_is_verified(tmp_path, monkeypatc
 
 
 def test_a_vanished_workdir_is_an_error_and_not_a_new_folder(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "run")
+    checkpoints = Checkpointer(tmp_path / "run")
     shutil.rmtree(tmp_path / "run")
     with pytest.raises(OSError, match="vanished"):
         checkpoints.save(10, make_state(10))
@@ -247,14 +248,14 @@ def test_a_full_disk_is_one_message_and_loses_nothing(tmp_path):
     save(tmp_path, 10)
     text = python_with_devices(1, f"""
         import os, resource, signal, warnings
-        from mlp_mixer.runs.checkpoints import Checkpoints
+        from mlp_mixer.runs.checkpointer import Checkpointer
         from tests.runs.test_checkpoints import make_state
         os.dup2(1, 2)
         warnings.simplefilter("ignore")  # compiled programs cannot be cached, either
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
         try:
-            with Checkpoints({str(tmp_path)!r}) as checkpoints:
+            with Checkpointer({str(tmp_path)!r}) as checkpoints:
                 checkpoints.save(20, make_state(20))
         except OSError as error:
             print(error)
@@ -268,7 +269,7 @@ def test_a_full_disk_is_one_message_and_loses_nothing(tmp_path):
 
 @pytest.mark.parametrize(("scalar", "kept"), [("test/accuracy", 10), ("test/loss", 20)])
 def test_the_best_checkpoint_stays_beside_the_newest(tmp_path, scalar, kept):
-    with Checkpoints(tmp_path, keep=1) as checkpoints_:
+    with Checkpointer(tmp_path, keep=1) as checkpoints_:
         for step, value in ((10, 0.9), (20, 0.1), (30, 0.5), (40, 0.5)):
             checkpoints_.save(step, make_state(step))
             checkpoints_.note(step, scalar, value)

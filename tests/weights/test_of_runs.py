@@ -13,7 +13,8 @@ from mlp_mixer.inference import export
 from mlp_mixer.models.architectures import ARCHITECTURES
 from mlp_mixer.models.init import init
 from mlp_mixer.models.permuted import Permuted
-from mlp_mixer.runs.checkpoints import Checkpoints, TrainState
+from mlp_mixer.runs.checkpointer import Checkpointer
+from mlp_mixer.runs.checkpoints import TrainState
 from mlp_mixer.weights import convert, load
 
 pytestmark = pytest.mark.slow
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def workdir(tmp_path, params):
     """A run with checkpoints at two steps; at step 2 every number is larger by one."""
-    checkpoints = Checkpoints(tmp_path / "run", keep=2)
+    checkpoints = Checkpointer(tmp_path / "run", keep=2)
     for step in (1, 2):
         shifted = _shifted(params, step - 1)
         checkpoints.save(step, TrainState(jnp.int32(step), shifted, {"none": jnp.zeros(1)}))
@@ -104,7 +105,7 @@ def test_runs_of_other_models_are_read_as_what_they_are(architecture, permuted, 
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(lambda: init(module))
     params = jax.tree.map(lambda x: rng.normal(0, 0.5, x.shape).astype(np.float32), shapes)
-    with Checkpoints(tmp_path / "run", keep=1) as checkpoints:
+    with Checkpointer(tmp_path / "run", keep=1) as checkpoints:
         checkpoints.save(1, TrainState(jnp.int32(1), params, {"none": jnp.zeros(1)}))
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     pixels = rng.integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
