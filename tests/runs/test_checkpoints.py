@@ -212,7 +212,9 @@ def test_the_last_good_one_stays_until_the_next_is_verified(tmp_path, monkeypatc
     """What is read back differs from what was saved: the new one never gets its name."""
     save(tmp_path, 10, keep=1)
     monkeypatch.setattr(
-        checkpoints, "read_item", lambda item, like: jax.tree.map(lambda x: jnp.ones(x.shape), like)
+        checkpointer,
+        "read_item",
+        lambda item, like: jax.tree.map(lambda x: jnp.ones(x.shape), like),
     )
     with pytest.raises(OSError, match=r"checkpoints/20 could not be written.*from step 10"):
         save(tmp_path, 20, keep=1)
