@@ -4,16 +4,20 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
+import jax
 import ml_collections
 from matplotlib.figure import Figure
 
 from mlp_mixer.analysis import curves
+from mlp_mixer.analysis.live import LiveRun
 from mlp_mixer.analysis.report import Report, report
 from mlp_mixer.inference.classifier import Classifier, load_classifier
 from mlp_mixer.inference.measure import Evaluation, evaluate
 from mlp_mixer.runs import checkpoints, folder, metrics
+from mlp_mixer.runtime.notebooks import in_notebook
 from mlp_mixer.runtime.storage import AnyPath, as_path
 from mlp_mixer.training import config_files, fields, loop
+from mlp_mixer.training.preemption import Stopped
 from mlp_mixer.weights.load import load
 
 
@@ -31,20 +35,35 @@ def config(spec: str, **changes: Any) -> ml_collections.ConfigDict:
     return fields.check(config_files.changed(config_files.load(spec), changes))
 
 
-def train(config: ml_collections.ConfigDict, workdir: str | PathLike) -> "Run":
+def train(
+    config: ml_collections.ConfigDict, workdir: str | PathLike, *, live: bool = True
+) -> "Run":
     """Trains to the end, starting from the workdir's last checkpoint if there is one.
+
+    In a notebook, interrupting the cell saves the run, and running the cell again continues it.
 
     Args:
         config: the config of the experiment; see `config`.
         workdir: folder for checkpoints, metrics and weights.
+        live: in a notebook, show curves that are redrawn while the run trains.
 
     Returns:
         The finished run.
 
     Raises:
         ValueError, FloatingPointError, OSError, SystemExit: see `training.loop.train`.
+        KeyboardInterrupt: the cell of a notebook was interrupted; says at which step.
     """
-    loop.train(config, workdir)
+    view = None
+    if live and in_notebook() and jax.process_index() == 0:
+        view = LiveRun(as_path(workdir).name)
+    stopped = ""
+    try:
+        loop.train(config, workdir, view)
+    except Stopped as error:
+        stopped = str(error)
+    if stopped:  # anew, as a notebook keeps an error, with all arrays that its traceback leads to
+        raise Stopped(stopped)
     return Run(workdir)
 
 

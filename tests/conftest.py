@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import types
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -115,6 +116,14 @@ def bucket(proxy, request) -> Iterator[AnyPath]:
     """A folder of its own in that bucket."""
     yield as_path(f"gs://runs/{re.sub(r'[^a-z0-9]+', '_', request.node.name)}")
     proxy.delay, proxy.answer, proxy.faults = 0.0, 0, bucket_server.Faults()
+
+
+@pytest.fixture
+def as_notebook(monkeypatch):
+    """Makes this process look like that of a notebook."""
+    shell = types.SimpleNamespace(kernel=object())
+    module = types.SimpleNamespace(get_ipython=lambda: shell)
+    monkeypatch.setitem(sys.modules, "IPython", module)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ it. Classification has loss, accuracy and top5; few-shot has 5shot and the like.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,10 +73,10 @@ class Curves:
             rows.append([workdir, str(last["step"]), *cells])
         return rows
 
-    def figure(self) -> Figure:
-        """Draws one panel per scalar, with one colour per run."""
+    def figure(self, new: Callable = figures.new) -> Figure:
+        """Draws one panel per scalar, with one colour per run, in what `new` makes."""
         names = short_names(list(self.runs))
-        figure, axes = figures.new(1, len(self.scalars), figsize=(5.5 * len(self.scalars), 4))
+        figure, axes = new(1, len(self.scalars), figsize=(5.5 * len(self.scalars), 4))
         # Training means are pale, and each evaluation has its own marker.
         full = [name for full_names in self.scalars.values() for name in full_names]
         parts = dict.fromkeys(name.rpartition("/")[0] for name in full)

@@ -34,6 +34,12 @@ def new(rows: int, columns: int, **options: Any) -> tuple[Figure, np.ndarray]:
     return figure, axes
 
 
+def in_thread(rows: int, columns: int, figsize: tuple[float, float]) -> tuple[Figure, np.ndarray]:
+    """Makes the same in a thread, where pyplot may not be used; notebooks cannot show it."""
+    figure = Figure(figsize, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
 def clean(ax: Axes) -> None:
     """Adds a pale grid, and removes the frame at the top and right."""
     ax.grid(alpha=0.3)

@@ -22,6 +22,7 @@ import jax
 
 import mlp_mixer
 from mlp_mixer.runtime import devices
+from mlp_mixer.runtime.notebooks import in_notebook
 from mlp_mixer.runtime.storage import AnyPath, as_path, write_text
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ def _version(package: str) -> str | None:
 
 def command(argv: list[str]) -> str:
     """Returns the command line of a process, as one would type it."""
-    if "ipykernel" in sys.modules:  # whose arguments are not the user's
+    if in_notebook():  # whose arguments are not the user's
         return "in a notebook"
     program = Path(argv[0] if argv else "")
     if program.name == "__main__.py":

@@ -2,16 +2,18 @@
 
 import contextlib
 import logging
+import sys
 from collections.abc import Iterator
 
+from mlp_mixer.runtime.notebooks import in_notebook
 from mlp_mixer.runtime.shared_context import SharedContext
 
 NAME = "mlp_mixer"
 
 
 def handler() -> logging.Handler:
-    """Writes lines with the time to stderr."""
-    made = logging.StreamHandler()
+    """Writes lines with the time to stderr; in a notebook, which paints that red, to stdout."""
+    made = logging.StreamHandler(sys.stdout if in_notebook() else sys.stderr)
     made.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
     return made
 

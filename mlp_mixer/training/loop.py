@@ -33,8 +33,15 @@ log = logging.getLogger(__name__)
 Batches = Iterator[dict[str, np.ndarray]]
 
 
-def train(config: ml_collections.ConfigDict, workdir: str | PathLike) -> dict[str, float]:
+def train(
+    config: ml_collections.ConfigDict, workdir: str | PathLike, view: progress.View | None = None
+) -> dict[str, float]:
     """Trains to the end, starting from the workdir's last checkpoint if there is one.
+
+    Args:
+        config: of the experiment; see configs/common.py.
+        workdir: folder of the run.
+        view: shows the run to somebody, in process 0.
 
     Returns:
         The scalars of the last evaluation, such as "test/accuracy".
@@ -44,7 +51,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | PathLike) -> dict[st
             data, another process is using it, or an evaluation failed.
         FloatingPointError: the loss or a gradient became infinite or not a number.
         OSError: a checkpoint could not be written.
-        SystemExit: the process was asked to end, and the state is saved; see `preemption`.
+        SystemExit, preemption.Stopped: the process or the notebook's cell was asked to end, and the
+            state is saved.
     """
     config, workdir = fields.check(config), as_path(workdir)
     with visible_log.SHOWN, lock.hold(workdir) as held:
@@ -101,10 +109,16 @@ def train(config: ml_collections.ConfigDict, workdir: str | PathLike) -> dict[st
                 # An earlier step than `saved` if that checkpoint is damaged.
                 start = int(restored.step) if restored else 0
                 _log_start(recipe, source, like, start)
-                with contextlib.closing(metrics.Writer(workdir, start, held.check)) as writer:
+                with (
+                    contextlib.closing(metrics.Writer(workdir, start, held.check)) as writer,
+                    view or contextlib.nullcontext(),
+                ):
+                    if view:  # from the first step on, also if this is not the first start
+                        for line in metrics.read(workdir):
+                            view.scalars(int(line["step"]), line)
                     training = _Training(
                         config, recipe, source, workdir, start, evaluations, checkpoints, writer,
-                        preemption,
+                        preemption, view,
                     )  # fmt: skip
                     state = training.take_steps(restored, new_state, like)
                     training.save_weights(state)
@@ -141,11 +155,12 @@ class _Training:
         checkpoints: Checkpointer,
         writer: metrics.Writer,
         preemption: Preemption,
+        view: progress.View | None,
     ):
         self._config, self._recipe, self._source = config, recipe, source
         self._workdir, self._start = workdir, start
         self._evaluations, self._checkpoints = evaluations, checkpoints
-        self._writer, self._preemption = writer, preemption
+        self._writer, self._preemption, self._view = writer, preemption, view
         self._meter = progress.Meter(config.batch_size, recipe.total_steps, config.log_every_steps)
 
     def take_steps(
@@ -174,7 +189,7 @@ class _Training:
             state = making.result()
         batches = itertools.chain([first], batches)
         profile = progress.Profile(self._workdir, start, self._config.profile_steps)
-        with progress.bar(start, total) as bar, profile:
+        with progress.bar(start, total, self._view) as bar, profile:
             for step in range(start + 1, total + 1):
                 batch = layout.to_devices(self._next(batches, step, state))
                 state, values = step_fn(state, batch)
@@ -214,7 +229,7 @@ class _Training:
             raise
         if result:  # empty if all evaluators wait for the end
             log.info("step %d/%d  %s", step, total, evaluators.log_line(result))
-            self._writer.scalars(step, result)
+            self._record(step, result)
         self._note_best(step, result)
         return result
 
@@ -275,8 +290,16 @@ class _Training:
     def _report(self, step: int, values: dict[str, float] | None) -> None:
         if values:
             values["lr"] = float(self._recipe.schedule(step - 1))
-            log.info("%s", progress.log_line(step, self._recipe.total_steps, values))
-            self._writer.scalars(step, {f"train/{name}": x for name, x in values.items()})
+            line = progress.log_line(step, self._recipe.total_steps, values)
+            if self._view:
+                self._view.report(line)
+            log.log(logging.DEBUG if self._view else logging.INFO, "%s", line)
+            self._record(step, {f"train/{name}": x for name, x in values.items()})
+
+    def _record(self, step: int, values: dict[str, float]) -> None:
+        self._writer.scalars(step, values)
+        if self._view:
+            self._view.scalars(step, values)
 
     def _save(self, step: int, state: TrainState) -> None:
         # A checkpoint exists only when the reports of its steps are in the workdir, too.

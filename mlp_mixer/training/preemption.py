@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 import jax
 from jax.experimental import multihost_utils
 
+from mlp_mixer.runtime.notebooks import in_notebook
+
 log = logging.getLogger(__name__)
 
 
@@ -21,12 +23,21 @@ class Interrupted(BaseException):
     """Raised by a signal that asks the run to end, within `Preemption.interrupting`."""
 
 
+class Stopped(KeyboardInterrupt):
+    """Ends the cell of a notebook after Ctrl-C, where SystemExit would ask the kernel to end."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Returns the lines that IPython shows in place of a traceback."""
+        return [str(self)]
+
+
 class Preemption:
     """A context manager that notes signals which ask a run to end.
 
-    The first signal is noted. A second one ends the process immediately, without saving. With
-    several processes, `jax.distributed` catches SIGTERM instead, and a SIGTERM to any one of them
-    is noted by all; Ctrl-C keeps its usual meaning.
+    The first signal is noted. A second one ends the process immediately, without saving; in a
+    notebook Ctrl-C ends the cell then, and the kernel goes on. With several processes,
+    `jax.distributed` catches SIGTERM instead, and a SIGTERM to any one of them is noted by all;
+    Ctrl-C keeps its usual meaning.
     """
 
     def __init__(self):
@@ -47,8 +58,8 @@ class Preemption:
 
     def _note(self, number: int, frame) -> None:
         self._noted = number
-        for each in self._before:
-            signal.signal(each, signal.SIG_DFL)
+        for each, before in self._before.items():
+            signal.signal(each, before if in_notebook() else signal.SIG_DFL)
         # Not with logging, which the signal may have interrupted.
         os.write(2, b"\nsaving and stopping; a second signal stops at once\n")
         if self._interrupting:
@@ -81,8 +92,15 @@ class Preemption:
         """Ends the process with status 128 + the signal's number, as shells report killed ones.
 
         Whatever restarts runs can thus tell it from a finished run, whose status is 0.
+
+        Raises:
+            SystemExit: always, unless
+            Stopped: it was Ctrl-C in a notebook, whose kernel goes on.
         """
         number = signal.Signals(self._noted or signal.SIGTERM)
+        if number == signal.SIGINT and in_notebook():
+            done = f"at step {step}, which is saved" if step else "before the first step"
+            raise Stopped(f"Stopped {done}. To go on, run this cell again.")
         if step:
             done = f"; step {step} is saved, and the same command continues from it"
         else:

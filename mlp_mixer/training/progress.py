@@ -1,18 +1,20 @@
 """What a run shows while it trains: reports, a progress bar, log lines, a profile."""
 
 import contextlib
+import io
 import logging
 import math
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from mlp_mixer.runtime.notebooks import in_notebook
 from mlp_mixer.runtime.storage import AnyPath, is_address, upload_tree
 
 log = logging.getLogger(__name__)
@@ -135,11 +137,31 @@ class Profile:
             log.info("a profile is in %s; tensorboard --logdir shows it", self._workdir)
 
 
+class View(contextlib.AbstractContextManager, Protocol):
+    """Shows a run to somebody who watches it, from when it is entered; in process 0 only."""
+
+    @property
+    def bar(self) -> io.TextIOBase:
+        """A file for the progress bar."""
+
+    def report(self, line: str) -> None:
+        """Shows a report in words, in place of the one before."""
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Adds scalars to what is shown, without keeping training waiting."""
+
+
 @contextlib.contextmanager
-def bar(start: int, total: int) -> Iterator[tqdm]:
-    """Shows a progress bar in a terminal or notebook; log lines then appear above it."""
-    is_notebook = "ipykernel" in sys.modules  # its stderr is not a terminal, but shows the bar
-    watched = (sys.stderr.isatty() or is_notebook) and jax.process_index() == 0
+def bar(start: int, total: int, view: View | None = None) -> Iterator[tqdm]:
+    """Shows a progress bar in a view, else in a terminal or notebook, with log lines above it."""
+    if view:
+        with tqdm(
+            total=total, initial=start, unit="step", ncols=90, mininterval=0.5, file=view.bar
+        ) as shown:
+            yield shown
+        return
+    # A notebook's stderr is not a terminal, but shows the bar.
+    watched = (sys.stderr.isatty() or in_notebook()) and jax.process_index() == 0
     loggers = [logging.getLogger(name) for name in ("mlp_mixer", None)]
     to_console = [
         logger

@@ -37,9 +37,7 @@ def save(
         module: the Mixer that the parameters belong to.
         params: its parameters, a nested dict of arrays with the published names.
         class_names: one for each output.
-        crop: how images are resized for evaluation: "resmall" keeps the aspect ratio, "resize"
-            does not.
-        crop_fraction: share of each side of the resized image that is seen.
+        crop, crop_fraction: how images are cropped for evaluation; see `data.images.eval_view`.
         loss: the loss that the parameters were trained with.
 
     Raises:

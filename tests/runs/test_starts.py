@@ -38,8 +38,7 @@ def test_a_command_is_as_one_would_type_it(argv, words):
     assert starts.command(argv) == words
 
 
-def test_a_notebooks_own_arguments_are_no_command(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ipykernel", object())
+def test_a_notebooks_own_arguments_are_no_command(as_notebook):
     assert starts.command(["ipykernel_launcher.py", "-f", "kernel.json"]) == "in a notebook"
 
 
