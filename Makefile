@@ -1,6 +1,7 @@
 # make demo    pretrain, transfer, evaluate, draw
 # make test    the linters, the type checker and the whole test suite
 # make quick   the same with the fast tests only
+# make site    the documentation as a site, in build/site
 # make lock    requirements-lock.txt anew, from the newest packages that fit
 #
 # All need Python 3.11 or newer and set up their own .venv; see README.md for the steps by hand.
@@ -9,7 +10,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MIXER := $(BIN)/python -m mlp_mixer
 
-.PHONY: demo test quick check lock clean
+.PHONY: demo test quick check lock site clean
 
 demo: .venv/train.stamp
 	$(BIN)/python train.py --config=configs/digits.py --workdir=demo/digits
@@ -48,6 +49,9 @@ check: .venv/dev.stamp
 .venv/dev.stamp: .venv/train.stamp requirements-dev.txt
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
+
+site: .venv/dev.stamp
+	$(BIN)/python scripts/build_site.py
 
 lock:
 	rm -rf build/lock

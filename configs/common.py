@@ -29,8 +29,13 @@ def base() -> ml_collections.ConfigDict:
     config.augment.shift = 0.0  # pixels at most
     config.augment.pad_crop = 0  # pixels of padding on each side, out of which it is cut again
     config.augment.flip = False  # left to right, every other image
+    config.augment.autoaugment = ""  # a policy that was found for a data set: cifar10
     config.augment.randaugment_layers = 0  # operations; 2 in the paper
-    config.augment.randaugment_magnitude = 0.0  # 10 to 20 in the paper
+    config.augment.randaugment_magnitude = 0.0  # 10 to 20 in the paper, 9 in recipes for timm
+    config.augment.randaugment_form = "big_vision"  # the paper's; or timm
+    config.augment.randaugment_std = 0.0  # of timm's magnitude; 0.5 in recipes
+    config.augment.color_jitter = 0.0  # factors are 1 - color_jitter to 1 + color_jitter; to 1
+    config.augment.random_erasing = 0.0  # share of images of which a part becomes noise, to 1
 
     # --- the model: variant, or widths; see mlp_mixer/models/mixer.py ---
     config.architecture = "mixer"  # or vit, bit: what the paper compares with

@@ -5,11 +5,14 @@ import urllib.request
 
 import matplotlib
 import numpy as np
+import optax
 import pytest
 from PIL import Image
 
 import mlp_mixer
+from configs import common
 from mlp_mixer.models import known_classes
+from mlp_mixer.training import fields
 from mlp_mixer.weights import download, released
 
 from . import published_checkpoint
@@ -17,7 +20,15 @@ from .conftest import ROOT
 
 slow = pytest.mark.slow
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-TESTED = {"README.md", "export.md", "input_size.md", "notebook.md", "tpu.md", "weights.md"}
+TESTED = {
+    "README.md",
+    "evaluation.md",
+    "export.md",
+    "input_size.md",
+    "notebook.md",
+    "tpu.md",
+    "weights.md",
+}
 
 
 def blocks(page: str) -> list[str]:
@@ -73,7 +84,41 @@ def test_every_page_with_python_is_run_here():
     assert {page.name for page in PAGES if "```python" in page.read_text()} == TESTED
     for page in PAGES:  # no Python in a block that is not marked as such
         unmarked = re.sub(r"```python\n.*?```", "", page.read_text(), flags=re.S)
-        assert not re.search(r"^ *(import \w|from \w+ import|\w+ = mlp_mixer)", unmarked, re.M)
+        assert not re.search(
+            r"^ *(import \w|from \w+ import|\w+ = mlp_mixer|class \w|def \w)", unmarked, re.M
+        )
+
+
+def place(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+def test_every_link_between_files_leads_somewhere():
+    count = 0
+    for page in [*PAGES, ROOT / "CHANGELOG.md"]:
+        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+        for file, anchor in re.findall(r"\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]+))?\)", text):
+            target = (page.parent / file).resolve() if file else page
+            assert target.exists() and target.is_relative_to(ROOT), f"{page.name}: {file}"
+            if anchor and not file.endswith(("api.md", "commands.md", "config.md")):  # of the site
+                headings = re.findall(r"^#+ (.+)$", target.read_text(), re.M)
+                assert anchor in map(place, headings), f"{page.name}: {file}#{anchor}"
+            count += 1
+    assert count > 50
+
+
+def test_pages_that_the_code_names_exist():
+    files = [
+        path
+        for kind in ("*.py", "*.sh", "*.yaml", "*.toml")
+        for path in ROOT.rglob(kind)
+        if not {".venv", "build", "tests"}.intersection(path.relative_to(ROOT).parts)
+    ]
+    named = {(path.name, page) for path in files
+             for page in re.findall(r"docs/[\w/]+\.md", path.read_text())}  # fmt: skip
+    assert len(named) > 20
+    assert not [one for one in named if not (ROOT / one[1]).is_file()]
 
 
 @slow
@@ -85,6 +130,16 @@ def test_the_blocks_of_the_readme_run(cache, short, capsys):
     assert len(printed) == 3 and set(printed) <= set(known_classes.imagenet().names)
     assert names["logits"].shape == (1, 21_843)
     assert repr(names["run"]) == "Run('runs/digits'), finished"
+
+
+def test_the_blocks_of_the_page_on_evaluation_run():
+    names = execute(
+        "docs/reference/evaluation.md", config=common.base(), common=common, optax=optax
+    )
+    assert set(names["config"].evals) == {"test", "val", "real", "v2", "few"}
+    assert fields.check(names["config"].copy_and_resolve_references())
+    evaluator = names["WeightNorm"].from_config(None, None, None, None, name="stem")
+    assert evaluator.run({"stem": {"kernel": np.full(4, 2.0)}}) == {"norm": 4.0}
 
 
 @slow

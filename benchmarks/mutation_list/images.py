@@ -189,4 +189,37 @@ MUTATIONS = (
         "futures.ProcessPoolExecutor(count, context, _start_worker, (path, pickled))",
         "tests/data/test_workers.py",
     ),
+    Mutation(
+        "an AutoAugment operation always happens",
+        "mlp_mixer/data/autoaugment.py", "if draw < probability:", "if True:",
+        "tests/data/test_pillow_augmentations.py",
+    ),
+    Mutation(
+        "AutoAugment turns one way only",
+        "mlp_mixer/data/autoaugment.py", "return sign * 30 * share", "return 30 * share",
+        "tests/data/test_pillow_augmentations.py",
+    ),
+    Mutation(
+        "timm's strengths are not cut to 10",
+        "mlp_mixer/data/timm_randaugment.py",
+        "np.clip(rng.normal(magnitude, std), 0, LARGEST)", "rng.normal(magnitude, std)",
+        "tests/data/test_pillow_augmentations.py",
+    ),
+    Mutation(
+        "timm's Solarize does less for more",
+        "mlp_mixer/data/timm_randaugment.py",
+        "return 256 - min(256, int(256 * share))", "return min(256, int(256 * share))",
+        "tests/data/test_pillow_augmentations.py",
+    ),
+    Mutation(
+        "the colour jitter leaves the contrast",
+        "mlp_mixer/data/augment.py",
+        '("Brightness", "Contrast", "Color")', '("Brightness", "Brightness", "Color")',
+        "tests/data/test_pillow_augmentations.py",
+    ),
+    Mutation(
+        "the erased part is wider than it may be",
+        "mlp_mixer/data/augment.py", "rng.uniform(0.02, 1 / 3)", "rng.uniform(0.02, 1 / 2)",
+        "tests/data/test_pillow_augmentations.py",
+    ),
 )  # fmt: skip

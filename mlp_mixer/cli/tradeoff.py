@@ -1,8 +1,8 @@
 """Draws accuracy against training compute and throughput, as in figures 2 and 3 of the paper.
 
-    mlp-mixer tradeoff --out=tradeoff.png                                the paper's Table 3
-    mlp-mixer tradeoff WORKDIR... --scalar=test/accuracy                 runs
-    mlp-mixer tradeoff WORKDIR... --scalar=test/accuracy --paper         both
+    mlp-mixer tradeoff --out=tradeoff.png                           # the paper's Table 3
+    mlp-mixer tradeoff WORKDIR... --scalar=test/accuracy            # runs
+    mlp-mixer tradeoff WORKDIR... --scalar=test/accuracy --paper    # both
 
 The paper's points are accuracies after fine-tuning (--paper-accuracy: imagenet, real or avg5),
 against TPUv3 core-days of pretraining and images per second per core of inference. A run's point

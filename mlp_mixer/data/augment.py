@@ -1,12 +1,24 @@
 """Random changes to training images, on the host and in uint8."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial, reduce
 from numbers import Integral
 
 import cv2
 import numpy as np
 
-from mlp_mixer.data import images, randaugment
+from mlp_mixer.data import autoaugment, images, randaugment, timm_randaugment
+from mlp_mixer.data.pillow_operations import apply_operation, from_pillow, to_pillow
+
+Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+RANDAUGMENTS: dict[str, Callable[..., np.ndarray]] = {
+    "big_vision": randaugment.randaugment,
+    "timm": timm_randaugment.randaugment,
+}
+# ImageNet's mean and standard deviation of red, green and blue, in levels.
+MEAN, DEVIATION = 255 * np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])
 
 
 @dataclass(frozen=True)
@@ -26,8 +38,15 @@ class Augment:
         shift: largest shift in pixels along both axes; uncovered pixels are black.
         pad_crop: pixels of reflection padding on each side, before `size` is cut out again.
         flip: whether to mirror half of the images left to right.
+        autoaugment: name of a policy of AutoAugment, such as "cifar10"; "" for none.
         randaugment_layers: number of RandAugment operations in sequence; 2 in the paper.
-        randaugment_magnitude: their strength; 10 to 20 in the paper.
+        randaugment_magnitude: their strength; 10 to 20 in the paper, 9 in recipes for timm.
+        randaugment_form: "big_vision", as in the paper, or "timm"; see the modules `randaugment`
+            and `timm_randaugment`.
+        randaugment_std: standard deviation of timm's strength; 0.5 in most recipes.
+        color_jitter: brightness, contrast and saturation are multiplied, in random order, by
+            factors from 1 - color_jitter to 1 + color_jitter.
+        random_erasing: probability that a part of an image is replaced by noise.
 
     Raises:
         ValueError: a field is out of range, or two fields exclude each other.
@@ -41,8 +60,13 @@ class Augment:
     shift: float = 0.0
     pad_crop: int = 0
     flip: bool = False
+    autoaugment: str = ""
     randaugment_layers: int = 0
     randaugment_magnitude: float = 0.0
+    randaugment_form: str = "big_vision"
+    randaugment_std: float = 0.0
+    color_jitter: float = 0.0
+    random_erasing: float = 0.0
 
     def __post_init__(self):
         for name in ("inception_crop", "random_crop"):
@@ -54,12 +78,36 @@ class Augment:
         if self.inception_crop and self.random_crop:
             raise ValueError("augment has inception_crop and random_crop; set one of them to 0")
         counts = ("pad_crop", "randaugment_layers")
-        for name in ("rotate", "zoom", "shift", "randaugment_magnitude", *counts):
+        amounts = ("rotate", "zoom", "shift", "randaugment_magnitude", "randaugment_std")
+        for name in (*amounts, *counts):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f"augment.{name} is 0 (off) or more, not {getattr(self, name)}")
         for name in counts:
             if not isinstance(getattr(self, name), Integral):
                 raise ValueError(f"augment.{name} is an integer, not {getattr(self, name)}")
+        for name in ("color_jitter", "random_erasing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"augment.{name} is from 0 (off) to 1, not {getattr(self, name)}")
+        if self.autoaugment and self.autoaugment not in autoaugment.POLICIES:
+            raise ValueError(
+                f"augment.autoaugment is empty or one of {', '.join(autoaugment.POLICIES)}, not "
+                f"{self.autoaugment!r}"
+            )
+        if self.autoaugment and self.randaugment_layers:
+            raise ValueError(
+                "augment has autoaugment and randaugment_layers, which is meant to replace it; "
+                'set autoaugment to "" or randaugment_layers to 0'
+            )
+        if self.randaugment_form not in RANDAUGMENTS:
+            raise ValueError(
+                f"augment.randaugment_form is {' or '.join(RANDAUGMENTS)}, not "
+                f"{self.randaugment_form!r}"
+            )
+        if self.randaugment_std and self.randaugment_form != "timm":
+            raise ValueError(
+                f"augment.randaugment_std={self.randaugment_std} needs randaugment_form=timm, not "
+                f"{self.randaugment_form}, in which the strength is fixed"
+            )
 
     @property
     def crops(self) -> bool:
@@ -91,12 +139,25 @@ class Augment:
             batch = batch.copy()
             for i in np.flatnonzero(rng.random(len(batch)) < 0.5):
                 batch[i] = cv2.flip(batch[i], 1).reshape(batch[i].shape)
-        if self.randaugment_layers:
-            layers, magnitude = self.randaugment_layers, self.randaugment_magnitude
-            batch = np.stack(
-                [randaugment.randaugment(image, rng, layers, magnitude) for image in batch]
-            )
+        if changes := self._changes_of_one():
+            batch = np.stack([reduce(lambda x, f: f(x, rng), changes, x) for x in batch])
         return np.ascontiguousarray(batch)
+
+    def _changes_of_one(self) -> list[Change]:
+        """Returns what happens to one image after the other."""
+        changes: list[Change] = []
+        if self.autoaugment:
+            changes.append(partial(autoaugment.autoaugment, policy=self.autoaugment))
+        if self.randaugment_layers:
+            how = {"layers": self.randaugment_layers, "magnitude": self.randaugment_magnitude}
+            if self.randaugment_form == "timm":
+                how["std"] = self.randaugment_std
+            changes.append(partial(RANDAUGMENTS[self.randaugment_form], **how))
+        if self.color_jitter:
+            changes.append(partial(color_jitter, strength=self.color_jitter))
+        if self.random_erasing:
+            changes.append(partial(random_erasing, probability=self.random_erasing))
+        return changes
 
     def _move(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         h, w, c = image.shape
@@ -147,3 +208,39 @@ def pad_crop(batch: np.ndarray, rng: np.random.Generator, pad: int) -> np.ndarra
     windows = np.lib.stride_tricks.sliding_window_view(padded, (h, w), axis=(1, 2))
     tops, lefts = rng.integers(0, 2 * pad + 1, (2, n))
     return windows[np.arange(n), tops, lefts].transpose(0, 2, 3, 1)
+
+
+def color_jitter(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
+    """Multiplies brightness, contrast and saturation of an image, uint8 [h, w, c].
+
+    In random order and with Pillow's operations, as in torchvision's ColorJitter without hue. The
+    factors are drawn uniformly from 1 - strength to 1 + strength.
+    """
+    changed = to_pillow(image)
+    for name in rng.permutation(("Brightness", "Contrast", "Color")):
+        changed = apply_operation(name, changed, rng.uniform(1 - strength, 1 + strength))
+    return from_pillow(changed)
+
+
+def random_erasing(image: np.ndarray, rng: np.random.Generator, probability: float) -> np.ndarray:
+    """Replaces a rectangle of an image, uint8 [h, w, c], by noise, with some probability.
+
+    As in timm's mode "pixel" (arXiv 1708.04896): the rectangle has 2 to 33 % of the area and an
+    aspect ratio of 0.3 to 3.3; each value is drawn from a normal distribution with the mean and
+    deviation of ImageNet's pixels. Here values are cut to 0 and 255, so that images stay uint8.
+    """
+    if rng.random() >= probability:
+        return image
+    h, w, c = image.shape
+    for _ in range(10):
+        area = rng.uniform(0.02, 1 / 3) * h * w
+        aspect = np.exp(rng.uniform(np.log(0.3), -np.log(0.3)))  # height / width
+        tall, wide = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
+        if tall < h and wide < w:
+            top, left = rng.integers(0, h - tall + 1), rng.integers(0, w - wide + 1)
+            mean, deviation = (MEAN, DEVIATION) if c == 3 else (MEAN.mean(), DEVIATION.mean())
+            noise = rng.normal(mean, deviation, (tall, wide, c))
+            image = image.copy()
+            image[top : top + tall, left : left + wide] = np.clip(np.rint(noise), 0, 255)
+            break
+    return image

@@ -38,7 +38,8 @@ class Classifier:
         module: the model; a Mixer, or another one of a run.
         params: its parameters, a nested dict of arrays.
         class_names: one for each output; None if they are unknown.
-        crop, crop_fraction: see `data.images.eval_view`.
+        crop: "resmall" keeps the aspect ratio when images are resized, "resize" does not.
+        crop_fraction: share of each side of the resized image that is seen.
         loss: the loss that it was trained with. With "sigmoid" each class has a probability of its
             own, and they need not sum to 1.
     """

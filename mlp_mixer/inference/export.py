@@ -41,8 +41,11 @@ def export(
     """Writes weights and their model as one file that runs with jax alone.
 
     Args:
-        source, image_size, patch_size, resize: as for `load`.
+        source: weights of any source that `mlp_mixer.load` reads.
         destination: the file, a .zip.
+        image_size: the model's, if another than the weights'; see `mlp_mixer.load`.
+        patch_size: likewise.
+        resize: how weights are adapted to other sizes, "auto", "tile" or "resample".
         activation: turns logits into probabilities; None for that of the run, else "softmax".
 
     Raises:

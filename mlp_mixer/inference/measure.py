@@ -82,7 +82,8 @@ class Evaluation:
 
     Attributes:
         source: the name of the data set.
-        crop, crop_fraction: how images were cropped.
+        crop: how images were cropped, "resmall" or "resize".
+        crop_fraction: share of each side of the resized image that was seen.
         accuracy: share of the examples whose most likely class is right.
         top5: share of the examples with the right class among the five most likely; None if there
             are no more than five.
@@ -147,11 +148,15 @@ def evaluate(
     Arguments that are not given are taken from the run that the weights belong to.
 
     Args:
-        checkpoint, image_size, patch_size, resize: as for `load`.
+        checkpoint: weights of any source that `mlp_mixer.load` reads.
         source: a data source such as "folder:PATH".
         split: the split of the source; "test" if no run says otherwise.
-        crop, crop_fraction: how images are cropped; see `data.images.eval_view`.
+        crop: "resmall" keeps the aspect ratio when images are resized, "resize" does not.
+        crop_fraction: share of each side of the resized image that is seen.
         batch_size: images at a time.
+        image_size: the model's, if another than the weights'; see `mlp_mixer.load`.
+        patch_size: likewise.
+        resize: how weights are adapted to other sizes, "auto", "tile" or "resample".
 
     Raises:
         ValueError: no source is given and none is known, or its classes are not the model's.
@@ -196,7 +201,8 @@ class FewShots:
 
     Attributes:
         source: the name of the data set.
-        crop, crop_fraction: how images were cropped.
+        crop: how images were cropped, "resmall" or "resize".
+        crop_fraction: share of each side of the resized image that was seen.
         accuracy: by the number of training images of each class, such as "5shot".
         examples: the number of images that were classified.
     """
@@ -227,14 +233,18 @@ def few_shot(
     The probe is a least-squares fit; see `evaluation.fewshot`.
 
     Args:
-        checkpoint, image_size, patch_size, resize: as for `load`; a head is not needed.
+        checkpoint: weights of any source that `mlp_mixer.load` reads; a head is not needed.
         source: a data source.
         split: the split to classify.
         train_split: the split from which the few images are drawn.
         shots: numbers of images of each class.
-        crop, crop_fraction: how images are cropped; see `data.images.eval_view`. By default the
-            fraction is that of the run or the weights.
+        crop: "resmall" keeps the aspect ratio when images are resized, "resize" does not.
+        crop_fraction: share of each side of the resized image that is seen; by default that
+            of the run or the weights.
         batch_size: images at a time.
+        image_size: the model's, if another than the weights'; see `mlp_mixer.load`.
+        patch_size: likewise.
+        resize: how weights are adapted to other sizes, "auto", "tile" or "resample".
 
     Raises:
         ValueError: a class has too few images, or images have several labels.

@@ -11,7 +11,8 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from mlp_mixer.data.augment import Augment
+from mlp_mixer.data.augment import RANDAUGMENTS, Augment
+from mlp_mixer.data.autoaugment import POLICIES
 from mlp_mixer.data.images import CROPS
 from mlp_mixer.models.architectures import ARCHITECTURES
 from mlp_mixer.models.bit import STEMS
@@ -84,8 +85,13 @@ AUGMENT = {
     "shift": ranges.NOT_NEGATIVE,
     "pad_crop": ranges.COUNT_OR_NONE,
     "flip": ranges.FLAG,
+    "autoaugment": ranges.one_of(("", *POLICIES)),
     "randaugment_layers": ranges.COUNT_OR_NONE,
     "randaugment_magnitude": ranges.NOT_NEGATIVE,
+    "randaugment_form": ranges.one_of(tuple(RANDAUGMENTS)),
+    "randaugment_std": ranges.NOT_NEGATIVE,
+    "color_jitter": ranges.SHARE,
+    "random_erasing": ranges.SHARE,
 }
 MODEL = {
     "variant": ranges.NAME,

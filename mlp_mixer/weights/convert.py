@@ -54,11 +54,15 @@ def convert(
     """Reads weights from any source that `load` accepts, and writes them to a file.
 
     Args:
-        source, image_size, patch_size, resize, gelu: as for `load`.
+        source: weights of any source that `mlp_mixer.load` reads.
         destination: a file name that ends in .npz or .safetensors.
+        image_size: the model's, if another than the weights'; see `mlp_mixer.load`.
+        patch_size: likewise.
+        resize: how weights are adapted to other sizes, "auto", "tile" or "resample".
         layout: one of naming.LAYOUTS; None for "timm" in .safetensors and "linen" in .npz.
         dtype: "float32", "bfloat16" or "float16".
         drop_head: whether to leave the head out.
+        gelu: "tanh" or "exact", if another than the source's; see `mlp_mixer.load`.
 
     Raises:
         FileNotFoundError, ValueError, OSError: as for `load`; also if the dtype cannot hold the

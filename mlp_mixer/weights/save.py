@@ -37,7 +37,9 @@ def save(
         module: the Mixer that the parameters belong to.
         params: its parameters, a nested dict of arrays with the published names.
         class_names: one for each output.
-        crop, crop_fraction: how images are cropped for evaluation; see `data.images.eval_view`.
+        crop: how images are resized for evaluation: "resmall" keeps the aspect ratio, "resize"
+            does not.
+        crop_fraction: share of each side of the resized image that is seen.
         loss: the loss that the parameters were trained with.
 
     Raises:
