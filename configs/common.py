@@ -73,6 +73,13 @@ def base() -> ml_collections.ConfigDict:
     config.mixup = 0.0  # p of Beta(p, p); 0 for none
     config.mixup_per_example = False  # a share for each example, not one for the batch
 
+    # --- SAM and GSAM: gradients at perturbed weights; see mlp_mixer/training/sam.py ---
+    config.sam = ml_collections.ConfigDict()
+    config.sam.rho_max = 0.0  # length of the perturbation at the peak of lr; 0 for plain training
+    config.sam.rho_min = 0.0  # where lr has decayed to its end; linear in lr; at most rho_max
+    config.sam.alpha = 0.0  # GSAM's; 0 for SAM, which has rho_min = rho_max
+    config.sam.group_size = 64  # images that share a perturbation; must divide batch_size
+
     # --- how it lies on devices; changes no result. See mlp_mixer/training/layouts.py ---
     config.layout = "replicated"  # or fsdp, pmap
     config.accum_steps = 0  # parts of a device's rows, one after the other; 0 chooses

@@ -168,7 +168,8 @@ def train_program(
         "batch": bytes_of(batch) / layout.mesh.size,
     }
     # The backward pass is twice the forward pass; a multiply-add is two operations.
-    flops = 3 * 2 * macs(recipe.module) * config.batch_size / layout.mesh.size
+    passes = 2 if config.sam.rho_max else 1
+    flops = passes * 3 * 2 * macs(recipe.module) * config.batch_size / layout.mesh.size
     return compile_program(lowered, parts, flops), recipe.total_steps
 
 

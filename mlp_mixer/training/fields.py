@@ -60,6 +60,10 @@ FIELDS = {
     "label_smoothing": ranges.RATE,
     "mixup": ranges.NOT_NEGATIVE,
     "mixup_per_example": ranges.FLAG,
+    "sam.rho_max": ranges.NOT_NEGATIVE,
+    "sam.rho_min": ranges.NOT_NEGATIVE,
+    "sam.alpha": ranges.NOT_NEGATIVE,
+    "sam.group_size": ranges.COUNT,
     "layout": ranges.free(ranges.one_of(tuple(LAYOUTS))),
     "accum_steps": ranges.free(ranges.COUNT_OR_NONE),
     "remat": ranges.free(ranges.FLAG),
@@ -138,6 +142,10 @@ ADDED = {
     "init_patch_size": (),
     "init_resize": "auto",
     "keep_best": "",
+    "sam.rho_max": 0.0,
+    "sam.rho_min": 0.0,
+    "sam.alpha": 0.0,
+    "sam.group_size": 64,
 }
 # Fields that a run takes from the weights of its init_from; see `initial.with_trained_sizes`.
 OF_THE_WEIGHTS = ("init_image_size", "init_patch_size", "model.tokens_mlp_dim")
@@ -205,6 +213,8 @@ def changes_training(before: dict[str, Any], now: dict[str, Any]) -> list[tuple[
     no_matter = OF_THE_WEIGHTS if now["init_from"] else ("init_head",)
     if before["permuted.order"] == now["permuted.order"] == "original":
         no_matter = (*no_matter, "permuted.patch_size", "permuted.seed")
+    if not before["sam.rho_max"] and not now["sam.rho_max"]:
+        no_matter = (*no_matter, "sam.group_size")
     changed = []
     for name in sorted(before.keys() | now.keys()):
         values = [side.get(name, UNSET.get(name, "absent")) for side in (before, now)]

@@ -20,6 +20,7 @@ from mlp_mixer.models.permuted import Permuted
 from mlp_mixer.runs.checkpoints import TrainState
 from mlp_mixer.training import layouts, optimizer
 from mlp_mixer.training.mixup import Mixup
+from mlp_mixer.training.sam import make_sam
 from mlp_mixer.training.step import Step, make_train_step
 from mlp_mixer.weights.resize import resize_module
 
@@ -104,6 +105,8 @@ def make_recipe(
     warmup = optimizer.steps(config, "warmup", per_epoch, optional=True)
     schedule = optimizer.make_schedule(config.lr, config.decay, total, warmup, config.decay_end)
     tx = optimizer.make_optimizer(config, schedule)
+    if (sam := make_sam(config, schedule)) is not None:
+        sam.split(config.batch_size // layout.mesh.size, layout.mesh.size)  # raises if impossible
     step = make_train_step(
         module,
         tx,
@@ -111,6 +114,7 @@ def make_recipe(
         label_smoothing=config.label_smoothing,
         mixup=Mixup(config.mixup, config.mixup_per_example),
         grad_clip=config.grad_clip,
+        sam=sam,
         accum_steps=accum_steps,
         seed=config.seed,
     )

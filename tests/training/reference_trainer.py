@@ -25,6 +25,10 @@ class Recipe:
     grad_clip: float
     loss: str
     label_smoothing: float
+    rho_max: float
+    rho_min: float
+    alpha: float
+    group_size: int
 
 
 def train(recipe: Recipe, params: dict, batches: list[dict]) -> tuple[dict, list[dict]]:
@@ -37,13 +41,16 @@ def train(recipe: Recipe, params: dict, batches: list[dict]) -> tuple[dict, list
             `share` [n] that each keeps of its own; the rest is of the image before it.
 
     Returns:
-        The parameters at the end, and of each step its loss, accuracy, grad_norm and lr.
+        The parameters at the end, and of each step its loss, accuracy, grad_norm and lr, and for
+        SAM its rho, surrogate_gap and clean_grad_norm.
     """
     params = each(lambda x: np.asarray(x, np.float64), params)
     first, second = each(np.zeros_like, params), each(np.zeros_like, params)
     history = []
     for t, batch in enumerate(batches):
-        loss, accuracy, grads = gradients(recipe, params, batch)
+        found, grads = (sam if recipe.rho_max else plain)(
+            recipe, params, *examples(recipe, batch), t
+        )
         norm = np.sqrt(sum((g**2).sum() for g in leaves(grads)))
         if recipe.grad_clip:
             grads = scaled(min(1, recipe.grad_clip / norm), grads)
@@ -57,7 +64,7 @@ def train(recipe: Recipe, params: dict, batches: list[dict]) -> tuple[dict, list
             update = first = each(lambda m, g: 0.9 * m + g, first, grads)
         lr = rate(recipe, t)
         params = descend(params, update, lr, recipe.weight_decay)
-        history.append(dict(loss=loss, accuracy=accuracy, grad_norm=norm, lr=lr))
+        history.append(found | dict(grad_norm=norm, lr=lr))
     return params, history
 
 
@@ -79,16 +86,51 @@ def descend(params: dict, update: dict, lr: float, weight_decay: float) -> dict:
     }
 
 
-# --- the loss ---
+# --- the gradient ---
 
 
-def gradients(recipe: Recipe, params: dict, batch: dict) -> tuple[float, float, dict]:
-    """Mean loss and accuracy of a batch, and the gradient of that loss."""
+def plain(recipe: Recipe, params: dict, images: np.ndarray, targets: np.ndarray, t: int):
+    loss, accuracy, grads = gradients(recipe, params, images, targets)
+    return dict(loss=loss, accuracy=accuracy), grads
+
+
+def sam(recipe: Recipe, params: dict, images: np.ndarray, targets: np.ndarray, t: int):
+    """SAM or GSAM, group by group: the mean of the groups, which are as large as each other."""
+    last = recipe.lr * recipe.decay_end
+    share = (rate(recipe, t) - last) / (recipe.lr - last)
+    rho = recipe.rho_min + (recipe.rho_max - recipe.rho_min) * share
+    count = len(images) // recipe.group_size
+    means = dict.fromkeys(("loss", "accuracy", "surrogate_gap", "clean_grad_norm"), 0.0)
+    mean = each(np.zeros_like, params)
+    for group in zip(np.split(images, count), np.split(targets, count), strict=True):
+        loss, accuracy, g = gradients(recipe, params, *group)
+        norm = np.sqrt(dot(g, g))
+        perturbed = each(lambda w, g, s=rho / (norm + 1e-12): w + s * g, params, g)
+        loss_there, _, g_there = gradients(recipe, perturbed, *group)
+        unit = scaled(1 / np.sqrt(dot(g_there, g_there)), g_there)
+        along = dot(g, unit)
+        orthogonal = each(lambda g, u, along=along: g - along * u, g, unit)
+        gsam = each(lambda g, o: g - recipe.alpha * o, g_there, orthogonal)
+        mean = each(lambda m, g: m + g / count, mean, gsam)
+        for name, x in zip(means, (loss, accuracy, loss_there - loss, norm), strict=True):
+            means[name] += x / count
+    return means | dict(rho=rho), mean
+
+
+def examples(recipe: Recipe, batch: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Images and targets of a batch, mixed if it says so."""
     images = batch["image"].astype(np.float64) / 127.5 - 1
     targets = np.eye(recipe.num_classes)[batch["label"]]
     targets = (1 - recipe.label_smoothing) * targets + recipe.label_smoothing / recipe.num_classes
     if "share" in batch:
         images, targets = mix(images, batch["share"]), mix(targets, batch["share"])
+    return images, targets
+
+
+def gradients(
+    recipe: Recipe, params: dict, images: np.ndarray, targets: np.ndarray
+) -> tuple[float, float, dict]:
+    """Mean loss and accuracy of examples, and the gradient of that loss."""
     logits, backward = mixer(params, images)
     if recipe.loss == "softmax":
         shifted = logits - logits.max(-1, keepdims=True)
@@ -239,3 +281,8 @@ def scaled(factor: float, tree: dict) -> dict:
 
 def leaves(tree: dict) -> list[np.ndarray]:
     return [y for x in tree.values() for y in (leaves(x) if isinstance(x, dict) else [x])]
+
+
+def dot(a: dict, b: dict) -> float:
+    """The scalar product of two trees as single vectors."""
+    return sum((x * y).sum() for x, y in zip(leaves(a), leaves(b), strict=True))

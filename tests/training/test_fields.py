@@ -69,6 +69,9 @@ def changed(name: str, value, config: ml_collections.ConfigDict | None = None):
         ("model.gelu", ("relu",)),
         ("permuted.order", ("rows",)),
         ("permuted.seed", (-1,)),
+        ("sam.rho_max", (-0.1, math.inf)),
+        ("sam.alpha", (-0.1, math.nan)),
+        ("sam.group_size", (0, 2.5)),
         ("evals.test.crop_fraction", (-0.1, 1.5)),
         ("evals.test.enabled", ("no",)),
         ("optimizer", ("sgd", 1)),
@@ -191,12 +194,13 @@ def read_of_configs() -> set[str]:
     return found
 
 
-# Read under other names than config.NAME: data = config.data, and **config.permuted.
+# Read under other names than config.NAME: data = config.data, sam = config.sam, **config.permuted.
 BY_OTHER_NAMES = {
     "data.examples_per_class", "data.train_split",
     "permuted.order", "permuted.patch_size", "permuted.seed",
+    "sam.rho_min", "sam.alpha", "sam.group_size",
 }  # fmt: skip
-SECTIONS = {"data", "augment", "model", "permuted", "evals", "sweep"}
+SECTIONS = {"data", "augment", "model", "permuted", "sam", "evals", "sweep"}
 # Of ConfigDict, dict and str, as in config.data.source.partition.
 METHODS = {*dir(ml_collections.ConfigDict), *dir(dict), *dir(str)}
 
@@ -253,7 +257,7 @@ def test_what_no_trained_number_depends_on_may_change(begun, name, value):
         ("augment.flip", True), ("augment.rotate", 0.0), ("loss", "sigmoid"),
         ("data.train_split", "train[:50%]"), ("data.in_memory", False), ("dtype", "bfloat16"),
         ("sum_dtype", "bfloat16"), ("permuted.order", "pixels"), ("init_from", "OTHER"),
-        ("init_image_size", (4, 4)),
+        ("init_image_size", (4, 4)), ("sam.rho_max", 0.5),
     ],
 )  # fmt: skip
 def test_what_changes_training_is_refused_with_both_values(begun, name, value):
@@ -272,7 +276,7 @@ def test_the_config_that_is_kept_is_the_newest(begun):
 def first_version(config: ml_collections.ConfigDict) -> dict:
     """What version e108a84 wrote of a config: without the fields that came later."""
     tree = json.loads(config.to_json())
-    for name in ("permuted", "init_from", "init_head", "init_image_size", "init_patch_size",
+    for name in ("permuted", "sam", "init_from", "init_head", "init_image_size", "init_patch_size",
                  "init_resize"):  # fmt: skip
         tree.pop(name, None)
     tree["augment"] = {name: value for name, value in tree["augment"].items() if value}
@@ -344,6 +348,16 @@ def test_an_unused_permutation_may_be_another():
     config = fields.check(load_config("permutation", "cifar10,mixer,original")).to_dict()
     before = {name: value for name, value in config.items() if name != "permuted"}  # of e108a84
     assert not fields.changes_training(before, config)
+
+
+def test_groups_may_be_others_only_if_nothing_is_perturbed():
+    def changes(rho_max: float) -> list:
+        before = fields.check(changed("sam.rho_max", rho_max))
+        now = before.copy_and_resolve_references()
+        now.sam.group_size = 32
+        return fields.changes_training(before.to_dict(), now.to_dict())
+
+    assert changes(0.0) == [] and changes(0.5) == [("sam.group_size", 64, 32)]
 
 
 def test_a_section_that_is_none_is_refused():

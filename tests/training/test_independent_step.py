@@ -32,6 +32,14 @@ RECIPES = {
     "momentum_decay_accumulated": dict(
         optimizer="momentum", weight_decay=0.5, accum_steps=2, label_smoothing=0.1, decay_end=0.05
     ),
+    "gsam": dict(
+        loss="sigmoid", weight_decay=0.1, grad_clip=0.3, decay_end=0.1, accum_steps=2,
+        sam=dict(rho_max=0.3, rho_min=0.05, alpha=0.4, group_size=8),  # 4 groups
+    ),
+    "sam_mixup": dict(
+        optimizer="momentum", mixup=0.5, label_smoothing=0.1, accum_steps=8, remat=True,
+        sam=dict(rho_max=0.1, rho_min=0.1, group_size=16),
+    ),
 }  # fmt: skip
 
 
@@ -61,6 +69,7 @@ def make_reference(config) -> reference.Recipe:
         grad_clip=config.grad_clip,
         loss=config.loss,
         label_smoothing=config.label_smoothing,
+        **config.sam,
     )
 
 
@@ -127,7 +136,7 @@ def rounded(path) -> bool:
     return name.endswith("token_mixing/Dense_1/bias")
 
 
-@pytest.mark.parametrize("name", ["momentum_cosine_epochs", "mixup_smoothing_accumulated"])
+@pytest.mark.parametrize("name", ["momentum_cosine_epochs", "mixup_smoothing_accumulated", "gsam"])
 def test_three_steps_are_the_same_with_x64(name):
     def three_steps():
         recipe = make_recipe(config, CLASSES, num_examples=10 * BATCH)

@@ -19,6 +19,7 @@ from mlp_mixer.models.init import init
 from mlp_mixer.runtime.mesh import AXES
 from mlp_mixer.training import layouts
 from mlp_mixer.training.mixup import Mixup
+from mlp_mixer.training.sam import Sam
 from mlp_mixer.runs.checkpoints import TrainState
 from mlp_mixer.training.step import make_train_step
 
@@ -30,8 +31,8 @@ params = jax.tree.map(lambda x: np.float32(rng.normal(0, 0.3, x.shape)), init(mo
 batch = {"image": rng.integers(0, 256, (16, 8, 8, 3), dtype=np.uint8),
          "label": rng.integers(0, 5, 16).astype(np.int32)}
 
-def run(layout):
-    step = make_train_step(module, tx, loss="softmax", mixup=Mixup(0.5))
+def run(layout, **more):
+    step = make_train_step(module, tx, loss="softmax", mixup=Mixup(0.5), **more)
     state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
     state = jax.device_put(state, layout.shardings(state))
     run_step = layout.jit_step(step, state)
@@ -55,6 +56,19 @@ for kind in (layouts.Replicated, layouts.Fsdp):
                  jax.device_get(one.params))
     assert float(same["accuracy"]) == float(metrics["accuracy"])
     np.testing.assert_allclose(float(same["loss"]), float(metrics["loss"]), rtol=1e-5)
+
+# 4 groups of 4 rows: on one device, two on each of 2 devices, each on 2 of 8 devices in 2 slices.
+gsam = dict(sam=Sam(lambda step: 0.5 - 0.1 * step, alpha=0.5, group_size=4))
+wanted, metrics = run(layouts.Replicated(mesh(1, 1)), accum_steps=8, **gsam)
+for layout in (layouts.Replicated(mesh(1, 2)), layouts.Replicated(mesh(2, 4)),
+               layouts.Fsdp(mesh(2, 4)), layouts.Pmap(mesh(1, 8))):
+    state, same = run(layout, **gsam)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6),
+                 jax.device_get(layout.to_everywhere(state.params)), jax.device_get(wanted.params))
+    for name in ("loss", "accuracy", "surrogate_gap", "clean_grad_norm", "grad_norm", "rho"):
+        np.testing.assert_allclose(float(same[name]), float(metrics[name]), rtol=1e-5, err_msg=name)
+assert 0.01 < max(jax.tree.leaves(jax.tree.map(lambda a, b: float(abs(a - b).max()),
+                          jax.device_get(wanted.params), jax.device_get(one.params))))
 
 rough, _ = run(layouts.Replicated(mesh(1, 8), jnp.bfloat16))
 differences = jax.tree.leaves(jax.tree.map(lambda a, b: float(abs(a - b).max()),
