@@ -1,4 +1,4 @@
-"""Tables and pictures of docs/reference/input_size.md, from measurements of input_size.py.
+"""Tables and pictures of docs/lab/input_size.md, from what input_size.py has measured.
 
 python -m benchmarks.input_size_report --workdir runs/input_size --images docs/images
 """

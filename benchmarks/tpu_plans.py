@@ -1,4 +1,4 @@
-"""Plans of the shipped configs: the table and the picture of docs/lab/tpu_compiler.md.
+"""Plans of the shipped configs: the table and the picture of docs/results/tpu.md.
 
     python -m benchmarks.tpu_plans [--images docs/images] [--only imagenet]
 

@@ -6,7 +6,7 @@ Both are compiled in this run for the same topology with the same libtpu: big_vi
 is written (float32) in the form of its training step (Adam, decoupled decay on kernels, clipping
 at 1, sigmoid loss, one batch, jit over all devices), ours as configs/imagenet.py describes it on a
 TPU, without mixup and stochastic depth, which big_vision's step does not have here either.
-Throughput is from the compiler's cycles alone; see docs/lab/tpu_compiler.md for what they leave
+Throughput is from the compiler's cycles alone; see docs/guides/plan.md for what they leave
 out. Programs are kept in --results, which compiles nothing twice. Needs libtpu, and a checkout of
 google-research/big_vision.
 """

@@ -1,6 +1,7 @@
 """The Python of README.md and of docs/ runs as it is written there, on files that tests make."""
 
 import re
+import shutil
 import urllib.request
 
 import matplotlib
@@ -21,14 +22,9 @@ from .conftest import ROOT
 slow = pytest.mark.slow
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TESTED = {
-    "README.md",
-    "evaluation.md",
-    "export.md",
-    "input_size.md",
-    "notebook.md",
-    "tpu.md",
-    "weights.md",
-}
+    "README.md", "evaluation.md", "export.md", "input_size.md", "notebook.md", "own_images.md",
+    "tpu.md", "weights.md",
+}  # fmt: skip
 
 
 def blocks(page: str) -> list[str]:
@@ -140,6 +136,14 @@ def test_the_blocks_of_the_page_on_evaluation_run():
     assert fields.check(names["config"].copy_and_resolve_references())
     evaluator = names["WeightNorm"].from_config(None, None, None, None, name="stem")
     assert evaluator.run({"stem": {"kernel": np.full(4, 2.0)}}) == {"norm": 4.0}
+
+
+def test_the_blocks_of_the_page_on_own_images_run(finished, capsys):
+    shutil.copytree(finished.workdir, "runs/mine")
+    Image.fromarray(np.arange(300, dtype=np.uint8).reshape(10, 10, 3)).save("photo.jpg")
+    names = execute("docs/guides/own_images.md")
+    assert 0 <= names["result"].accuracy <= 1 and len(names["classifier"].class_names) == 10
+    assert re.fullmatch(r"(\d+\.\d% \d\n){2}", capsys.readouterr().out)
 
 
 @slow

@@ -9,8 +9,8 @@ do the same with it, each of its filters has to be the same function of the plac
 
 R [S', S] is the cubic resizing used for images and position embeddings. The hidden units stay the
 same. The factor S / S' is that of a Riemann sum: with more patches, each covers a smaller part of
-the image. docs/reference/input_size.md derives this, compares it with other choices and shows
-filters.
+the image. docs/reference/input_size.md derives this and shows filters, docs/lab/input_size.md
+compares it with other choices.
 """
 
 from typing import Any
