@@ -50,7 +50,8 @@ def whole(low: int, high: float = math.inf) -> Field:
 def one_of(values: Collection[Any]) -> Field:
     """Allows these values, which must have the same type."""
     values = tuple(values)
-    words = [", ".join(map(str, values[:-1])), str(values[-1])]
+    shown = [str(value) or '""' for value in values]
+    words = [", ".join(shown[:-1]), shown[-1]]
     return Field(
         " or ".join(words),
         lambda value: type(value) is type(values[0]) and value in values,
