@@ -393,4 +393,18 @@ MUTATIONS = (
         "signal.SIG_DFL",
         "tests/analysis/test_live.py -k second_interrupt",
     ),
+    Mutation(
+        "compiling counts as training in the first report",
+        "mlp_mixer/training/progress.py",
+        "self._compiled, self._since = seconds, time.perf_counter()",
+        "self._compiled = seconds",
+        "tests/training/test_progress.py",
+    ),
+    Mutation(
+        "a run tells a line each minute even where others are told",
+        "mlp_mixer/training/heartbeat.py",
+        "        self._told = time.monotonic()\n\n    def _beat",
+        "        pass\n\n    def _beat",
+        "tests/training/test_progress.py -k minute",
+    ),
 )  # fmt: skip

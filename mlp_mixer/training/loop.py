@@ -24,6 +24,7 @@ from mlp_mixer.runtime import visible_log
 from mlp_mixer.runtime.processes import from_process_0
 from mlp_mixer.runtime.storage import AnyPath, as_path
 from mlp_mixer.training import fields, initial, progress, resume
+from mlp_mixer.training.heartbeat import Heartbeat
 from mlp_mixer.training.preemption import Interrupted, Preemption
 from mlp_mixer.training.recipe import Recipe, make_augment, make_recipe, open_data
 from mlp_mixer.weights.save import save
@@ -112,13 +113,14 @@ def train(
                 with (
                     contextlib.closing(metrics.Writer(workdir, start, held.check)) as writer,
                     view or contextlib.nullcontext(),
+                    Heartbeat(logging.DEBUG if view else logging.INFO) as heartbeat,
                 ):
                     if view:  # from the first step on, also if this is not the first start
                         for line in metrics.read(workdir):
                             view.scalars(int(line["step"]), line)
                     training = _Training(
                         config, recipe, source, workdir, start, evaluations, checkpoints, writer,
-                        preemption, view,
+                        preemption, view, heartbeat,
                     )  # fmt: skip
                     state = training.take_steps(restored, new_state, like)
                     training.save_weights(state)
@@ -156,11 +158,13 @@ class _Training:
         writer: metrics.Writer,
         preemption: Preemption,
         view: progress.View | None,
+        heartbeat: Heartbeat,
     ):
         self._config, self._recipe, self._source = config, recipe, source
         self._workdir, self._start = workdir, start
         self._evaluations, self._checkpoints = evaluations, checkpoints
-        self._writer, self._preemption, self._view = writer, preemption, view
+        self._writer, self._preemption = writer, preemption
+        self._view, self._heartbeat = view, heartbeat
         self._meter = progress.Meter(config.batch_size, recipe.total_steps, config.log_every_steps)
 
     def take_steps(
@@ -181,12 +185,17 @@ class _Training:
             # A run that was asked to end may have interrupted its evaluation.
             if self._evaluation_is_due(start) and not self._was_evaluated(start):
                 self.evaluate(start, restored)
+        self._heartbeat.doing("reading the first batch")
         batches = self._batches()
         first = self._next(batches, start + 1, restored)
+        self._heartbeat.doing("compiling")
+        began = time.perf_counter()
         with ThreadPoolExecutor(1) as pool:  # making a large state takes as long as compiling
             making = pool.submit(lambda: new_state() if restored is None else restored)
             step_fn = layout.compile_step(self._recipe.step, like, layout.to_devices(first))
             state = making.result()
+        self._meter.compiled(time.perf_counter() - began)
+        self._heartbeat.training(self._meter.newest)
         batches = itertools.chain([first], batches)
         profile = progress.Profile(self._workdir, start, self._config.profile_steps)
         with progress.bar(start, total, self._view) as bar, profile:
@@ -217,6 +226,7 @@ class _Training:
     def evaluate(self, step: int, state: TrainState) -> dict[str, float]:
         """Runs the evaluations that are due, and records their scalars."""
         total = self._recipe.total_steps
+        self._heartbeat.doing(f"evaluating after step {step}/{total}")
         params = self._recipe.layout.to_everywhere(state.params)
         try:
             with self._preemption.interrupting():
@@ -227,6 +237,7 @@ class _Training:
             if jax.process_count() == 1:  # other processes may still be evaluating
                 self._save(step, state)
             raise
+        self._heartbeat.training(self._meter.newest)
         if result:  # empty if all evaluators wait for the end
             log.info("step %d/%d  %s", step, total, evaluators.log_line(result))
             self._record(step, result)
@@ -300,6 +311,7 @@ class _Training:
         self._writer.scalars(step, values)
         if self._view:
             self._view.scalars(step, values)
+        self._heartbeat.told()
 
     def _save(self, step: int, state: TrainState) -> None:
         # A checkpoint exists only when the reports of its steps are in the workdir, too.

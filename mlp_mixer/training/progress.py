@@ -34,6 +34,15 @@ class Meter:
         self._pending: list[tuple[int, Any]] = []  # steps and metrics, still on the devices
         self._window: list[dict[str, float]] = []  # metrics of the steps since the last report
         self._since, self._paused = time.perf_counter(), 0.0
+        self._compiled: float | None = None  # seconds, until that is told
+        self._newest, self._loss, self._fetched = 0, math.nan, self._since
+
+    def compiled(self, seconds: float) -> None:
+        """Notes how long compiling took, up to now; the log tells it when the first step is done.
+
+        The time before does not count for the speed.
+        """
+        self._compiled, self._since = seconds, time.perf_counter()
 
     def add(self, step: int, metrics: Any) -> dict[str, float] | None:
         """Adds the metrics of the update that led to `step`, which may still be computed.
@@ -82,6 +91,21 @@ class Meter:
                     "smaller lr, a longer warm-up, grad_clip=1.0 or dtype=float32, in a new workdir"
                 )
             self._window.append(values)
+            self._newest, self._loss, self._fetched = step, values["loss"], time.perf_counter()
+        if pending and self._compiled is not None:
+            log.info(
+                "step %d/%d is done: it took %.1f s, after %.1f s of compiling",
+                self._newest, self._total_steps, self._fetched - self._since, self._compiled,
+            )  # fmt: skip
+            self._compiled = None
+
+    def newest(self) -> str:
+        """Says which step was the last, its loss, and how long ago that was; in any thread."""
+        ago = time.perf_counter() - self._fetched
+        if not self._newest:
+            return f"the first step, for {ago:.0f} s so far"
+        step = f"step {self._newest}/{self._total_steps}"
+        return f"{step}  loss {self._loss:.4f}  {ago:.0f} s ago"
 
     def _report(self, step: int) -> dict[str, float]:
         now = time.perf_counter()

@@ -1,9 +1,12 @@
 """What is told of a run while it trains: means, speed and time left, and the profile."""
 
+import logging
+import time
+
 import jax
 import pytest
 
-from mlp_mixer.training import progress
+from mlp_mixer.training import heartbeat, progress
 
 
 @pytest.fixture
@@ -32,6 +35,45 @@ def test_a_report_covers_all_steps_since_the_last_one(clock):
     # The second report is of four steps of half a second: 64 images on each device every 0.5 s.
     assert reports[8]["images_per_second_per_device"] == pytest.approx(128)
     assert reports[8]["seconds_left"] == pytest.approx((20 - 8) * 0.5)
+
+
+def test_the_first_step_is_told_when_it_is_done(clock, caplog):
+    caplog.set_level(logging.INFO)
+    devices = jax.device_count()
+    meter = progress.Meter(batch_size=8 * devices, total_steps=20, log_every=2)
+    clock[0] += 30
+    meter.compiled(28.0)
+    assert meter.newest() == "the first step, for 30 s so far"
+    meter.add(11, {"loss": 1.0})  # of a run that goes on; still computed
+    assert not caplog.messages
+    clock[0] += 4
+    meter.add(12, {"loss": 2.0})
+    assert caplog.messages == ["step 11/20 is done: it took 4.0 s, after 28.0 s of compiling"]
+    clock[0] += 4
+    report = meter.flush(12)
+    assert len(caplog.messages) == 1
+    assert report["images_per_second_per_device"] == pytest.approx(2)  # of steps, not of compiling
+    clock[0] += 9
+    assert meter.newest() == "step 12/20  loss 2.0000  9 s ago"
+
+
+def test_a_minute_without_a_line_gets_one(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(heartbeat, "SECONDS", 0.2)
+    with heartbeat.Heartbeat() as beat:
+        beat.doing("compiling")
+        while not caplog.messages:
+            time.sleep(0.01)
+        assert caplog.messages == ["compiling, for 0 s so far"]
+        beat.training(lambda: "step 1/9")
+        ended = time.monotonic() + 0.6
+        while time.monotonic() < ended:
+            beat.told()  # there are other lines
+        assert "step 1/9" not in caplog.messages
+        while caplog.messages[1:] != ["step 1/9", "step 1/9"]:
+            time.sleep(0.01)
+    time.sleep(0.3)
+    assert len(caplog.messages) == 3  # none after the run
 
 
 def test_what_is_due_is_reported_once_when_its_step_is_saved():
