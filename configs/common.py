@@ -71,7 +71,9 @@ def base() -> ml_collections.ConfigDict:
     config.loss = "softmax"  # or sigmoid
     config.label_smoothing = 0.0  # share of a target that all classes get, 0 to under 1
     config.mixup = 0.0  # p of Beta(p, p); 0 for none
-    config.mixup_per_example = False  # a share for each example, not one for the batch
+    config.cutmix = 0.0  # p of Beta(p, p), for CutMix; 0 for none
+    config.cutmix_probability = 0.5  # how often CutMix takes the place of mixup, or of nothing
+    config.mixup_per_example = False  # of both: drawn for each example, not once for the batch
 
     # --- SAM and GSAM: gradients at perturbed weights; see mlp_mixer/training/sam.py ---
     config.sam = ml_collections.ConfigDict()

@@ -11,6 +11,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment.randaugment_layers = 2
     config.augment.randaugment_magnitude = 3.0
     config.mixup = 0.5
+    config.cutmix = 1.0
+    config.mixup_per_example = True
     config.model.update(
         num_blocks=2, hidden_dim=16, tokens_mlp_dim=8, channels_mlp_dim=32, stoch_depth=0.5
     )

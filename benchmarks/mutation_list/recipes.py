@@ -154,4 +154,23 @@ MUTATIONS = (
         "return jax.lax.psum(grad, AXES)",
         "tests/training/test_layouts.py",
     ),
+    Mutation(
+        "CutMix has its turn every time",
+        "mlp_mixer/training/mixup.py",
+        "jax.random.uniform(turn) < self.cutmix_probability", "jax.random.uniform(turn) < 2",
+        "tests/training/test_mixup.py",
+    ),
+    Mutation(
+        "CutMix's share is that of a box beyond the border",
+        "mlp_mixer/training/mixup.py",
+        "taken = (bottom - top) * (right - left)",
+        "taken = size[0] * size[1] * jnp.square(length)",
+        "tests/training/test_mixup.py",
+    ),
+    Mutation(
+        "CutMix's boxes are twice as large",
+        "mlp_mixer/training/mixup.py",
+        "jnp.int32(pixels * length) // 2", "jnp.int32(pixels * length)",
+        "tests/training/test_mixup.py",
+    ),
 )  # fmt: skip

@@ -59,6 +59,8 @@ FIELDS = {
     "loss": ranges.one_of(tuple(LOSSES)),
     "label_smoothing": ranges.RATE,
     "mixup": ranges.NOT_NEGATIVE,
+    "cutmix": ranges.NOT_NEGATIVE,
+    "cutmix_probability": ranges.SHARE,
     "mixup_per_example": ranges.FLAG,
     "sam.rho_max": ranges.NOT_NEGATIVE,
     "sam.rho_min": ranges.NOT_NEGATIVE,
@@ -146,6 +148,8 @@ ADDED = {
     "sam.rho_min": 0.0,
     "sam.alpha": 0.0,
     "sam.group_size": 64,
+    "cutmix": 0.0,
+    "cutmix_probability": 0.5,
 }
 # Fields that a run takes from the weights of its init_from; see `initial.with_trained_sizes`.
 OF_THE_WEIGHTS = ("init_image_size", "init_patch_size", "model.tokens_mlp_dim")

@@ -112,7 +112,9 @@ def make_recipe(
         tx,
         loss=config.loss,
         label_smoothing=config.label_smoothing,
-        mixup=Mixup(config.mixup, config.mixup_per_example),
+        mixup=Mixup(
+            config.mixup, config.mixup_per_example, config.cutmix, config.cutmix_probability
+        ),
         grad_clip=config.grad_clip,
         sam=sam,
         accum_steps=accum_steps,

@@ -73,9 +73,9 @@ def make_train_step(
     def total_loss(params, rows, step_key):
         images = normalise(rows["image"])
         targets = losses.targets(rows["label"], model.num_classes, label_smoothing)
-        if mixup.p:
+        if mixup.is_on:
             partners = losses.targets(rows["partner_label"], model.num_classes, label_smoothing)
-            images = mixup.mix(images, normalise(rows["partner_image"]), rows["share"])
+            images = mixup.mix_images(images, normalise(rows["partner_image"]), rows)
             targets = mixup.mix(targets, partners, rows["share"])
         logits = model.apply(
             {"params": params}, images, train=True, rows=rows["row"], rngs={"dropout": step_key}
@@ -91,7 +91,7 @@ def make_train_step(
         step_key = jax.random.fold_in(jax.random.key(seed), step)
         numbers = jnp.arange(count, dtype=jnp.int32)
         rows["row"] = jax.lax.axis_index(axis) * count + numbers  # index in the global batch
-        if mixup.p:
+        if mixup.is_on:
             rows |= mixup.partners(rows, step_key, axis)
         gradients = partial(jax.grad(total_loss, has_aux=True), step_key=step_key)
 
