@@ -73,7 +73,7 @@ class Mixup:
             found["share"] = jnp.where(cuts, shares, found["share"])
         return found
 
-    def _cut(self, key: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def _cut(self, key: jax.Array, size: tuple[int, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Draws whether CutMix has its turn, its rectangle, and the share that is left of a row.
 
         The rectangle has the image's aspect ratio and its centre anywhere in the image, beyond the
