@@ -15,13 +15,14 @@ MUTATIONS = (
     ),
     Mutation(
         "no mixup",
-        "mlp_mixer/training/recipe.py", "Mixup(config.mixup,", "Mixup(0 * config.mixup,",
+        "mlp_mixer/training/recipe.py", "            config.mixup, config",
+        "            0 * config.mixup, config",
         "tests/training/test_independent_step.py",
     ),
     Mutation(
         "mixup for each example where it is to be for the batch",
-        "mlp_mixer/training/recipe.py", "config.mixup_per_example)",
-        "not config.mixup_per_example)", "tests/training/test_independent_step.py",
+        "mlp_mixer/training/recipe.py", "config.mixup_per_example,",
+        "not config.mixup_per_example,", "tests/training/test_independent_step.py",
     ),
     Mutation(
         "the decay ends at zero",
