@@ -52,6 +52,7 @@ def base() -> ml_collections.ConfigDict:
     # --- where parameters come from: random, or weights; see docs/reference/recipes.md ---
     config.init_from = ""  # released name, file or workdir, to go on from; random without
     config.init_head = "auto"  # keep it where the classes are the same; or always: new, keep
+    config.init_head_bias = 0.0  # of a new head; 0 for the loss's: -ln(classes) for sigmoid, or 0
     config.init_image_size = ()  # that weights were trained at, for plans: a run reads it from them
     config.init_patch_size = ()  # likewise; () is the run's own
     config.init_resize = "auto"  # to image_size: auto, tile or resample; see weights/resize.py

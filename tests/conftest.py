@@ -177,10 +177,12 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     sizes = {
         "mixer": dict(patch_size=patch, num_blocks=2, hidden_dim=8, tokens_mlp_dim=4,
                       channels_mlp_dim=16, stoch_depth=config.model.get("stoch_depth", 0.0)),
+        "vit": dict(patch_size=patch, num_blocks=1, hidden_dim=8, mlp_dim=16, num_heads=2),
         "bit": dict(stages=(1, 1), width=8, groups=4),
     }  # fmt: skip
     config.model = ml_collections.ConfigDict(sizes[config.architecture])
     config.batch_size, config.data.workers = 16, 0
+    config.sam.group_size = 8
     for name, steps in (("total", 6), ("warmup", 1), ("eval_every", 3), ("checkpoint_every", 3)):
         config[f"{name}_steps"], config[f"{name}_epochs"] = steps, 0.0
     config.log_every_steps = 2

@@ -10,7 +10,7 @@ from benchmarks import tpu_plans
 from mlp_mixer.data import vtab
 from mlp_mixer.models import losses
 from mlp_mixer.planning.chips import parse_topology
-from mlp_mixer.training import optimizer
+from mlp_mixer.training import fields, optimizer, recipe
 
 from .conftest import load_config
 
@@ -39,6 +39,39 @@ def test_pretraining_is_table_4_of_the_paper(row):
     assert config.batch_size == 4096 and config.image_size == (224, 224)
     assert config.warmup_steps == 10_000 and config.decay == "linear" and config.grad_clip == 1.0
     assert config.optimizer == "adam"
+
+
+# GSAM's Table 4: rho_max, rho_min, alpha.
+GSAM_TABLE_4 = {
+    "S/32": (0.5, 0.0, 0.2), "S/16": (0.5, 0.0, 0.6), "S/8": (0.5, 0.1, 0.1),
+    "B/32": (0.7, 0.2, 0.05), "B/16": (0.5, 0.2, 0.01),
+    "ViT-S/32": (0.6, 0.0, 0.4), "ViT-S/16": (0.6, 0.0, 1.0),
+    "ViT-B/32": (0.6, 0.1, 0.6), "ViT-B/16": (0.6, 0.2, 0.4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", GSAM_TABLE_4)
+def test_sam_and_gsam_are_table_4_of_the_gsam_paper(variant):
+    config, sam = load_config("gsam", variant), load_config("sam", variant)
+    assert (config.sam.rho_max, config.sam.rho_min, config.sam.alpha) == GSAM_TABLE_4[variant]
+    # SAM as its authors define it, at the rho that is known of B/16.
+    assert sam.sam.rho_max == sam.sam.rho_min == (0.2 if "ViT" in variant else 0.6)
+    assert sam.sam.alpha == 0.0
+    for each in (config, sam):
+        module = recipe.make_model(fields.check(each), 1000)
+        kind = "VisionTransformer" if "ViT" in variant else "MlpMixer"
+        assert type(module).__name__ == kind and variant.endswith(each.model.variant)
+        assert each.total_epochs == 300 and each.batch_size == 4096 and each.warmup_steps == 10_000
+        assert each.lr == 3e-3 and each.lr * each.decay_end == pytest.approx(3e-5)
+        assert each.decay == "linear" and each.weight_decay == 0.3 and each.grad_clip == 1.0
+        assert each.optimizer == "adam" and each.loss == "sigmoid" and module.head_bias == -10
+        # Nothing but an Inception crop and a flip.
+        assert each.augment.inception_crop == 0.05 and each.augment.flip
+        assert not each.augment.randaugment_layers and not each.mixup
+        assert not each.model.get("stoch_depth") and not each.model.dropout_rate
+        assert (
+            each.batch_size // each.sam.group_size == 64 and each.data.train_split == "train[:99%]"
+        )
 
 
 def test_imagenet_has_the_loss_and_splits_of_the_authors_config():

@@ -203,6 +203,8 @@ CONFIGS = [
     ("imagenet", "B/16"),
     ("imagenet21k", "L/16"),
     ("jft", "H/14"),
+    ("gsam", "S/8"),
+    ("sam", "ViT-B/32"),
     ("permutation", "cifar10,bit,patches"),
     ("permutation", "imagenet,mixer,pixels"),
     ("regularisation", "all"),

@@ -16,14 +16,15 @@ import jax.numpy as jnp
 from mlp_mixer.models.checks import check_images, checked_fields, named_sizes, tile
 from mlp_mixer.models.dropout import Dropout, training_rows
 
-# Table 1 of the ViT paper.
+# Table 1 of the ViT paper, and S of arXiv 2106.10270.
 SIZES: dict[str, dict[str, int]] = {
+    "S": dict(num_blocks=12, hidden_dim=384, mlp_dim=1536, num_heads=6),
     "B": dict(num_blocks=12, hidden_dim=768, mlp_dim=3072, num_heads=12),
     "L": dict(num_blocks=24, hidden_dim=1024, mlp_dim=4096, num_heads=16),
     "H": dict(num_blocks=32, hidden_dim=1280, mlp_dim=5120, num_heads=16),
 }
-# The variants of the paper. Any other patch size works too.
-VARIANTS = ("B/32", "B/16", "L/32", "L/16", "H/14")
+# The variants of the papers. Any other patch size works too.
+VARIANTS = ("S/32", "S/16", "B/32", "B/16", "L/32", "L/16", "H/14")
 
 
 class MlpBlock(nn.Module):

@@ -163,7 +163,7 @@ def make_model(config: Config, num_classes: int, platform: str | None = None) ->
         num_classes=num_classes,
         image_size=config.image_size,
         image_channels=config.image_channels,
-        head_bias=losses.head_bias(config.loss, num_classes),
+        head_bias=config.init_head_bias or losses.head_bias(config.loss, num_classes),
         dtype=compute_dtype(config.dtype, platform or jax.default_backend()),
         **config.model,
     )

@@ -13,8 +13,11 @@ from mlp_mixer.models import bit, init, vit
 
 pytestmark = pytest.mark.slow
 
-# With 1,000 classes at 224 px: ViT as in vision_transformer's models_test.py, BiT as in timm.
+# With 1,000 classes at 224 px: ViT as in vision_transformer's models_test.py, ViT-S and BiT as in
+# timm.
 COUNTS = {
+    "S/32": 22_878_952,
+    "S/16": 22_050_664,
     "B/32": 88_224_232,
     "B/16": 86_567_656,
     "L/32": 306_535_400,

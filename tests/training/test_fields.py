@@ -55,6 +55,7 @@ def changed(name: str, value, config: ml_collections.ConfigDict | None = None):
         ("image_channels", (2, 4, True)),
         ("init_image_size", (0, (8, 0), (8, 8, 8))),
         ("init_head", ("old", 1)),
+        ("init_head_bias", (0.5, -math.inf, "auto")),
         ("data.source", ("", 5)),
         ("data.workers", (-1,)),
         ("data.examples_per_class", (-1,)),
@@ -276,8 +277,8 @@ def test_the_config_that_is_kept_is_the_newest(begun):
 def first_version(config: ml_collections.ConfigDict) -> dict:
     """What version e108a84 wrote of a config: without the fields that came later."""
     tree = json.loads(config.to_json())
-    for name in ("permuted", "sam", "init_from", "init_head", "init_image_size", "init_patch_size",
-                 "init_resize"):  # fmt: skip
+    for name in ("permuted", "sam", "init_from", "init_head", "init_head_bias", "init_image_size",
+                 "init_patch_size", "init_resize"):  # fmt: skip
         tree.pop(name, None)
     tree["augment"] = {name: value for name, value in tree["augment"].items() if value}
     del tree["model"]["dropout_rate"], tree["model"]["gelu"]
