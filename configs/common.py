@@ -25,7 +25,7 @@ def base() -> ml_collections.ConfigDict:
     config.augment.inception_crop = 0.0  # smallest share of the area that is kept, to 1; 0 for none
     config.augment.random_crop = 0.0  # share of each side that is kept, to 1; 0 for none
     config.augment.rotate = 0.0  # degrees at most, to 180
-    config.augment.zoom = 0.0  # exp(-zoom) to exp(zoom)
+    config.augment.zoom = 0.0  # the scale is drawn from exp(-zoom) to exp(zoom)
     config.augment.shift = 0.0  # pixels at most
     config.augment.pad_crop = 0  # pixels of padding on each side, out of which it is cut again
     config.augment.flip = False  # left to right, every other image

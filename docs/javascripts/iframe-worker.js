@@ -7,7 +7,7 @@ if (location.protocol === "file:") {
       this.frame.hidden = true;
       document.documentElement.append(this.frame);
       const inside = this.frame.contentWindow;
-      inside.postMessage = (data) => setTimeout(() => this.onmessage?.({ data }));
+      inside.postMessage = (data) => this.send(data, this);
       const script = inside.document.createElement("script");
       this.loaded = new Promise((resolve) => (script.onload = resolve));
       script.src = url;
@@ -15,7 +15,12 @@ if (location.protocol === "file:") {
     }
 
     postMessage(data) {
-      this.loaded.then(() => this.frame.contentWindow?.onmessage({ data }));
+      this.loaded.then(() => this.send(data, this.frame.contentWindow));
+    }
+
+    send(data, to) {
+      const copy = structuredClone(data);
+      setTimeout(() => to?.onmessage?.({ data: copy }));
     }
 
     terminate() {

@@ -91,7 +91,7 @@ class PretrainedTable(tuple[Pretrained, ...]):
 
 
 def list_pretrained(pattern: str = "*") -> PretrainedTable:
-    """Returns the published weights whose names match a pattern, such as "gsam/*" or "*B_16".
+    """Returns the published weights whose names match a pattern, such as `"gsam/*"` or `"*B_16"`.
 
     They are Google's released files, and the Mixers of timm on the Hugging Face hub. For each the
     table has what it is, its size, and its published accuracies, whose sources are in
