@@ -29,6 +29,7 @@ xla_flags.avoid_stale_products()
 if TYPE_CHECKING:
     from mlp_mixer.analysis.curves import draw as curves
     from mlp_mixer.analysis.filters import draw as filters
+    from mlp_mixer.analysis.push import push
     from mlp_mixer.analysis.report import report
     from mlp_mixer.analysis.sheet import confusion, sheet
     from mlp_mixer.data.prepare.prepare import prepare
@@ -69,6 +70,7 @@ _HOMES = {
     "load_classifier": ("inference.classifier", "load_classifier"),
     "plan": ("planning.plan", "plan"),
     "prepare": ("data.prepare.prepare", "prepare"),
+    "push": ("analysis.push", "push"),
     "report": ("analysis.report", "report"),
     "resize": ("weights.resize", "resize"),
     "save": ("weights.save", "save"),
@@ -98,6 +100,7 @@ __all__ = [
     "load_classifier",
     "plan",
     "prepare",
+    "push",
     "report",
     "resize",
     "save",

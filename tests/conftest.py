@@ -45,6 +45,7 @@ from mlp_mixer.runtime.storage import AnyPath, as_path  # noqa: E402
 from mlp_mixer.training import loop  # noqa: E402
 
 from . import bucket as bucket_server  # noqa: E402
+from . import hub as hub_server  # noqa: E402
 from . import published_checkpoint  # noqa: E402
 
 host_memory.keep()
@@ -124,6 +125,17 @@ def as_notebook(monkeypatch):
     shell = types.SimpleNamespace(kernel=object())
     module = types.SimpleNamespace(get_ipython=lambda: shell)
     monkeypatch.setitem(sys.modules, "IPython", module)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Iterator[hub_server.Hub]:
+    """The Hugging Face hub of this process, empty, with alice logged in."""
+    pytest.importorskip("huggingface_hub")
+    with hub_server.serving() as hub:
+        hub.use(monkeypatch, tmp_path / "hf")
+        hub.tokens["alice's"] = hub_server.User("alice")
+        monkeypatch.setenv("HF_TOKEN", "alice's")
+        yield hub
 
 
 @pytest.fixture

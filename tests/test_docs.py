@@ -188,7 +188,12 @@ def test_the_blocks_of_the_notebook_page_run(tmp_path, capsys):
     assert len(blocks("docs/guides/notebook.md")) == 7
     names = execute("docs/guides/notebook.md")
     assert capsys.readouterr().out == ""  # nothing prints
-    assert {path.name for path in tmp_path.iterdir()} == {"runs", "mine.npz", "mine.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "runs",
+        "mine.npz",
+        "mine.safetensors",
+        "exported",
+    }
     assert repr(names["run"]) == "Run('runs/digits'), finished"
     assert 0 <= names["result"].accuracy <= 1
     module, params, pixels = (names[name] for name in ("module", "params", "pixels"))

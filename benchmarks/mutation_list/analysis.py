@@ -158,4 +158,9 @@ MUTATIONS = (
         "if False:",
         "tests/cli/test_command_line.py",
     ),
+    Mutation(
+        "a model card has the accuracy of the run's end for every checkpoint",
+        "mlp_mixer/analysis/model_card.py", "    if is_checkpoint(weights):\n", "    if False:\n",
+        "tests/analysis/test_push.py -k own_step",
+    ),
 )  # fmt: skip

@@ -81,4 +81,30 @@ MUTATIONS = (
         "",
         "tests/weights/test_save.py",
     ),
+    Mutation(
+        "a push replaces what is there",
+        "mlp_mixer/weights/hub.py", "    if not overwrite:\n", "    if False:\n",
+        "tests/analysis/test_push.py -k overwritten",
+    ),
+    Mutation(
+        "a push replaces what others have pushed in the meantime",
+        "mlp_mixer/weights/hub.py", "parent_commit=parent", "parent_commit=None",
+        "tests/analysis/test_push.py -k meantime",
+    ),
+    Mutation(
+        "weights that should be private go to a public repository",
+        "mlp_mixer/weights/hub.py", "if private and there and not there.private:", "if False:",
+        "tests/analysis/test_push.py -k private",
+    ),
+    Mutation(
+        "a revision on the hub is forgotten",
+        "mlp_mixer/weights/hub.py", "WEIGHTS_FILE, revision=revision", "WEIGHTS_FILE",
+        "tests/weights/test_hub.py -k revisions",
+    ),
+    Mutation(
+        "timm is told that no aspect ratio changes",
+        "mlp_mixer/weights/timm_config.py", '"crop_mode": _CROP_MODES[crop]',
+        '"crop_mode": "center"',
+        "tests/weights/test_timm_config.py",
+    ),
 )  # fmt: skip

@@ -87,13 +87,17 @@ def read(workdir: str, name: str) -> RunFacts:
 
 def model(run: RunFacts) -> str:
     """Says which model it is, and how large."""
-    count = sum(math.prod(shape) for shape in shapes(run.module).values())
     own = {name: x for name, x in run.config.model.to_dict().items() if x}
     size = ", ".join(f"{name} {shown(x)}" for name, x in own.items())
     return (
         f"{run.config.architecture} for {shown(run.config.image_size)} pixels, "
-        f"{count:,} parameters ({size})"
+        f"{count(run.module):,} parameters ({size})"
     )
+
+
+def count(module: Any) -> int:
+    """Returns the number of a module's parameters."""
+    return sum(math.prod(shape) for shape in shapes(module).values())
 
 
 def data(run: RunFacts) -> str:

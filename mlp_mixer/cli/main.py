@@ -39,6 +39,7 @@ COMMANDS = {
     "plan": ("plan", "what a run needs and costs on a TPU, without one"),
     "convert": ("convert", "weights to another file, layout, size or dtype"),
     "inspect": ("describe", "what a weight file is, and its statistics"),
+    "push": ("push", "a model to the Hugging Face hub, or to a folder like there"),
     "pretrained": ("pretrained", "the published weights, with sizes and accuracies"),
 }
 USER_ERRORS = (ValueError, OSError, FloatingPointError)

@@ -85,7 +85,7 @@ def upload(
         try:
             there = api.model_info(name, files_metadata=True)
         except errors.RepositoryNotFoundError:
-            api.create_repo(name, private=private)
+            api.create_repo(name, private=private or None)  # else as its owner has set
             there = None
     if private and there and not there.private:
         raise ValueError(
@@ -126,13 +126,20 @@ def _is_same(path: Path, there: Any) -> bool:
     return bool(there.blob_id == hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest())
 
 
-def _api(address: str) -> Any:
+def check_installed(what: str) -> None:
+    """Raises ValueError if huggingface_hub, which `what` needs, is not installed."""
     try:
-        from huggingface_hub import HfApi
+        import huggingface_hub  # noqa: F401
     except ImportError as error:
         raise ValueError(
-            f"{address} needs the package huggingface_hub: pip install huggingface_hub"
+            f"{what} needs the package huggingface_hub: pip install huggingface_hub"
         ) from error
+
+
+def _api(address: str) -> Any:
+    check_installed(address)
+    from huggingface_hub import HfApi
+
     import mlp_mixer
 
     return HfApi(library_name="mlp_mixer", library_version=mlp_mixer.__version__)
