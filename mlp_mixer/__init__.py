@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mlp_mixer.analysis.filters import draw as filters
     from mlp_mixer.analysis.push import push
     from mlp_mixer.analysis.report import report
+    from mlp_mixer.analysis.sharpness import measure as sharpness
     from mlp_mixer.analysis.sheet import confusion, sheet
     from mlp_mixer.data.prepare.prepare import prepare
     from mlp_mixer.inference.classifier import Classifier, load_classifier
@@ -74,6 +75,7 @@ _HOMES = {
     "report": ("analysis.report", "report"),
     "resize": ("weights.resize", "resize"),
     "save": ("weights.save", "save"),
+    "sharpness": ("analysis.sharpness", "measure"),
     "sheet": ("analysis.sheet", "sheet"),
     "sweep": ("training.sweep", "sweep"),
     "train": ("run", "train"),
@@ -104,6 +106,7 @@ __all__ = [
     "report",
     "resize",
     "save",
+    "sharpness",
     "sheet",
     "sweep",
     "train",

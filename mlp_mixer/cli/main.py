@@ -34,6 +34,7 @@ COMMANDS = {
     "sweep": ("sweep", "the learning-rate grid of a transfer, and its test"),
     "transfers": ("transfers", "sweeps as one table: Avg 5, VTAB-1k"),
     "filters": ("filters", "token-mixing weights, or the stem, as images"),
+    "sharpness": ("sharpness", "largest eigenvalues of the loss's Hessian"),
     "permutation": ("permutation", "figure 4, from runs on permuted pixels"),
     "tradeoff": ("tradeoff", "accuracy against compute and throughput"),
     "plan": ("plan", "what a run needs and costs on a TPU, without one"),
