@@ -158,6 +158,18 @@ def test_what_a_page_inserts_or_links_must_exist(tmp_path, monkeypatch):
             build_site.write_pages(tmp_path / f"out{len(wrong)}")
 
 
+def test_pictures_of_other_servers_become_their_description(tmp_path, monkeypatch):
+    monkeypatch.setattr(build_site, "ROOT", tmp_path)
+    (tmp_path / "docs/lab").mkdir(parents=True)
+    badge = "[![Open](https://example.org/a.svg)](https://example.org/a)"
+    for file in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/x.md"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(f"# A\n\n{badge} ![a picture](https://example.org/b.png)\n")
+    build_site.write_pages(tmp_path / "pages")
+    page = (tmp_path / "pages/x.md").read_text()
+    assert page == "# A\n\n[Open](https://example.org/a) a picture\n"
+
+
 def test_links_to_code_lead_to_the_repository_or_nowhere(tmp_path):
     build_site.write_pages(tmp_path / "a", "https://example.org/o/n")
     build_site.write_pages(tmp_path / "b")

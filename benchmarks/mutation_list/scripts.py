@@ -66,4 +66,25 @@ MUTATIONS = (
         "gcsfuse ",
         "tests/test_scripts.py -k mounted",
     ),
+    Mutation(
+        "the site leaves out an argument of each command",
+        "scripts/site_reference.py",
+        "map(_argument, parser._actions)",
+        "map(_argument, parser._actions[1:])",
+        "tests/test_site.py -k command_and_argument",
+    ),
+    Mutation(
+        "a page of the site loads pictures from other servers",
+        "scripts/build_site.py",
+        'return match[1] if "://" in match[2]',
+        'return match[0] if "://" in match[2]',
+        "tests/test_site.py -k pictures_of_other_servers",
+    ),
+    Mutation(
+        "the search of a site on a disk shares objects with its worker",
+        "docs/javascripts/iframe-worker.js",
+        "structuredClone(data)",
+        "data",
+        "tests/test_site.py -k search_works",
+    ),
 )
