@@ -61,14 +61,18 @@ def base() -> ml_collections.ConfigDict:
     config.batch_size = 4096  # images in each step, over all devices; 1 or more
     config.total_epochs = 0.0
     config.total_steps = 0
-    config.optimizer = "adam"  # or momentum
+    config.optimizer = "adam"  # or momentum, lion, lamb
     config.lr = 0.001  # the peak
     config.decay = "cosine"  # or linear
     config.decay_end = 0.0  # where the decay ends, as a share of the peak, 0 to 1
     config.warmup_epochs = 0.0
     config.warmup_steps = 0
     config.weight_decay = 0.0  # AdamW's: multiplied by the rate; on kernels only
+    config.layer_decay = 1.0  # the rate's factor from each block to the one before, over 0, to 1
     config.grad_clip = 1.0  # global norm; 0 for none
+    # Decay of a moving average of parameters, to under 1; 0 for none. It is evaluated, too, as
+    # ema_test/accuracy and the like, and saved beside them, as WORKDIR/ema.npz.
+    config.ema = 0.0
     config.loss = "softmax"  # or sigmoid
     config.label_smoothing = 0.0  # share of a target that all classes get, 0 to under 1
     config.mixup = 0.0  # p of Beta(p, p); 0 for none

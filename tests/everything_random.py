@@ -13,6 +13,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.mixup = 0.5
     config.cutmix = 1.0
     config.mixup_per_example = True
+    config.ema = 0.5
     config.model.update(
         num_blocks=2, hidden_dim=16, tokens_mlp_dim=8, channels_mlp_dim=32, stoch_depth=0.5
     )

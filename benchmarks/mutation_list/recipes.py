@@ -174,4 +174,25 @@ MUTATIONS = (
         "jnp.int32(pixels * length) // 2", "jnp.int32(pixels * length)",
         "tests/training/test_mixup.py",
     ),
+    Mutation(
+        "the average follows as slowly from the first update on",
+        "mlp_mixer/training/averaging.py",
+        "jnp.minimum(jnp.float32(decay), now / (now + 9))", "jnp.float32(decay)",
+        "tests/training/test_averaging.py",
+    ),
+    Mutation(
+        "the parameters are saved as their average",
+        "mlp_mixer/training/loop.py", "EMA: average}", "EMA: state.params}",
+        "tests/training/test_averaging.py",
+    ),
+    Mutation(
+        "weights beside a run's are taken for the run's",
+        "mlp_mixer/weights/files.py", "if path.name == AVERAGE_FILE:", "if False:",
+        "tests/training/test_averaging.py",
+    ),
+    Mutation(
+        "the stem learns as fast as the first block",
+        "mlp_mixer/training/optimizer.py", "else last + 2", "else last + 1",
+        "tests/training/test_averaging.py",
+    ),
 )  # fmt: skip

@@ -3,6 +3,7 @@
 WORKDIR/config.json   the full config, from the start
 WORKDIR/classes.txt   the class names, one a line, from the start
 WORKDIR/model.npz     the weights in the published layout, from the end
+WORKDIR/ema.npz       their moving average, likewise, if the config asks for one
 WORKDIR/data.json     what the data was (see training.resume), from the start
 WORKDIR/starts.json   when and how the run was started, each time (see runs.starts)
 WORKDIR/finished      says that all steps are done and evaluated
@@ -18,7 +19,8 @@ import ml_collections
 
 from mlp_mixer.runtime.storage import AnyPath, absolute, as_path, write_text
 
-CONFIG_FILE, CLASSES_FILE, WEIGHTS_FILE = "config.json", "classes.txt", "model.npz"
+CONFIG_FILE, CLASSES_FILE = "config.json", "classes.txt"
+WEIGHTS_FILE, AVERAGE_FILE = "model.npz", "ema.npz"
 DATA_FILE, FINISHED_FILE = "data.json", "finished"
 
 
@@ -36,7 +38,8 @@ def claim(
     if jax.process_index():
         return
     if is_new:
-        (workdir / WEIGHTS_FILE).unlink(missing_ok=True)
+        for name in (WEIGHTS_FILE, AVERAGE_FILE):
+            (workdir / name).unlink(missing_ok=True)
     write_text(workdir / CLASSES_FILE, "\n".join(class_names) + "\n")
     config_file = workdir / CONFIG_FILE
     write_text(config_file, json.dumps(json.loads(config.to_json()), indent=2) + "\n")
@@ -60,7 +63,7 @@ def mark_finished(workdir: AnyPath, step: int) -> None:
 def workdir_of(weights: str | PathLike) -> AnyPath | None:
     """Returns the workdir that `weights` is or lies in, as model.npz or a checkpoint; else None."""
     path = as_path(weights)
-    if path.name == WEIGHTS_FILE:
+    if path.name in (WEIGHTS_FILE, AVERAGE_FILE):
         path = path.parent
     elif is_checkpoint(path):
         path = absolute(path).parent.parent

@@ -56,7 +56,9 @@ FIELDS = {
     "warmup_epochs": ranges.NOT_NEGATIVE,
     "warmup_steps": ranges.COUNT_OR_NONE,
     "weight_decay": ranges.NOT_NEGATIVE,
+    "layer_decay": ranges.number(0, 1, over=True),
     "grad_clip": ranges.NOT_NEGATIVE,
+    "ema": ranges.RATE,
     "loss": ranges.one_of(tuple(LOSSES)),
     "label_smoothing": ranges.RATE,
     "mixup": ranges.NOT_NEGATIVE,
@@ -152,6 +154,8 @@ ADDED = {
     "sam.group_size": 64,
     "cutmix": 0.0,
     "cutmix_probability": 0.5,
+    "layer_decay": 1.0,
+    "ema": 0.0,
 }
 # Fields that a run takes from the weights of its init_from; see `initial.with_trained_sizes`.
 OF_THE_WEIGHTS = ("init_image_size", "init_patch_size", "model.tokens_mlp_dim")

@@ -4,10 +4,10 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 import ml_collections
@@ -24,12 +24,15 @@ from mlp_mixer.runtime import visible_log
 from mlp_mixer.runtime.processes import from_process_0
 from mlp_mixer.runtime.storage import AnyPath, as_path
 from mlp_mixer.training import fields, initial, progress, resume
+from mlp_mixer.training.averaging import averaged
 from mlp_mixer.training.heartbeat import Heartbeat
 from mlp_mixer.training.preemption import Interrupted, Preemption
 from mlp_mixer.training.recipe import Recipe, make_augment, make_recipe, open_data
 from mlp_mixer.weights.save import save
 
 log = logging.getLogger(__name__)
+
+EMA = "ema_"  # before the names of what belongs to the averaged parameters
 
 Batches = Iterator[dict[str, np.ndarray]]
 
@@ -71,11 +74,7 @@ def train(
         config = initial.with_trained_sizes(config, folder.read_config(workdir) if saved else None)
         recipe = make_recipe(config, len(source.class_names), len(source))
         evaluations = evaluators.make(config, recipe.module, recipe.layout.mesh, source.class_names)
-        if config.keep_best and config.keep_best.partition("/")[0] not in evaluations:
-            raise ValueError(
-                f"keep_best={config.keep_best} is not a scalar of an evaluation, such as "
-                f"{' or '.join(f'{name}/accuracy' for name in evaluations) or 'test/accuracy'}"
-            )
+        _check_keep_best(config, evaluations)
         resume.check_data(workdir, config, source, saved)
         like = recipe.state_shapes()
         shardings = recipe.layout.shardings(like)
@@ -141,6 +140,25 @@ def _log_start(recipe: Recipe, source: Source, like: TrainState, start: int) -> 
         f"continuing after step {start}" if start else "start", recipe.total_steps,
         recipe.layout.mesh.size, jax.default_backend(), jax.process_count(),
     )  # fmt: skip
+
+
+def _check_keep_best(config: ml_collections.ConfigDict, evaluations: Iterable[str]) -> None:
+    names = [prefix + name for prefix in ("", EMA)[: 1 + bool(config.ema)] for name in evaluations]
+    if config.keep_best and config.keep_best.partition("/")[0] not in names:
+        raise ValueError(
+            f"keep_best={config.keep_best} is not a scalar of an evaluation, such as "
+            f"{' or '.join(f'{name}/accuracy' for name in names) or 'test/accuracy'}"
+        )
+
+
+def _parameters_of(state: TrainState) -> dict[str, Any]:
+    """Returns what is evaluated and saved: the parameters and, if there is one, their average.
+
+    Returns:
+        Trees by the prefix that scalars of their evaluations get.
+    """
+    average = averaged(state.opt_state)
+    return {"": state.params} if average is None else {"": state.params, EMA: average}
 
 
 class _Training:
@@ -227,10 +245,13 @@ class _Training:
         """Runs the evaluations that are due, and records their scalars."""
         total = self._recipe.total_steps
         self._heartbeat.doing(f"evaluating after step {step}/{total}")
-        params = self._recipe.layout.to_everywhere(state.params)
+        result = {}
         try:
             with self._preemption.interrupting():
-                result = evaluators.run(self._evaluations, params, step, is_last=step == total)
+                for prefix, tree in _parameters_of(state).items():
+                    params = self._recipe.layout.to_everywhere(tree)
+                    found = evaluators.run(self._evaluations, params, step, is_last=step == total)
+                    result |= {prefix + name: value for name, value in found.items()}
         except Interrupted:
             self._stop(step, state)
         except Exception:  # even if it is a bug, no step may be lost
@@ -254,17 +275,19 @@ class _Training:
 
     def save_weights(self, state: TrainState) -> None:
         """Writes weights in the published format, if the model is a Mixer without permutation."""
-        params = self._recipe.layout.to_everywhere(state.params)
-        if jax.process_index() == 0 and isinstance(self._recipe.module, MlpMixer):
-            save(
-                self._workdir / folder.WEIGHTS_FILE,
-                self._recipe.module,
-                params,
-                class_names=self._source.class_names,
-                crop=self._config.eval_crop,
-                crop_fraction=self._config.eval_crop_fraction,
-                loss=self._config.loss,
-            )
+        files = {"": folder.WEIGHTS_FILE, EMA: folder.AVERAGE_FILE}
+        for prefix, tree in _parameters_of(state).items():
+            params = self._recipe.layout.to_everywhere(tree)
+            if jax.process_index() == 0 and isinstance(self._recipe.module, MlpMixer):
+                save(
+                    self._workdir / files[prefix],
+                    self._recipe.module,
+                    params,
+                    class_names=self._source.class_names,
+                    crop=self._config.eval_crop,
+                    crop_fraction=self._config.eval_crop_fraction,
+                    loss=self._config.loss,
+                )
 
     def _batches(self) -> Batches:
         config = self._config

@@ -1,5 +1,6 @@
 """Durations, learning-rate schedules and optimizers, from the config."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,13 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from mlp_mixer.training.averaging import moving_average
+
 Schedule = Callable[[Any], jax.Array]
+
+# In the names of parameters of the Mixer and of ViT.
+BLOCK = r"(?:MixerBlock_|encoderblock_)(\d+)/"
+HEAD = r"(?:^|/)(?:head|pre_logits|pre_head_layer_norm|encoder_norm)/"
 
 # Factor of the rate, by progress from the end of the warm-up (0) to the end of the run (1).
 DECAYS: dict[str, Schedule] = {
@@ -18,6 +25,8 @@ DECAYS: dict[str, Schedule] = {
 OPTIMIZERS = {
     "adam": lambda: optax.scale_by_adam(b1=0.9, b2=0.999),
     "momentum": lambda: optax.trace(decay=0.9),
+    "lion": lambda: optax.scale_by_lion(b1=0.9, b2=0.99),  # arXiv 2302.06675
+    "lamb": lambda: optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-6),  # arXiv 1904.00962
 }
 
 
@@ -86,23 +95,62 @@ def make_schedule(
 def make_optimizer(
     config: ml_collections.ConfigDict, schedule: Schedule
 ) -> optax.GradientTransformation:
-    """Makes the optimizer for the result of `mean_gradient`: Adam or momentum, then weight decay.
+    """Makes the optimizer for the result of `mean_gradient`.
 
-    The decay is decoupled, as in AdamW: each step subtracts `rate * weight_decay * kernel`, from
-    kernels only. (big_vision gives the product of peak rate and decay: its 1e-4 is 0.1 here at lr
-    1e-3.)
+    The weight decay is decoupled, as in AdamW: each step subtracts `rate * weight_decay * kernel`,
+    from kernels only. (big_vision gives the product of peak rate and decay: its 1e-4 is 0.1 here at
+    lr 1e-3.) The update of LAMB, decay included, has in each array the norm of the parameters times
+    the rate.
 
     Raises:
         ValueError: the optimizer is unknown.
     """
     if config.optimizer not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {config.optimizer!r}; use {' or '.join(OPTIMIZERS)}")
-    return optax.chain(
+    parts = [
         optax.identity(),  # keeps the tree of states saved when clipping was part of the chain
         OPTIMIZERS[config.optimizer](),
         optax.add_decayed_weights(config.weight_decay, mask=kernels),
         optax.scale_by_learning_rate(schedule),
-    )
+    ]
+    # Only where they are asked for: a saved state has the states of all parts.
+    if config.optimizer == "lamb":
+        parts.insert(3, optax.scale_by_trust_ratio())
+    if config.layer_decay != 1:
+        parts.append(scale_by_depth(config.layer_decay))
+    if config.ema:
+        parts.append(moving_average(config.ema))
+    return optax.chain(*parts)
+
+
+def scale_by_depth(decay: float) -> optax.GradientTransformation:
+    """Multiplies updates by decay^k, where k is how many blocks lie between them and the head.
+
+    As in BEiT (arXiv 2106.08254): k is 0 for the head and its LayerNorm, 1 for the last block, and
+    the number of blocks + 1 for the stem and position embeddings.
+    """
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        names = [
+            jax.tree_util.keystr(path, simple=True, separator="/")
+            for path, _ in jax.tree_util.tree_leaves_with_path(updates)
+        ]
+        blocks = [re.search(BLOCK, name) for name in names]
+        last = max((int(block[1]) for block in blocks if block), default=None)
+        if last is None:
+            raise ValueError(
+                f"layer_decay={decay} is for models of numbered blocks (mixer, vit), and this one "
+                f"has {names[0]} and the like; set it to 1"
+            )
+        from_head = [
+            last + 1 - int(block[1]) if block else 0 if re.search(HEAD, name) else last + 2
+            for name, block in zip(names, blocks, strict=True)
+        ]
+        leaves, tree = jax.tree.flatten(updates)
+        scaled = [x * decay**k for x, k in zip(leaves, from_head, strict=True)]
+        return tree.unflatten(scaled), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def mean_gradient(sums: Any, examples: jax.Array, clip: float = 0.0) -> tuple[Any, jax.Array]:

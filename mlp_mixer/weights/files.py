@@ -16,7 +16,7 @@ from flax import traverse_util
 
 from mlp_mixer.models.architectures import ARCHITECTURES
 from mlp_mixer.runs import checkpoints
-from mlp_mixer.runs.folder import WEIGHTS_FILE, read_config, workdir_of
+from mlp_mixer.runs.folder import AVERAGE_FILE, WEIGHTS_FILE, read_config, workdir_of
 from mlp_mixer.runtime.storage import AnyPath, as_path, is_address, local
 from mlp_mixer.weights import (
     download,
@@ -95,7 +95,10 @@ def open_weights(source: str | Path) -> Iterator[OpenWeights]:
     if workdir and read_config(workdir).get("architecture", "mixer") not in tuple(ARCHITECTURES):
         workdir = None  # the config.json was written by another tool
     if folder := path if path.is_dir() else workdir:
-        path, config = of_runs.find(folder)
+        if path.name == AVERAGE_FILE:
+            config = read_config(folder)
+        else:
+            path, config = of_runs.find(folder)
         settings = of_runs.settings(config, workdir) if workdir else {}
         if path.is_dir():
             tree = checkpoints.restore_params(path)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 def config(**fields):
-    base = dict(optimizer="adam", weight_decay=0.0)
+    base = dict(optimizer="adam", weight_decay=0.0, layer_decay=1.0, ema=0.0)
     return ml_collections.ConfigDict(base | fields)
 
 
@@ -105,6 +105,14 @@ def run(tx, params, gradients):
         (dict(), optax.adam(0.1)),
         (dict(weight_decay=0.3), optax.adamw(0.1, weight_decay=0.3, mask=optimizer.kernels)),
         (dict(optimizer="momentum"), optax.sgd(0.1, momentum=0.9)),
+        (
+            dict(optimizer="lion", weight_decay=0.3),
+            optax.lion(0.1, weight_decay=0.3, mask=optimizer.kernels),
+        ),
+        (
+            dict(optimizer="lamb", weight_decay=0.3),
+            optax.lamb(0.1, weight_decay=0.3, mask=optimizer.kernels),
+        ),
     ],
 )
 def test_optimizers_equal_those_of_optax(fields, reference):
