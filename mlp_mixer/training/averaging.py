@@ -13,7 +13,7 @@ import optax
 class AverageState(NamedTuple):
     """What `moving_average` keeps."""
 
-    count: jax.Array  # int32 scalar: the number of updates so far
+    done: jax.Array  # int32 scalar: the number of updates so far
     average: Any  # like the parameters
 
 
@@ -30,12 +30,12 @@ def moving_average(decay: float) -> optax.GradientTransformation:
         return AverageState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, params))
 
     def update(updates: Any, state: AverageState, params: Any = None) -> tuple[Any, AverageState]:
-        count = state.count + 1
-        now = jnp.float32(count)
+        done = state.done + 1
+        now = jnp.float32(done)
         share = 1 - jnp.minimum(jnp.float32(decay), now / (now + 9))
         new = optax.apply_updates(params, updates)
         average = jax.tree.map(lambda a, p: a + share * (p - a), state.average, new)
-        return updates, AverageState(count, average)
+        return updates, AverageState(done, average)
 
     return optax.GradientTransformation(init, update)
 

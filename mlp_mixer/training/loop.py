@@ -245,7 +245,7 @@ class _Training:
         """Runs the evaluations that are due, and records their scalars."""
         total = self._recipe.total_steps
         self._heartbeat.doing(f"evaluating after step {step}/{total}")
-        result = {}
+        result: dict[str, float] = {}
         try:
             with self._preemption.interrupting():
                 for prefix, tree in _parameters_of(state).items():

@@ -148,7 +148,7 @@ def scale_by_depth(decay: float) -> optax.GradientTransformation:
         ]
         leaves, tree = jax.tree.flatten(updates)
         scaled = [x * decay**k for x, k in zip(leaves, from_head, strict=True)]
-        return tree.unflatten(scaled), state
+        return jax.tree.unflatten(tree, scaled), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
