@@ -110,7 +110,7 @@ MUTATIONS = (
     ),
     Mutation(
         "Adam forgets squares ten times as fast",
-        "mlp_mixer/training/optimizer.py", "b2=0.999", "b2=0.99",
+        "mlp_mixer/training/optimizer.py", "b2=0.999),", "b2=0.99),",
         "tests/training/test_parts.py -k optimizers",
     ),
     Mutation(

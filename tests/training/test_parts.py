@@ -168,8 +168,8 @@ def test_decay_touches_kernels_only_and_scales_with_the_rate():
             after = after[key.key]
         factor = 1 - 0.01 * 0.1 if path[-1].key == "kernel" else 1
         np.testing.assert_allclose(after, before * factor, rtol=1e-6)
-    with pytest.raises(ValueError, match=r"lion.*adam or momentum"):
-        optimizer.make_optimizer(config(optimizer="lion"), lambda step: 0.01)
+    with pytest.raises(ValueError, match=r"adagrad.*adam or momentum or lion or lamb"):
+        optimizer.make_optimizer(config(optimizer="adagrad"), lambda step: 0.01)
 
 
 # --- the step ---
