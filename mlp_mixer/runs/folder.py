@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from mlp_mixer.runtime.storage import AnyPath, absolute, as_path, write_text
+from mlp_mixer.runtime.storage import AnyPath, absolute, as_path, is_on_the_web, write_text
 
 CONFIG_FILE, CLASSES_FILE = "config.json", "classes.txt"
 WEIGHTS_FILE, AVERAGE_FILE = "model.npz", "ema.npz"
@@ -62,6 +62,8 @@ def mark_finished(workdir: AnyPath, step: int) -> None:
 
 def workdir_of(weights: str | PathLike) -> AnyPath | None:
     """Returns the workdir that `weights` is or lies in, as model.npz or a checkpoint; else None."""
+    if is_on_the_web(weights):
+        return None
     path = as_path(weights)
     if path.name in (WEIGHTS_FILE, AVERAGE_FILE):
         path = path.parent

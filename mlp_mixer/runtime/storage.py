@@ -71,6 +71,11 @@ def is_address(path: str | os.PathLike) -> bool:
     return re.match(r"[a-z][a-z0-9]+:/", os.fspath(path)) is not None
 
 
+def is_on_the_web(path: str | os.PathLike) -> bool:
+    """Returns whether a name is an address such as https://HOST or hf://NAME, not of a bucket."""
+    return is_address(path) and os.fspath(path).partition(":")[0] not in _LIBRARIES
+
+
 def absolute(path: AnyPath) -> AnyPath:
     """Returns a path from the root of its disk, or an address as it is."""
     return path if is_address(path) else path.absolute()

@@ -58,6 +58,7 @@ class PretrainedTable(tuple[Pretrained, ...]):
 
     HEADING = ("name", "variant", "parameters", "MB", "px", "classes", "ImageNet", "ReaL", "v2",
                "A", "R", "R of 1,000", "Sketch", "about")  # fmt: skip
+    TEXTS = ("name", "variant", "about")  # the others are numbers, aligned on the right
 
     @property
     def names(self) -> list[str]:
@@ -71,23 +72,27 @@ class PretrainedTable(tuple[Pretrained, ...]):
     def __repr__(self) -> str:
         rows = self.cells()
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        texts = {self.HEADING.index(name) for name in ("name", "variant", "about")}
         lines = [
             "  ".join(
-                cell.ljust(width) if i in texts else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+                cell.ljust(width) if name in self.TEXTS else cell.rjust(width)
+                for name, cell, width in zip(self.HEADING, row, widths, strict=True)
             ).rstrip()
             for row in rows
         ]
         return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
     def _repr_html_(self) -> str:
-        heading, *rows = (
-            "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
-            for tag, row in zip(["th"] + ["td"] * len(self), self.cells(), strict=True)
-        )
-        body = "".join(f"<tr>{row}</tr>" for row in rows)
-        return f"<table><thead><tr>{heading}</tr></thead><tbody>{body}</tbody></table>"
+        def row(cells: Sequence[str], tag: str) -> str:
+            sides = ("left" if name in self.TEXTS else "right" for name in self.HEADING)
+            styles = (f"text-align: {side}; white-space: nowrap" for side in sides)
+            return "".join(
+                f'<{tag} style="{style}">{html.escape(cell)}</{tag}>'
+                for style, cell in zip(styles, cells, strict=True)
+            )
+
+        heading, *rows = self.cells()
+        body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in rows)
+        return f"<table><thead><tr>{row(heading, 'th')}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def list_pretrained(pattern: str = "*") -> PretrainedTable:

@@ -70,6 +70,13 @@ def test_what_is_pushed_loads_with_names_crop_and_loss(hub, file):
     assert load.read("hf://alice/small").settings == load.read(file).settings
 
 
+@pytest.mark.slow
+def test_a_run_on_the_hub_is_evaluated_as_in_its_workdir(hub, finished):
+    mlp_mixer.push(finished.workdir, "hf://alice/digits")
+    result = mlp_mixer.evaluate("hf://alice/digits", "digits", "test")
+    assert result.accuracy == finished.result["test/accuracy"]
+
+
 def test_one_commit_holds_all_and_the_same_again_makes_none(hub, file):
     mlp_mixer.push(file, "hf://alice/small")
     repository, asked = hub.repositories["alice/small"], len(hub.requests)
@@ -191,6 +198,15 @@ def test_a_folder_holds_the_same_and_loads(file, tmp_path):
     assert before == {path: path.read_bytes() for path in folder.iterdir()}
     mlp_mixer.push(other, folder, overwrite=True)
     same(other, folder)
+
+
+@pytest.mark.slow
+def test_a_folder_in_a_bucket_holds_the_same_and_loads(bucket, file):
+    where = f"{bucket}/small"
+    assert mlp_mixer.push(file, where) == (where, True)
+    assert {path.name for path in (bucket / "small").iterdir()} == FILES
+    same(file, where)
+    assert mlp_mixer.push(file, where) == (where, False)
 
 
 @pytest.mark.slow

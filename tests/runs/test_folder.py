@@ -3,6 +3,7 @@
 import shutil
 
 import ml_collections
+import pytest
 
 from mlp_mixer.runs import folder
 from mlp_mixer.runs.folder import DATA_FILE, WEIGHTS_FILE, is_finished, mark_finished
@@ -27,3 +28,8 @@ def test_a_new_run_has_no_weights_of_an_earlier_one(tmp_path):
     assert (tmp_path / WEIGHTS_FILE).exists()  # a run that goes on
     folder.claim(tmp_path, config, ("a",), is_new=True)
     assert not (tmp_path / WEIGHTS_FILE).exists()
+
+
+@pytest.mark.parametrize("address", ["https://host/x.npz", "hf://timm/x", "hf:timm/x", "sam/B"])
+def test_what_is_on_the_web_lies_in_no_workdir(address):
+    assert folder.workdir_of(address) is None
