@@ -108,6 +108,7 @@ def base() -> ml_collections.ConfigDict:
     # A scalar of an evaluation, such as "test/accuracy" or "val/loss": the checkpoint with the best
     # one is kept, too, and every evaluation is of a checkpoint. "" keeps none for that.
     config.keep_best = ""
+    config.tracker = ""  # or wandb: gets the config and all scalars, too; see runs/trackers.py
     return config
 
 

@@ -11,6 +11,7 @@ import pytest
 from mlp_mixer.data import augment, digits, sources
 from mlp_mixer.evaluation import evaluators
 from mlp_mixer.models import architectures
+from mlp_mixer.runs import trackers
 from mlp_mixer.runtime.mesh import make_mesh
 from mlp_mixer.training import fields, optimizer, ranges
 from mlp_mixer.training.recipe import make_augment, make_recipe
@@ -88,6 +89,34 @@ def test_a_data_set():
         sources.open_source("mine:x", "train")
 
 
+def start(workdir, config):
+    """What a tracker's module has; this module is one for `test_a_tracker`."""
+    return Notes(config["lr"])
+
+
+class Notes:
+    def __init__(self, lr):
+        self.told = [lr]
+        Notes.newest = self
+
+    def scalars(self, step, values):
+        self.told.append((step, *values))
+
+    def close(self, done):
+        self.told.append(done)
+
+
+def test_a_tracker(monkeypatch, tmp_path):
+    monkeypatch.setitem(trackers.TRACKERS, "pytest", __name__)  # a package that is installed
+    config = load_config("digits")
+    config.tracker = "pytest"
+    monkeypatch.setitem(fields.FIELDS, "tracker", ranges.one_of(("", *trackers.TRACKERS)))
+    assert trackers.is_usable(fields.check(config).tracker)
+    with trackers.Tracking(config.tracker, tmp_path, config.to_dict()) as tracking:
+        tracking.scalars(3, {"train/loss": 0.5})
+    assert Notes.newest.told == [config.lr, (3, "train/loss"), True]
+
+
 def test_an_augmentation():
     names = set(augment.Augment.__dataclass_fields__) - {"size"}
     assert names == set(fields.AUGMENT)
@@ -105,6 +134,7 @@ def test_the_page_names_files_and_tables_that_there_are():
         "evaluation/evaluators.py",
         "training/optimizer.py",
         "data/augment.py",
+        "runs/trackers.py",
     ):
         assert path in text and (ROOT / "mlp_mixer" / path).exists()
     for home, name in (
@@ -113,6 +143,7 @@ def test_the_page_names_files_and_tables_that_there_are():
         (fields, "AUGMENT"),
         (evaluators, "TYPES"),
         (optimizer, "OPTIMIZERS"),
+        (trackers, "TRACKERS"),
     ):
         assert f"`{name}`" in text and hasattr(home, name)
 

@@ -370,7 +370,7 @@ MUTATIONS = (
         "mlp_mixer/analysis/live.py",
         "            self._draw()\n        except",
         "            pass\n        except",
-        "tests/analysis/test_live.py -k few_pictures",
+        "tests/analysis/test_live.py -k while_a_picture",
     ),
     Mutation(
         "interrupting a cell ends as a process does",
@@ -406,5 +406,26 @@ MUTATIONS = (
         "        self._told = time.monotonic()\n\n    def _beat",
         "        pass\n\n    def _beat",
         "tests/training/test_progress.py -k minute",
+    ),
+    Mutation(
+        "a resumed run is another one at wandb",
+        "mlp_mixer/runs/wandb_tracker.py",
+        "    if not file.exists():\n",
+        "    if True:\n",
+        "tests/runs/test_trackers.py -k wandb_gets",
+    ),
+    Mutation(
+        "a tracker that has failed is told more",
+        "mlp_mixer/runs/trackers.py",
+        "            self._tracker = None\n            log",
+        "            log",
+        "tests/runs/test_trackers.py -k fails",
+    ),
+    Mutation(
+        "every process starts a run at the tracker",
+        "mlp_mixer/runs/trackers.py",
+        "if self._name and jax.process_index() == 0:",
+        "if self._name:",
+        "tests/runs/test_trackers.py -k only_process_0",
     ),
 )  # fmt: skip

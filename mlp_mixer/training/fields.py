@@ -19,6 +19,7 @@ from mlp_mixer.models.bit import STEMS
 from mlp_mixer.models.gelu import FORMS as GELUS
 from mlp_mixer.models.losses import LOSSES
 from mlp_mixer.models.permuted import ORDERS
+from mlp_mixer.runs.trackers import TRACKERS
 from mlp_mixer.training import ranges
 from mlp_mixer.training.layouts import LAYOUTS, SUM_DTYPES
 from mlp_mixer.training.optimizer import DECAYS, OPTIMIZERS
@@ -83,6 +84,7 @@ FIELDS = {
     "checkpoint_every_steps": ranges.free(ranges.COUNT_OR_NONE),
     "keep_checkpoints": ranges.free(ranges.COUNT),
     "keep_best": ranges.free(ranges.TEXT),
+    "tracker": ranges.free(ranges.one_of(("", *TRACKERS))),
 }
 
 # The fields of AUGMENT, MODEL and SWEEP are optional.
@@ -148,6 +150,7 @@ ADDED = {
     "init_patch_size": (),
     "init_resize": "auto",
     "keep_best": "",
+    "tracker": "",
     "sam.rho_max": 0.0,
     "sam.rho_min": 0.0,
     "sam.alpha": 0.0,

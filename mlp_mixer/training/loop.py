@@ -17,7 +17,7 @@ from mlp_mixer.data import pipeline
 from mlp_mixer.data.sources import Source
 from mlp_mixer.evaluation import evaluators
 from mlp_mixer.models.mixer import MlpMixer
-from mlp_mixer.runs import folder, lock, metrics, starts
+from mlp_mixer.runs import folder, lock, metrics, starts, trackers
 from mlp_mixer.runs.checkpointer import Checkpointer
 from mlp_mixer.runs.checkpoints import TrainState, latest_step
 from mlp_mixer.runtime import visible_log
@@ -76,6 +76,7 @@ def train(
         evaluations = evaluators.make(config, recipe.module, recipe.layout.mesh, source.class_names)
         _check_keep_best(config, evaluations)
         resume.check_data(workdir, config, source, saved)
+        from_process_0(lambda: trackers.is_usable(config.tracker))
         like = recipe.state_shapes()
         shardings = recipe.layout.shardings(like)
 
@@ -102,6 +103,8 @@ def train(
             folder.claim(workdir, config, source.class_names, is_new=not saved)
             resume.record_data(workdir, source, saved)
             with (
+                # Ended last, because that may wait for a network.
+                trackers.Tracking(config.tracker, workdir, config.to_dict()) as tracking,
                 starts.recorded(workdir, saved, held.check),
                 Checkpointer(workdir, config.keep_checkpoints, held.check) as checkpoints,
             ):
@@ -119,7 +122,7 @@ def train(
                             view.scalars(int(line["step"]), line)
                     training = _Training(
                         config, recipe, source, workdir, start, evaluations, checkpoints, writer,
-                        preemption, view, heartbeat,
+                        tracking, preemption, view, heartbeat,
                     )  # fmt: skip
                     state = training.take_steps(restored, new_state, like)
                     training.save_weights(state)
@@ -174,6 +177,7 @@ class _Training:
         evaluations: dict[str, evaluators.Scheduled],
         checkpoints: Checkpointer,
         writer: metrics.Writer,
+        tracking: trackers.Tracking,
         preemption: Preemption,
         view: progress.View | None,
         heartbeat: Heartbeat,
@@ -181,7 +185,7 @@ class _Training:
         self._config, self._recipe, self._source = config, recipe, source
         self._workdir, self._start = workdir, start
         self._evaluations, self._checkpoints = evaluations, checkpoints
-        self._writer, self._preemption = writer, preemption
+        self._writer, self._tracking, self._preemption = writer, tracking, preemption
         self._view, self._heartbeat = view, heartbeat
         self._meter = progress.Meter(config.batch_size, recipe.total_steps, config.log_every_steps)
 
@@ -332,6 +336,7 @@ class _Training:
 
     def _record(self, step: int, values: dict[str, float]) -> None:
         self._writer.scalars(step, values)
+        self._tracking.scalars(step, values)
         if self._view:
             self._view.scalars(step, values)
         self._heartbeat.told()
