@@ -1,6 +1,7 @@
 """What several tests share."""
 
 import contextlib
+import gc
 import importlib
 import json
 import logging
@@ -34,6 +35,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory()  # lasts as long as the tests
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+# Imports and tracing make many objects and few cycles: to look for these less often saves a tenth.
+FEW_COLLECTIONS = (100_000, 50, 50)
+gc.set_threshold(*FEW_COLLECTIONS)
 
 import jax  # noqa: E402 - reads what is set above
 import ml_collections  # noqa: E402
@@ -201,10 +206,15 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     return config
 
 
+def python(program: str) -> list[str]:
+    """The command that runs a program in a new process."""
+    return [sys.executable, "-c", f"import gc; gc.set_threshold{FEW_COLLECTIONS}\n{program}"]
+
+
 def python_with_devices(count: int, program: str) -> str:
     """What a program prints in a new process with so many fake CPU devices."""
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], cwd=ROOT, check=True, text=True,
+        python(textwrap.dedent(program)), cwd=ROOT, check=True, text=True,
         env=with_devices(count), stdout=subprocess.PIPE,
     ).stdout  # fmt: skip
 

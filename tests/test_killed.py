@@ -17,7 +17,6 @@ import ml_collections
 import pytest
 
 from mlp_mixer.cli import config
-from mlp_mixer.data.sources import open_source
 from mlp_mixer.evaluation.classification import Classification
 from mlp_mixer.runs import checkpointer, checkpoints, digests, lock, metrics
 from mlp_mixer.runs.folder import is_finished
@@ -25,9 +24,9 @@ from mlp_mixer.training import loop
 from mlp_mixer.training.preemption import Preemption
 
 from .conftest import ROOT, load_config, shrink
+from .processes import TRAIN_PY, finish, start, start_two
 from .runtime.test_visible_log import nothing_set_up
-from .test_layouts import two_processes
-from .test_train import TINY, assert_same_weights, finish, scalars, start
+from .test_train import TINY, assert_same_weights, scalars
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +60,6 @@ def tiny(tmp_path_factory):
             pass
         return latest(path)
 
-    open_source("digits", "train", 1)  # imports scikit-learn, which changes much
     with pytest.MonkeyPatch.context() as patch, nothing_set_up() as stderr:
         patch.setattr(checkpointer.Checkpointer, "save", look_and_save)
         patch.setattr(loop, "latest_step", look)
@@ -101,7 +99,7 @@ def saved(workdir, beyond: int = 0):
     return lambda: (checkpoints.latest_step(workdir) or 0) > beyond
 
 
-def test_a_run_killed_three_times_ends_bit_equal(straight, tmp_path):
+def test_a_run_killed_asked_to_end_and_killed_ends_bit_equal(straight, tmp_path):
     folder = tmp_path / "checkpoints"
 
     def writing():
@@ -114,15 +112,14 @@ def test_a_run_killed_three_times_ends_bit_equal(straight, tmp_path):
         process.communicate()
 
     kill_when(writing)
-    kill_when(lambda: writing() and saved(tmp_path)())
     asked = start(tmp_path, *RUN)
-    wait_for(asked, saved(tmp_path, beyond=checkpoints.latest_step(tmp_path)))
+    wait_for(asked, saved(tmp_path, beyond=checkpoints.latest_step(tmp_path) or 0))
     asked.terminate()
-    _, text = asked.communicate(timeout=120)
+    text, _ = asked.communicate(timeout=120)
     step = checkpoints.latest_step(tmp_path)
     assert f"stopped by SIGTERM; step {step} is saved" in text and "Traceback" not in text
     assert asked.returncode == STOPPED
-    kill_when(saved(tmp_path, beyond=step))
+    kill_when(lambda: writing() and saved(tmp_path, beyond=step)())
     assert not (tmp_path / "model.npz").exists()
     assert "continuing after step" in finish(start(tmp_path, *RUN))
     assert_same_weights(straight / "model.npz", tmp_path / "model.npz")
@@ -135,7 +132,7 @@ def test_a_run_killed_three_times_ends_bit_equal(straight, tmp_path):
 
 def test_two_processes_end_at_the_same_step_when_one_is_asked_to(tmp_path):
     run = ["--config.total_steps=100000", "--config.checkpoint_every_steps=100000"]
-    processes = two_processes(tmp_path, *run, devices=1)
+    processes = start_two(tmp_path, *run)
     wait_for(processes[0], lambda: (tmp_path / metrics.FILE).exists() and metrics.read(tmp_path))
     processes[1].terminate()
     texts = [process.communicate(timeout=120)[0] for process in processes]
@@ -256,11 +253,11 @@ def test_workers_that_end_with_the_run_are_no_error(tiny_config, tiny, tmp_path)
 def test_ctrl_c_in_the_first_second_gives_no_traceback(tmp_path):
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         pytest.skip("SIGINT is ignored here, and by every child, as in a shell's background")
-    process = start(tmp_path / "run")
+    process = start(tmp_path / "run", command=TRAIN_PY)
     time.sleep(0.4)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (-signal.SIGINT, "", "")  # 130 in a shell
+    text, _ = process.communicate(timeout=60)
+    assert (process.returncode, text) == (-signal.SIGINT, "")  # 130 in a shell
 
 
 def test_ctrl_c_is_noted_once_and_the_next_signal_ends_it():

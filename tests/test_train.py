@@ -2,8 +2,6 @@
 
 import itertools
 import json
-import subprocess
-import sys
 
 import jax
 import ml_collections
@@ -16,7 +14,8 @@ from mlp_mixer.runs import metrics
 from mlp_mixer.runs.checkpoints import latest, restore_params
 from mlp_mixer.training import loop, progress
 
-from .conftest import ROOT, load_config, shrink, with_devices
+from .conftest import ROOT, load_config, shrink
+from .processes import TRAIN_PY, start
 
 pytestmark = pytest.mark.slow
 
@@ -26,21 +25,6 @@ TINY = [
     "--config.model.stoch_depth=0.5", "--config.log_every_steps=1", "--config.batch_size=32",
     "--config.eval_every_epochs=0", "--config.checkpoint_every_epochs=0", "--config.warmup_steps=5",
 ]  # fmt: skip
-
-
-def start(workdir, *arguments, devices: int = 1, config: str = "configs/digits.py"):
-    """Starts train.py as a user does."""
-    command = [sys.executable, "train.py", f"--config={config}", f"--workdir={workdir}"]
-    return subprocess.Popen(
-        [*command, *arguments], cwd=ROOT, env=with_devices(devices),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def finish(process) -> str:
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    return out + err
 
 
 def scalars(workdir, name: str) -> list[float]:
@@ -301,7 +285,7 @@ def test_a_mistake_on_the_command_line_is_one_clear_message(
 
 
 def test_train_py_ends_with_a_message_and_a_status(tmp_path):
-    process = start(tmp_path / "run", "--config.lrr=1")
-    _, text = process.communicate(timeout=120)
+    process = start(tmp_path / "run", "--config.lrr=1", command=TRAIN_PY)
+    text, _ = process.communicate(timeout=120)
     assert process.returncode == 2 and "error: " in text and "Traceback" not in text, text
     assert not (tmp_path / "run").exists()

@@ -14,6 +14,7 @@ from google.protobuf.runtime_version import VersionError
 from PIL import Image
 
 from mlp_mixer.data import vtab
+from mlp_mixer.data.digits import _read_digits as read_digits
 from mlp_mixer.data.images import BrokenImage
 from mlp_mixer.data.prepare import from_source
 from mlp_mixer.data.sources import open_source, take_per_class
@@ -47,6 +48,15 @@ def test_digits_have_a_fixed_split_without_shared_examples():
     # The same ones for ever: those that NumPy's RandomState(0) puts first, and last.
     assert train.labels()[:12].tolist() == [2, 8, 2, 6, 6, 7, 1, 9, 8, 5, 2, 8]
     assert test.labels()[:10].tolist() == [7, 9, 4, 7, 0, 2, 6, 1, 3, 1]
+
+
+def test_digits_are_what_scikit_learn_loads():
+    from sklearn import datasets
+
+    digits = datasets.load_digits()
+    table = read_digits()
+    np.testing.assert_array_equal(table[:, :-1], digits.data)
+    np.testing.assert_array_equal(table[:, -1], digits.target)
 
 
 def test_logistic_regression_reaches_98_percent_on_digits():
