@@ -245,13 +245,15 @@ def strict():
 )
 def test_a_setting_of_jax_changes_no_number_and_no_type(case, setting, highest_precision):
     wanted, fresh, function = total(case), init(case.module, 3), jax.value_and_grad(case.untraced)
+    make = partial(init, case.module, 3)
     # Without jit each operation is compiled for itself, which takes long. The Mixer's layers define
-    # derivatives of their own; those of ViT and BiT are JAX's.
+    # derivatives of their own; those of ViT and BiT are JAX's, and one function makes parameters of
+    # all models.
     if setting is jax.disable_jit and not isinstance(case.module, mixer.MlpMixer):
-        wanted, function = wanted[0], case.untraced
+        wanted, function, make = wanted[0], case.untraced, lambda: fresh
     with setting():
         found = jax.jit(function)(case.params, case.images)
-        again = init(case.module, 3)
+        again = make()
     assert_close(found, wanted)
     for new, old in ((found, wanted), (again, fresh)):
         assert [x.dtype for x in jax.tree.leaves(new)] == [x.dtype for x in jax.tree.leaves(old)]
@@ -302,7 +304,8 @@ def test_an_interceptor_acts_only_where_and_while_it_is_set(case):
         return jnp.zeros_like(y) if is_it else y
 
     def apply(params: Any = case.params) -> jax.Array:
-        return case.module.apply({"params": params}, case.images)
+        """By a function of its own each time, which JAX therefore traces each time."""
+        return jax.jit(lambda p: case.module.apply({"params": p}, case.images))(params)
 
     before, wanted = apply(), apply(traverse_util.unflatten_dict(without))
     assert float(jnp.abs(before - wanted).max()) > 1e-3
