@@ -158,6 +158,15 @@ def test_what_a_page_inserts_or_links_must_exist(tmp_path, monkeypatch):
             build_site.write_pages(tmp_path / f"out{len(wrong)}")
 
 
+@pytest.mark.parametrize(("status", "said"), [(1, ""), (0, "griffe: no type for parameter x")])
+def test_a_complaint_of_the_generator_is_an_error(tmp_path, monkeypatch, status, said):
+    monkeypatch.setattr(build_site, "write_pages", lambda *_: tmp_path.mkdir(exist_ok=True))
+    ended = subprocess.CompletedProcess([], status, said, "")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
+    with pytest.raises(ValueError, match="the site is not whole"):
+        build_site.build(tmp_path)
+
+
 def test_pictures_of_other_servers_become_their_description(tmp_path, monkeypatch):
     monkeypatch.setattr(build_site, "ROOT", tmp_path)
     (tmp_path / "docs/lab").mkdir(parents=True)

@@ -16,6 +16,10 @@ def sheet(evaluation: Evaluation, tiles: int = TILES) -> Figure:
 
     At most half of the tiles are errors. Within a class, the most confident come first.
 
+    Args:
+        evaluation: what `mlp_mixer.evaluate` returns.
+        tiles: number of images at most.
+
     Raises:
         ValueError: images have several labels.
     """

@@ -129,10 +129,16 @@ def load_classifier(
     patch_size: int | tuple[int, int] | None = None,
     resize: Resize = "auto",
 ) -> Classifier:
-    """Reads weights from any source of `load`, with what they or their run say about their use.
+    """Reads weights of a model, with what they or their run say about their use.
 
-    Sizes and `resize` are as for `load`. If nothing says how to crop images or which loss was used,
-    the released files' defaults apply: the middle 7/8 of the image, and a softmax.
+    If nothing says how to crop images or which loss was used, the released files' defaults apply:
+    the middle 7/8 of the image, and a softmax.
+
+    Args:
+        source: weights of any source that `mlp_mixer.load` reads.
+        image_size: the model's, if another than the weights'; see `mlp_mixer.load`.
+        patch_size: likewise.
+        resize: how weights are adapted to other sizes, "auto", "tile" or "resample".
 
     Raises:
         FileNotFoundError: there is no such file or run.

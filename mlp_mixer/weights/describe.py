@@ -32,7 +32,10 @@ class Description(NamedTuple):
 
 
 def describe(source: str | Path) -> Description:
-    """Describes weights from any source that `load` accepts, with statistics of each array.
+    """Describes weights, with statistics of each array.
+
+    Args:
+        source: one that `mlp_mixer.load` reads.
 
     Raises:
         FileNotFoundError, ValueError, OSError: as for `load`, except that numbers that are not
