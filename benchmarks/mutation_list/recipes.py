@@ -182,7 +182,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the parameters are saved as their average",
-        "mlp_mixer/training/loop.py", "EMA: average}", "EMA: state.params}",
+        "mlp_mixer/training/loop.py", "AVERAGE_PREFIX: average}", "AVERAGE_PREFIX: state.params}",
         "tests/training/test_averaging.py",
     ),
     Mutation(

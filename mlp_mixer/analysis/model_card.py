@@ -23,7 +23,8 @@ from mlp_mixer.weights.hub import PREFIX, repository_of
 
 LISTED = 20  # most class names in the text; config.json has all
 RECIPE = ("batch_size", "optimizer", "lr", "decay", "warmup_steps", "warmup_epochs", "weight_decay",
-          "grad_clip", "loss", "label_smoothing", "mixup")  # fmt: skip
+          "layer_decay", "grad_clip", "loss", "label_smoothing", "mixup", "cutmix",
+          "ema")  # fmt: skip
 COLOURS = {1: "grey", 3: "RGB"}  # by number of channels
 CITATION = "[arXiv 2105.01601](https://arxiv.org/abs/2105.01601)"
 
@@ -46,6 +47,7 @@ class Model:
         said: what its file says of its use; see `weights.metadata`.
         run: the run that trained it; None if it is not known.
         step: the step of the run that the weights are of; None if it is not known.
+        is_average: whether they are the moving average of the run's parameters.
         stated: accuracies that the user gives.
         license: likewise.
     """
@@ -55,6 +57,7 @@ class Model:
     said: Mapping[str, Any]
     run: RunFacts | None
     step: int | None
+    is_average: bool
     stated: Sequence[Accuracy]
     license: str | None
 
@@ -66,7 +69,7 @@ class Model:
     @property
     def accuracies(self) -> list[Accuracy]:
         """Those that the run has measured of these weights, then those that are stated."""
-        measured = _measured(self.run, self.step) if self.run else []
+        measured = _measured(self.run, self.step, self.is_average) if self.run else []
         return [*measured, *self.stated]
 
 
@@ -196,8 +199,9 @@ def _accuracy(model: Model) -> str:
     return _table(("data", "split", "top-1"), *rows)
 
 
-def _measured(run: RunFacts, step: int | None) -> list[Accuracy]:
+def _measured(run: RunFacts, step: int | None, of_average: bool) -> list[Accuracy]:
     """Returns the accuracies that a run's metrics have of a step."""
+    prefix = folder.AVERAGE_PREFIX if of_average else ""
     scalars: dict[str, float] = {}
     for line in run.lines:
         if line["step"] == step:
@@ -205,7 +209,7 @@ def _measured(run: RunFacts, step: int | None) -> list[Accuracy]:
     return [
         Accuracy(each.get("source") or run.config.data.source, each.split, scalars[scalar])
         for name, each in run.config.evals.items()
-        if each.type == "classification" and (scalar := f"{name}/accuracy") in scalars
+        if each.type == "classification" and (scalar := f"{prefix}{name}/accuracy") in scalars
     ]
 
 
@@ -217,6 +221,8 @@ def _training(model: Model) -> str:
         return first + "How it was trained is not recorded."
     config = run.config
     steps = run_facts.UNKNOWN if model.step is None else f"{model.step:,}"
+    if model.is_average:
+        steps += ", of which the parameters are averaged"
     if model.step and run.examples:
         steps += f", {model.step * config.batch_size / run.examples:.3g} epochs"
     recipe = ", ".join(f"{name} {shown(config[name])}" for name in RECIPE if config[name])

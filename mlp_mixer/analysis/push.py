@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from mlp_mixer.analysis import model_card, run_facts
 from mlp_mixer.analysis.model_card import Accuracy, Model
-from mlp_mixer.runs.folder import workdir_of
+from mlp_mixer.runs.folder import AVERAGE_FILE, workdir_of
 from mlp_mixer.runtime.storage import AnyPath, as_path, local, replacing
 from mlp_mixer.weights import hub, of_runs, safetensors, timm_config
 from mlp_mixer.weights.convert import convert
@@ -75,6 +75,7 @@ def push(
             workdir = workdir_of(opened.where)
             run = run_facts.read(str(workdir), "") if workdir else None
             step = model_card.step_of(run, opened.where) if run else None
+            is_average = run is not None and opened.where.name == AVERAGE_FILE
         module = convert(source, weights).module
         reader = safetensors.Reader(weights)
         reader.close()
@@ -83,7 +84,7 @@ def push(
             json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
         address = destination if to_hub else as_path(destination).name
-        model = Model(address, module, reader.settings, run, step, stated, license)
+        model = Model(address, module, reader.settings, run, step, is_average, stated, license)
         Path(temporary, hub.CARD_FILE).write_text(model_card.write(model), encoding="utf-8")
         files = [Path(temporary, name)
                  for name in (hub.WEIGHTS_FILE, hub.CONFIG_FILE, hub.CARD_FILE)]  # fmt: skip

@@ -21,6 +21,7 @@ from mlp_mixer.runtime.storage import AnyPath, absolute, as_path, is_on_the_web,
 
 CONFIG_FILE, CLASSES_FILE = "config.json", "classes.txt"
 WEIGHTS_FILE, AVERAGE_FILE = "model.npz", "ema.npz"
+AVERAGE_PREFIX = "ema_"  # of the scalars that are of the averaged weights
 DATA_FILE, FINISHED_FILE = "data.json", "finished"
 
 

@@ -32,8 +32,6 @@ from mlp_mixer.weights.save import save
 
 log = logging.getLogger(__name__)
 
-EMA = "ema_"  # before the names of what belongs to the averaged parameters
-
 Batches = Iterator[dict[str, np.ndarray]]
 
 
@@ -146,7 +144,11 @@ def _log_start(recipe: Recipe, source: Source, like: TrainState, start: int) -> 
 
 
 def _check_keep_best(config: ml_collections.ConfigDict, evaluations: Iterable[str]) -> None:
-    names = [prefix + name for prefix in ("", EMA)[: 1 + bool(config.ema)] for name in evaluations]
+    names = [
+        prefix + name
+        for prefix in ("", folder.AVERAGE_PREFIX)[: 1 + bool(config.ema)]
+        for name in evaluations
+    ]
     if config.keep_best and config.keep_best.partition("/")[0] not in names:
         raise ValueError(
             f"keep_best={config.keep_best} is not a scalar of an evaluation, such as "
@@ -161,7 +163,11 @@ def _parameters_of(state: TrainState) -> dict[str, Any]:
         Trees by the prefix that scalars of their evaluations get.
     """
     average = averaged(state.opt_state)
-    return {"": state.params} if average is None else {"": state.params, EMA: average}
+    return (
+        {"": state.params}
+        if average is None
+        else {"": state.params, folder.AVERAGE_PREFIX: average}
+    )
 
 
 class _Training:
@@ -279,7 +285,7 @@ class _Training:
 
     def save_weights(self, state: TrainState) -> None:
         """Writes weights in the published format, if the model is a Mixer without permutation."""
-        files = {"": folder.WEIGHTS_FILE, EMA: folder.AVERAGE_FILE}
+        files = {"": folder.WEIGHTS_FILE, folder.AVERAGE_PREFIX: folder.AVERAGE_FILE}
         for prefix, tree in _parameters_of(state).items():
             params = self._recipe.layout.to_everywhere(tree)
             if jax.process_index() == 0 and isinstance(self._recipe.module, MlpMixer):

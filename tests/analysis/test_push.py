@@ -309,6 +309,20 @@ def test_a_checkpoint_has_the_accuracy_of_its_own_step(finished, tmp_path):
 
 
 @pytest.mark.slow
+def test_averaged_weights_have_the_accuracy_of_the_average(finished, tmp_path):
+    workdir = finished.copy(tmp_path / "run")
+    shutil.copy(workdir / "model.npz", workdir / "ema.npz")
+    step = mlp_mixer.Run(workdir).step
+    with (workdir / metrics.FILE).open("a") as file:
+        file.write(json.dumps({"step": step, "ema_test/accuracy": 0.4321}) + "\n")
+    mlp_mixer.push(workdir / "ema.npz", tmp_path / "average")
+    metadata, text = card((tmp_path / "average" / "README.md").read_text())
+    assert metadata["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.4321
+    assert "43.21%" in text and "of which the parameters are averaged" in text
+    mlp_mixer.push(workdir, tmp_path / "last")
+    assert "43.21%" not in (tmp_path / "last" / "README.md").read_text()
+
+
 def test_a_run_that_was_not_evaluated_says_so(finished, tmp_path):
     workdir = finished.copy(tmp_path / "run")
     (workdir / "metrics.jsonl").write_text("")
