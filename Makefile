@@ -2,6 +2,7 @@
 # make test    the linters, the type checker and the whole test suite
 # make quick   the same with the fast tests only
 # make site    the documentation as a site, in build/site
+# make notebooks  executes the notebooks, and saves them with their outputs
 # make lock    requirements-lock.txt anew, from the newest packages that fit
 #
 # All need Python 3.11 or newer and set up their own .venv; see README.md for the steps by hand.
@@ -10,7 +11,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MIXER := $(BIN)/python -m mlp_mixer
 
-.PHONY: demo test quick check lock site clean
+.PHONY: demo test quick check lock notebooks site clean
 
 demo: .venv/train.stamp
 	$(BIN)/python train.py --config=configs/digits.py --workdir=demo/digits
@@ -52,6 +53,9 @@ check: .venv/dev.stamp
 
 site: .venv/dev.stamp
 	$(BIN)/python scripts/build_site.py
+
+notebooks: .venv/dev.stamp
+	$(BIN)/python -m notebooks.save
 
 lock:
 	rm -rf build/lock

@@ -29,6 +29,7 @@ xla_flags.avoid_stale_products()
 if TYPE_CHECKING:
     from mlp_mixer.analysis.curves import draw as curves
     from mlp_mixer.analysis.filters import draw as filters
+    from mlp_mixer.analysis.permutation import read_experiment as permutation
     from mlp_mixer.analysis.push import push
     from mlp_mixer.analysis.report import report
     from mlp_mixer.analysis.sharpness import measure as sharpness
@@ -69,6 +70,7 @@ _HOMES = {
     "list_variants": ("models.mixer", "list_variants"),
     "load": ("weights.load", "load"),
     "load_classifier": ("inference.classifier", "load_classifier"),
+    "permutation": ("analysis.permutation", "read_experiment"),
     "plan": ("planning.plan", "plan"),
     "prepare": ("data.prepare.prepare", "prepare"),
     "push": ("analysis.push", "push"),
@@ -100,6 +102,7 @@ __all__ = [
     "list_variants",
     "load",
     "load_classifier",
+    "permutation",
     "plan",
     "prepare",
     "push",

@@ -78,7 +78,8 @@ class Experiment:
             ax.set(title=NAMES[architecture], xlabel="step")
             figures.percent(ax)
             figures.clean(ax)
-        axes[0, 0].set_ylabel(f"{self.scalar.rpartition('/')[2]} accuracy")
+        name = self.scalar.rpartition("/")[2]
+        axes[0, 0].set_ylabel(name if name == "accuracy" else f"{name} accuracy")
         axes[0, -1].legend(frameon=False, fontsize=9)
         return figure
 

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from mlp_mixer.analysis.permutation import undo
+from mlp_mixer.analysis.permutation import Experiment, undo
 from mlp_mixer.models import bit, mixer
 from mlp_mixer.models.init import init
 from mlp_mixer.models.permuted import Permuted, make_order, patch_order, permute
@@ -124,3 +124,11 @@ def test_a_permuted_model_is_the_model_on_permuted_images(order, architecture, m
     features = compute(permuted.clone(num_classes=0), headless, images)
     expected = compute(model.clone(num_classes=0), headless, moved)
     assert features == pytest.approx(expected) and features.ndim == 2
+
+
+@pytest.mark.parametrize(
+    ("scalar", "named"), [("test/accuracy", "accuracy"), ("fewshot/5shot", "5shot accuracy")]
+)
+def test_the_axis_names_the_accuracy_once(scalar, named):
+    figure = Experiment(scalar, {("mixer", "original"): [(1, 0.5), (2, 0.75)]}).figure()
+    assert figure.axes[0].get_ylabel() == named
