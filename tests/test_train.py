@@ -16,6 +16,7 @@ from mlp_mixer.training import loop, progress
 
 from .conftest import ROOT, load_config, shrink
 from .processes import TRAIN_PY, start
+from .runs.test_metrics import events
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +52,8 @@ def test_a_run_leaves_weights_config_classes_and_metrics(tiny_config, finished):
     # The rate of the update that led to each step: after one step of warm-up, a half cosine.
     rates = [0.005 * (1 + np.cos(np.pi * (step - 1 - 1) / 5)) / 2 for step in (2, 4, 6)]
     np.testing.assert_allclose(scalars(workdir, "train/lr"), rates, rtol=1e-5)
-    assert list(workdir.glob("events.out.tfevents.*"))
+    told = [x for e in events(workdir) for x in e.summary.value if x.tag == "config/text_summary"]
+    assert json.loads(told[0].tensor.string_val[0])["lr"] == tiny_config.lr and len(told) == 1
 
 
 def test_a_finished_run_is_not_run_again(tiny_config, finished, tmp_path, caplog):

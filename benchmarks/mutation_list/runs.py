@@ -428,4 +428,16 @@ MUTATIONS = (
         "if self._name:",
         "tests/runs/test_trackers.py -k only_process_0",
     ),
+    Mutation(
+        "TensorBoard sees a run begin in 1970",
+        "mlp_mixer/runs/metrics.py",
+        "step=start, wall_time=time.time(), ", "step=start, ",
+        "tests/runs/test_metrics.py",
+    ),
+    Mutation(
+        "TensorBoard does not get the config",
+        "mlp_mixer/training/loop.py",
+        'writer.text("config",', 'str(',
+        "tests/test_train.py -k leaves_weights",
+    ),
 )  # fmt: skip

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 import jax
+from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2, summary_pb2
 
@@ -58,7 +59,7 @@ class Writer:
         self._uploads = uploads
         # TensorBoard drops what earlier files say of these steps.
         began = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._events.write(event_pb2.Event(step=start, session_log=began))
+        self._events.write(event_pb2.Event(step=start, wall_time=time.time(), session_log=began))
         for line in kept:
             if line["step"] == start:
                 self._there |= line
@@ -86,12 +87,21 @@ class Writer:
 
     def _add_events(self, step: int, values: dict[str, float]) -> None:
         found = [summary_pb2.Summary.Value(tag=name, simple_value=x) for name, x in values.items()]
-        self._events.write(
-            event_pb2.Event(
-                step=step, wall_time=time.time(), summary=summary_pb2.Summary(value=found)
-            )
-        )
+        self._add_summary(step, summary_pb2.Summary(value=found))
+
+    def _add_summary(self, step: int, found: summary_pb2.Summary) -> None:
+        self._events.write(event_pb2.Event(step=step, wall_time=time.time(), summary=found))
         self._events.flush()
+
+    def text(self, name: str, markdown: str) -> None:
+        """Adds a text to TensorBoard's events, as of the step that the run goes on from.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if self._lines is not None:
+            self._check_lock()
+            self._add_summary(self._start, summary.text(name, markdown))
 
     def flush(self) -> None:
         """Waits until all that was recorded is in the workdir; in any thread.

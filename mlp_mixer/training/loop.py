@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import logging
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -118,6 +119,8 @@ def train(
                     if view:  # from the first step on, also if this is not the first start
                         for line in metrics.read(workdir):
                             view.scalars(int(line["step"]), line)
+                    # Indented, it is a block of code.
+                    writer.text("config", textwrap.indent(config.to_json(indent=2), " " * 4))
                     training = _Training(
                         config, recipe, source, workdir, start, evaluations, checkpoints, writer,
                         tracking, preemption, view, heartbeat,

@@ -1,6 +1,7 @@
 """What a run keeps of its scalars: lines in metrics.jsonl, and TensorBoard's events."""
 
 import struct
+import time
 from collections.abc import Iterator
 
 from tensorboardX.proto import event_pb2
@@ -33,6 +34,19 @@ def test_scalars_are_in_the_lines_and_in_tensorboards_events(tmp_path):
     assert shown_events(tmp_path) == [
         (2, "train/loss", 0.5), (2, "train/lr", 0.25), (4, "test/accuracy", 0.75),
     ]  # fmt: skip
+
+
+def test_tensorboard_gets_texts_and_the_time_of_each_event(tmp_path):
+    began = time.time()
+    writer = metrics.Writer(tmp_path, start=0)
+    writer.text("config", '    {"lr": 0.5}')
+    writer.scalars(1, {"train/loss": 0.5})
+    writer.close()
+    assert all(began <= event.wall_time <= time.time() for event in events(tmp_path))
+    [value] = [x for e in events(tmp_path) for x in e.summary.value if x.HasField("tensor")]
+    assert value.tag == "config/text_summary" and value.metadata.plugin_data.plugin_name == "text"
+    assert value.tensor.string_val == [b'    {"lr": 0.5}']
+    assert metrics.read(tmp_path) == [{"step": 1, "train/loss": 0.5}]
 
 
 def shown_events(folder) -> list[tuple[int, str, float]]:
