@@ -1,13 +1,12 @@
 """Layouts of one step over meshes that one device cannot show; eight fake devices in a process."""
 
 import subprocess
-import sys
 
 import pytest
 
 from mlp_mixer.training import layouts
 
-from ..conftest import ROOT, with_devices
+from ..conftest import ROOT, python, with_devices
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +79,7 @@ print("all the same")
 
 def test_slices_and_layouts_agree_and_bfloat16_sums_nearly():
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], cwd=ROOT, env=with_devices(8),
+        python(SCRIPT), cwd=ROOT, env=with_devices(8),
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout.strip() == "all the same", done.stderr[-3000:]
