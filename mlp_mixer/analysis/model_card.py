@@ -225,16 +225,20 @@ def _training(model: Model) -> str:
         steps += ", of which the parameters are averaged"
     if model.step and run.examples:
         steps += f", {model.step * config.batch_size / run.examples:.3g} epochs"
-    recipe = ", ".join(f"{name} {shown(config[name])}" for name in RECIPE if config[name])
+    recipe = {name: config[name] for name in RECIPE}
+    if config.sam.rho_max:
+        recipe |= {f"sam.{name}": value for name, value in config.sam.items()}
     augment = ", ".join(
-        f"{name} {shown(value)}" for name, value in sorted(config.augment.items()) if value
+        f"{name} {shown(value)}"
+        for name, value in sorted(config.augment.items())
+        if value and not isinstance(value, str)  # which form of an operation that may be off
     )
     command = str(run.starts[-1].get("command", run_facts.UNKNOWN)) if run.starts else ""
     rows = [
         ("data", run_facts.data(run)),
         ("started from", config.init_from or f"random parameters, seed {config.seed}"),
         ("steps", steps),
-        ("recipe", recipe),
+        ("recipe", ", ".join(f"{name} {shown(value)}" for name, value in recipe.items() if value)),
         ("augmentation", augment or "none"),
         ("command", f"`{command}`" if command else run_facts.UNKNOWN),
         ("devices", run_facts.devices(run)),
@@ -263,7 +267,7 @@ def _model(model: Model) -> str:
         ("MLP widths", f"tokens {module.tokens_mlp_dim}, channels {module.channels_mlp_dim}"),
         ("parameters", f"{run_facts.count(module):,}"),
         ("GELU", {"tanh": "its tanh approximation", "exact": "exact"}[module.gelu]),
-        ("an image is", f"{how}; the middle {shown(module.image_size)} are cut out"),
+        ("preprocessing", f"an image is {how}; the middle {shown(module.image_size)} are cut out"),
         ("pixels", f"{COLOURS.get(module.image_channels, 'of several channels')}, x / 127.5 - 1"),
     ]
     if module.num_classes:

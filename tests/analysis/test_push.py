@@ -286,7 +286,7 @@ def test_a_card_of_a_run_says_how_it_was_trained_and_evaluated(finished, tmp_pat
     for row in (f"| digits | test | {accuracy:.2%} |", "| My test | - | 50.00% |",
                 "| data | digits, train: 1,437 images of 10 classes |",
                 "| started from | random parameters, seed 0 |",
-                "| steps | 6, 0.0668 epochs |",
+                "| steps | 6, 0.0668 epochs |", "| augmentation | rotate 10, shift 1, zoom 0.1 |",
                 "| recipe | batch_size 16, optimizer adam, lr 0.005, decay cosine, warmup_steps 1,",
                 "| classes | 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 |"):  # fmt: skip
         assert row in text
