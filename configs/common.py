@@ -41,6 +41,7 @@ def base() -> ml_collections.ConfigDict:
     config.architecture = "mixer"  # or vit, bit: what the paper compares with
     config.model = ml_collections.ConfigDict()
     config.model.stoch_depth = 0.0  # drop probability of the last block, 0 to 1
+    config.model.stoch_depth_rescale = False  # divides kept branches by their probability: timm's
     config.model.dropout_rate = 0.0  # of activations in MLPs, 0 to under 1
     config.model.gelu = "tanh"  # or exact, for weights that were trained in timm
     config.dtype = "auto"  # float32 on CPU, bfloat16 on TPU and GPU; or one of the two
@@ -68,6 +69,9 @@ def base() -> ml_collections.ConfigDict:
     config.warmup_epochs = 0.0
     config.warmup_steps = 0
     config.weight_decay = 0.0  # AdamW's: multiplied by the rate; on kernels only
+    config.drop_schedule = "constant"  # of dropout and stochastic depth: or early, late
+    config.drop_epochs = 0.0  # until they are gone (early, linearly), or begin (late)
+    config.drop_steps = 0
     config.layer_decay = 1.0  # the rate's factor from each block to the one before, over 0, to 1
     config.grad_clip = 1.0  # global norm; 0 for none
     # Decay of a moving average of parameters, to under 1; 0 for none. It is evaluated, too, as

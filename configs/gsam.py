@@ -54,7 +54,8 @@ def get_config(variant: str = "B/16") -> ml_collections.ConfigDict:
     config.architecture = "mixer"
     if variant.startswith("ViT-"):
         config.architecture = "vit"
-        del config.model["stoch_depth"], config.model["gelu"]
+        for name in ("stoch_depth", "stoch_depth_rescale", "gelu"):  # the Mixer's alone
+            del config.model[name]
 
     # Nothing but a crop and a flip.
     config.augment.randaugment_layers = 0

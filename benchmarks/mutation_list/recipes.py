@@ -195,4 +195,25 @@ MUTATIONS = (
         "mlp_mixer/training/optimizer.py", "else last + 2", "else last + 1",
         "tests/training/test_averaging.py",
     ),
+    Mutation(
+        "the drop schedule is forgotten",
+        "mlp_mixer/training/recipe.py", "        drop_schedule=drop_schedule,\n", "",
+        "tests/training/test_parts.py -k drop",
+    ),
+    Mutation(
+        "dropping begins a step late",
+        "mlp_mixer/training/optimizer.py", "float32(step >= steps)", "float32(step > steps)",
+        "tests/training/test_parts.py -k drop",
+    ),
+    Mutation(
+        "dropout has no schedule",
+        "mlp_mixer/models/dropout.py", "self.rate * scale", "self.rate",
+        "tests/models/test_mixer.py -k factor",
+    ),
+    Mutation(
+        "kept branches are divided by the rate",
+        "mlp_mixer/models/mixer.py", "jnp.maximum(1 - drop_path, 1e-6)",
+        "jnp.maximum(0.4 + drop_path, 1e-6)",
+        "tests/models/test_mixer.py -k rescaled",
+    ),
 )  # fmt: skip

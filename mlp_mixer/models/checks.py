@@ -45,7 +45,10 @@ _MAY_BE: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "stoch_depth": ("a number from 0 to 1", lambda x: _is_number(x) and 0 <= x <= 1),
     "head_bias": ("a finite number", _is_number),
     "gelu": ("a text", lambda value: isinstance(value, str)),
-    "remat": ("True or False", lambda value: isinstance(value, bool | np.bool_)),
+    **dict.fromkeys(
+        ("remat", "stoch_depth_rescale"),
+        ("True or False", lambda value: isinstance(value, bool | np.bool_)),
+    ),
     "dtype": ("a type of floats such as jnp.bfloat16", _is_float_type),
 }
 

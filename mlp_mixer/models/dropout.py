@@ -38,13 +38,19 @@ def keep(
 
 
 class Dropout(nn.Module):
-    """The same as nn.Dropout, with `rows` int [n] for `deterministic`; None drops nothing."""
+    """The same as nn.Dropout, with `rows` int [n] for `deterministic`; None drops nothing.
+
+    `scale`, float32, multiplies the rate; it may depend on the step.
+    """
 
     rate: float
 
     @nn.compact
-    def __call__(self, x: jax.Array, rows: jax.Array | None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, rows: jax.Array | None, scale: jax.Array | None = None
+    ) -> jax.Array:
         if rows is None or self.rate == 0.0:
             return x
-        kept = keep(self.make_rng("dropout"), rows, self.rate, x.shape[1:])
-        return jnp.where(kept, x / (1 - self.rate), 0)
+        rate = self.rate if scale is None else self.rate * scale
+        kept = keep(self.make_rng("dropout"), rows, rate, x.shape[1:])
+        return jnp.where(kept, x / (1 - rate), 0).astype(x.dtype)

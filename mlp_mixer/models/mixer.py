@@ -41,11 +41,13 @@ class MlpBlock(nn.Module):
     gelu: str = "tanh"
 
     @nn.compact
-    def __call__(self, x: jax.Array, rows: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, rows: jax.Array | None = None, drop_scale: jax.Array | None = None
+    ) -> jax.Array:
         dropout = Dropout(self.dropout_rate, name="dropout")
         y = Dense(self.mlp_dim, dtype=self.dtype)(x)
-        y = dropout(in_float32(GELUS[self.gelu], y), rows)
-        return dropout(Dense(x.shape[-1], dtype=self.dtype)(y), rows)
+        y = dropout(in_float32(GELUS[self.gelu], y), rows, drop_scale)
+        return dropout(Dense(x.shape[-1], dtype=self.dtype)(y), rows, drop_scale)
 
 
 class MixerBlock(nn.Module):
@@ -56,10 +58,15 @@ class MixerBlock(nn.Module):
     dropout_rate: float = 0.0
     dtype: Any = jnp.float32
     gelu: str = "tanh"
+    stoch_depth_rescale: bool = False
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, rows: jax.Array | None = None, drop_path: jax.Array | None = None
+        self,
+        x: jax.Array,
+        rows: jax.Array | None = None,
+        drop_path: jax.Array | None = None,
+        drop_scale: jax.Array | None = None,
     ) -> jax.Array:
         def mlp(dim: int, name: str) -> MlpBlock:
             return MlpBlock(dim, self.dropout_rate, self.dtype, self.gelu, name=name)
@@ -68,10 +75,10 @@ class MixerBlock(nn.Module):
         with fork_rngs(self):
             # x: [n, s, c]. On TPUs swapaxes + Dense is the fastest; an einsum is 6 % slower.
             y = LayerNorm(dtype=self.dtype)(x).swapaxes(1, 2)  # [n, c, s]
-            y = mlp(self.tokens_mlp_dim, "token_mixing")(y, rows).swapaxes(1, 2)
+            y = mlp(self.tokens_mlp_dim, "token_mixing")(y, rows, drop_scale).swapaxes(1, 2)
             x = x + self._maybe_drop(y, rows, drop_path)
             y = LayerNorm(dtype=self.dtype)(x)
-            y = mlp(self.channels_mlp_dim, "channel_mixing")(y, rows)
+            y = mlp(self.channels_mlp_dim, "channel_mixing")(y, rows, drop_scale)
             return x + self._maybe_drop(y, rows, drop_path)
 
     def _maybe_drop(
@@ -80,7 +87,10 @@ class MixerBlock(nn.Module):
         """Drops the branch `y` of each image with probability drop_path (stochastic depth)."""
         if rows is None or drop_path is None:
             return y
-        return y * keep(self.make_rng("dropout"), rows, drop_path, (1, 1)).astype(y.dtype)
+        kept = keep(self.make_rng("dropout"), rows, drop_path, (1, 1)).astype(y.dtype)
+        if self.stoch_depth_rescale:
+            kept /= jnp.maximum(1 - drop_path, 1e-6).astype(y.dtype)
+        return y * kept
 
 
 class MlpMixer(nn.Module):
@@ -109,6 +119,8 @@ class MlpMixer(nn.Module):
         image_channels: number of input channels; 3 for RGB.
         dropout_rate: probability that an activation inside an MLP is dropped.
         stoch_depth: drop probability of the last block's branches.
+        stoch_depth_rescale: whether branches that are kept are divided by the probability to be
+            kept, as in timm; the authors' code leaves them as they are.
         head_bias: initial value of the head's bias; see `losses.head_bias`.
         dtype: number type of the computation in the blocks. LayerNorm statistics, pooling and the
             head are always float32.
@@ -129,6 +141,7 @@ class MlpMixer(nn.Module):
     image_channels: int = 3
     dropout_rate: float = 0.0
     stoch_depth: float = 0.0
+    stoch_depth_rescale: bool = False
     head_bias: float = 0.0
     dtype: Any = jnp.float32
     gelu: str = "tanh"
@@ -151,6 +164,7 @@ class MlpMixer(nn.Module):
         *,
         train: bool = False,
         rows: jax.Array | None = None,
+        drop_scale: jax.Array | None = None,
         return_features: bool = False,
     ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
         """Returns logits, with `return_features` as (logits, dict of intermediate features).
@@ -160,6 +174,7 @@ class MlpMixer(nn.Module):
             train: whether dropout and stochastic depth are on; they need the rng "dropout".
             rows: int [n], the images' numbers in the global batch. Together with the rng they
                 determine what is dropped of each image; 0 to n - 1 if not given.
+            drop_scale: float32, multiplies the rates of dropout and stochastic depth.
             return_features: the dict holds "stem" and "MixerBlock_i" (tokens [n, s, c] after the
                 stem and after each block) and "pre_logits" (pooled features [n, c]).
 
@@ -174,6 +189,8 @@ class MlpMixer(nn.Module):
 
         block_class = nn.remat(MixerBlock) if self.remat else MixerBlock
         drop_paths = np.linspace(0.0, self.stoch_depth, self.num_blocks, dtype=np.float32)
+        if drop_scale is not None:
+            drop_paths = drop_scale * drop_paths
         for i in range(self.num_blocks):
             block = block_class(
                 self.tokens_mlp_dim,
@@ -181,9 +198,10 @@ class MlpMixer(nn.Module):
                 dropout_rate=self.dropout_rate,
                 dtype=self.dtype,
                 gelu=self.gelu,
+                stoch_depth_rescale=self.stoch_depth_rescale,
                 name=f"MixerBlock_{i}",
             )
-            x = block(x, rows, drop_paths[i] if self.stoch_depth else None)
+            x = block(x, rows, drop_paths[i] if self.stoch_depth else None, drop_scale)
             features[f"MixerBlock_{i}"] = x
         x = LayerNorm(name="pre_head_layer_norm")(x)
         x = features["pre_logits"] = x.mean(axis=1)

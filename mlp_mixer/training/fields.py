@@ -57,6 +57,9 @@ FIELDS = {
     "warmup_epochs": ranges.NOT_NEGATIVE,
     "warmup_steps": ranges.COUNT_OR_NONE,
     "weight_decay": ranges.NOT_NEGATIVE,
+    "drop_schedule": ranges.one_of(("constant", "early", "late")),
+    "drop_epochs": ranges.NOT_NEGATIVE,
+    "drop_steps": ranges.COUNT_OR_NONE,
     "layer_decay": ranges.number(0, 1, over=True),
     "grad_clip": ranges.NOT_NEGATIVE,
     "ema": ranges.RATE,
@@ -108,6 +111,7 @@ MODEL = {
     "variant": ranges.NAME,
     "patch_size": ranges.SIZE,
     "stoch_depth": ranges.SHARE,
+    "stoch_depth_rescale": ranges.FLAG,
     "dropout_rate": ranges.RATE,
     "gelu": ranges.one_of(tuple(GELUS)),
     "stages": ranges.several(ranges.COUNT, "numbers"),
@@ -157,6 +161,9 @@ ADDED = {
     "sam.group_size": 64,
     "cutmix": 0.0,
     "cutmix_probability": 0.5,
+    "drop_schedule": "constant",
+    "drop_epochs": 0.0,
+    "drop_steps": 0,
     "layer_decay": 1.0,
     "ema": 0.0,
 }
@@ -164,7 +171,8 @@ ADDED = {
 OF_THE_WEIGHTS = ("init_image_size", "init_patch_size", "model.tokens_mlp_dim")
 # Optional fields, with the values that are equivalent to leaving them out.
 UNSET = {f"augment.{name}": getattr(Augment, name) for name in AUGMENT} | {
-    "model.stoch_depth": 0.0, "model.dropout_rate": 0.0, "model.gelu": "tanh"
+    "model.stoch_depth": 0.0, "model.stoch_depth_rescale": False,
+    "model.dropout_rate": 0.0, "model.gelu": "tanh"
 }  # fmt: skip
 
 

@@ -92,6 +92,32 @@ def make_schedule(
     return schedule
 
 
+def make_drop_schedule(name: str, steps: int) -> Schedule | None:
+    """Makes a schedule of dropout and stochastic depth (arXiv 2303.01500).
+
+    Args:
+        name: "constant"; "early", from the rates down to 0 in so many steps, and 0 from then on;
+            or "late", 0 for so many steps, and the rates from then on.
+        steps: 0 with "constant", else more.
+
+    Returns:
+        A function from the step to a factor of the rates, float32; None if it is always 1.
+
+    Raises:
+        ValueError: name and steps do not fit each other.
+    """
+    if (name == "constant") != (steps == 0):
+        raise ValueError(
+            f"drop_schedule={name} with drop_steps or drop_epochs that make {steps} steps: early "
+            "and late need them, and constant has none"
+        )
+    if name == "early":
+        return lambda step: jnp.maximum(0.0, 1 - jnp.float32(step) / steps)
+    if name == "late":
+        return lambda step: jnp.float32(step >= steps)
+    return None
+
+
 def make_optimizer(
     config: ml_collections.ConfigDict, schedule: Schedule
 ) -> optax.GradientTransformation:

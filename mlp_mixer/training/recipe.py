@@ -107,6 +107,13 @@ def make_recipe(
     tx = optimizer.make_optimizer(config, schedule)
     if (sam := make_sam(config, schedule)) is not None:
         sam.split(config.batch_size // layout.mesh.size, layout.mesh.size)  # raises if impossible
+    drop_steps = optimizer.steps(config, "drop", per_epoch, optional=True)
+    drop_schedule = optimizer.make_drop_schedule(config.drop_schedule, drop_steps)
+    if drop_schedule and config.architecture != "mixer":
+        raise ValueError(
+            f"drop_schedule={config.drop_schedule} is for the Mixer only, not for "
+            f"architecture={config.architecture}"
+        )
     step = make_train_step(
         module,
         tx,
@@ -117,6 +124,7 @@ def make_recipe(
         ),
         grad_clip=config.grad_clip,
         sam=sam,
+        drop_schedule=drop_schedule,
         accum_steps=accum_steps,
         seed=config.seed,
     )

@@ -16,7 +16,7 @@ from mlp_mixer.models import losses
 from mlp_mixer.models.pixels import normalise
 from mlp_mixer.runs.checkpoints import TrainState
 from mlp_mixer.training.mixup import Mixup
-from mlp_mixer.training.optimizer import mean_gradient
+from mlp_mixer.training.optimizer import Schedule, mean_gradient
 from mlp_mixer.training.sam import Sam, summed_over_parts
 
 Axis = str | tuple[str, ...]
@@ -45,6 +45,7 @@ def make_train_step(
     mixup: Mixup = Mixup(),  # noqa: B008 - frozen
     grad_clip: float = 0.0,
     sam: Sam | None = None,
+    drop_schedule: Schedule | None = None,
     accum_steps: int = 1,
     seed: int = 0,
 ) -> Step:
@@ -62,6 +63,8 @@ def make_train_step(
         mixup: how examples are mixed in pairs.
         grad_clip: largest global norm of the gradient; 0 for no clipping.
         sam: how weights are perturbed before the gradient is taken; None for plain training.
+        drop_schedule: maps a step to a factor of the rates of dropout and stochastic depth; None
+            for 1, also for models that take no factor.
         accum_steps: number of parts in which a device processes its rows, one after the other.
             Saves memory, and also time on a TPU if the activations of a part fit in on-chip memory.
             With `sam` a part has at most as many rows as without.
@@ -70,7 +73,7 @@ def make_train_step(
     loss_fn = losses.get(loss)
 
     # The sum, not the mean: `update` divides once, by the number of examples in the whole batch.
-    def total_loss(params, rows, step_key):
+    def total_loss(params, rows, step_key, drop):
         images = normalise(rows["image"])
         targets = losses.targets(rows["label"], model.num_classes, label_smoothing)
         if mixup.is_on:
@@ -78,7 +81,12 @@ def make_train_step(
             images = mixup.mix_images(images, normalise(rows["partner_image"]), rows)
             targets = mixup.mix(targets, partners, rows["share"])
         logits = model.apply(
-            {"params": params}, images, train=True, rows=rows["row"], rngs={"dropout": step_key}
+            {"params": params},
+            images,
+            train=True,
+            rows=rows["row"],
+            rngs={"dropout": step_key},
+            **drop,
         )
         correct = logits.argmax(-1) == targets.argmax(-1)
         values = loss_fn(logits, targets)
@@ -93,7 +101,8 @@ def make_train_step(
         rows["row"] = jax.lax.axis_index(axis) * count + numbers  # index in the global batch
         if mixup.is_on:
             rows |= mixup.partners(rows, step_key, axis)
-        gradients = partial(jax.grad(total_loss, has_aux=True), step_key=step_key)
+        drop = {"drop_scale": drop_schedule(step)} if drop_schedule else {}
+        gradients = partial(jax.grad(total_loss, has_aux=True), step_key=step_key, drop=drop)
 
         def one_pass(params, rows):
             return summed_over_parts(partial(gradients, params), rows, _parts(rows, count))

@@ -159,6 +159,44 @@ def test_stochastic_depth_drops_the_last_most_the_first_never():
     assert 6 <= sum(kept) <= 28 and 6 <= sum(skipped) <= 28  # 16 expected of each
 
 
+def dropping(module, scale=None):
+    """Features of 64 images in training, and those in evaluation."""
+    params, x = random_params(module), images(module, n=64)
+    scale = {} if scale is None else {"drop_scale": jnp.float32(scale)}
+    train = module.apply({"params": params}, x, train=True, return_features=True,
+                         rngs={"dropout": jax.random.key(0)}, **scale)[1]  # fmt: skip
+    return train, module.apply({"params": params}, x, return_features=True)[1]
+
+
+def test_what_stochastic_depth_keeps_is_rescaled_as_in_timm():
+    """One block whose token branch is kept and whose channel branch is dropped, and so on."""
+    train, test = dropping(small(stoch_depth=0.5, num_blocks=2, stoch_depth_rescale=True))
+    before, whole = test["MixerBlock_0"], test["MixerBlock_1"]
+    plain, _ = dropping(small(stoch_depth=0.5, num_blocks=2))
+    same_draws = 0
+    for ours, theirs, x, full in zip(
+        train["MixerBlock_1"], plain["MixerBlock_1"], before, whole, strict=True
+    ):
+        if np.array_equal(theirs, x):  # both branches are dropped
+            np.testing.assert_array_equal(ours, x)
+        elif not np.allclose(theirs, full, atol=1e-5):  # one of them: half as long without
+            one = np.linalg.norm(theirs - x), np.linalg.norm(ours - x)
+            assert one[1] == pytest.approx(2 * one[0], rel=1e-4)
+            same_draws += 1
+    assert same_draws > 16  # of 32 expected
+    nothing = dropping(small(stoch_depth=1.0, num_blocks=2, stoch_depth_rescale=True))[0]
+    np.testing.assert_array_equal(nothing["MixerBlock_1"], nothing["MixerBlock_0"])
+
+
+def test_a_factor_of_the_rates_is_as_another_rate():
+    train, test = dropping(small(stoch_depth=0.8, dropout_rate=0.4, num_blocks=2), scale=0.5)
+    other, _ = dropping(small(stoch_depth=0.4, dropout_rate=0.2, num_blocks=2))
+    np.testing.assert_allclose(train["pre_logits"], other["pre_logits"], rtol=1e-5, atol=1e-5)
+    assert not np.allclose(train["pre_logits"], test["pre_logits"])
+    none, test = dropping(small(stoch_depth=0.8, dropout_rate=0.4, num_blocks=2), scale=0.0)
+    np.testing.assert_allclose(none["pre_logits"], test["pre_logits"], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_rematerialisation_changes_no_name_and_no_gradient():
     module = small(stoch_depth=0.5, dropout_rate=0.1)

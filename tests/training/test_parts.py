@@ -99,6 +99,45 @@ def run(tx, params, gradients):
     return params
 
 
+def test_drop_rates_fall_early_or_begin_late():
+    early = optimizer.make_drop_schedule("early", 50)
+    late = optimizer.make_drop_schedule("late", 50)
+    steps = (0, 25, 49, 50, 51, 1000)
+    np.testing.assert_allclose([early(k) for k in steps], [1, 0.5, 0.02, 0, 0, 0], atol=1e-6)
+    np.testing.assert_array_equal([late(k) for k in steps], [0, 0, 0, 1, 1, 1])
+    assert optimizer.make_drop_schedule("constant", 0) is None
+    for name, count in (("constant", 5), ("early", 0), ("late", 0)):
+        with pytest.raises(ValueError, match=f"drop_schedule={name} .* {count} steps"):
+            optimizer.make_drop_schedule(name, count)
+
+
+def test_a_run_follows_its_drop_schedule(tiny_config):
+    """Late: as without any dropping until it begins, and as with it from then on."""
+
+    def losses_of(**fields):
+        with tiny_config.unlocked():
+            tiny_config.update(fields)
+        recipe = make_recipe(tiny_config, 10, 160)
+        params = init(recipe.module, 3)
+        kernel = params["head"]["kernel"]  # which is zero
+        params["head"]["kernel"] = jax.random.normal(jax.random.key(0), kernel.shape)
+        batch = dict(image=jnp.arange(16 * 64, dtype=jnp.uint8).reshape(16, 8, 8, 1),
+                     label=jnp.arange(16) % 10)  # fmt: skip
+        one = jax.tree.map(lambda x: x[None], batch)
+        return [
+            float(jax.vmap(lambda b, k=k: recipe.step.local(params, b, k, "d")[0]["loss"],
+                           axis_name="d")(one)[0])
+            for k in (2, 3)
+        ]  # fmt: skip
+
+    rates = {"stoch_depth": 0.9, "dropout_rate": 0.5}
+    none = losses_of(model={"stoch_depth": 0.0, "dropout_rate": 0.0})
+    always = losses_of(model=rates)
+    late = losses_of(model=rates, drop_schedule="late", drop_steps=3)
+    assert late[0] == pytest.approx(none[0], rel=1e-6) != always[0]
+    assert late[1] == pytest.approx(always[1], rel=1e-6) != none[1]
+
+
 @pytest.mark.parametrize(
     ("fields", "reference"),
     [
