@@ -312,7 +312,9 @@ class FusedBlock(mixer.MixerBlock):
 
     @nn.jit
     @nn.compact
-    def __call__(self, x: jax.Array, rows: Any = None, drop_path: Any = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, rows: Any = None, drop_path: Any = None, drop_scale: Any = None
+    ) -> jax.Array:
         s, c = x.shape[1:]
         norm = Weights({"scale": (c,), "bias": (c,)}, name="LayerNorm_0")()
         mlp = TokenWeights(s, self.tokens_mlp_dim, name="token_mixing")()

@@ -188,7 +188,7 @@ class MlpMixer(nn.Module):
         features["stem"] = x
 
         block_class = nn.remat(MixerBlock) if self.remat else MixerBlock
-        drop_paths = np.linspace(0.0, self.stoch_depth, self.num_blocks, dtype=np.float32)
+        drop_paths: Any = np.linspace(0.0, self.stoch_depth, self.num_blocks, dtype=np.float32)
         if drop_scale is not None:
             drop_paths = drop_scale * drop_paths
         for i in range(self.num_blocks):
