@@ -5,13 +5,13 @@ from benchmarks.mutation_list.mutation import Mutation
 MUTATIONS = (
     Mutation(
         "dropout does not divide by the share that is kept",
-        "mlp_mixer/models/dropout.py", "x / (1 - self.rate)", "x",
+        "mlp_mixer/models/dropout.py", "x / (1 - rate)", "x",
         "tests/models/test_dropout.py tests/models/test_mixer.py",
     ),
     Mutation(
         "no dropout after an MLP's second Dense",
         "mlp_mixer/models/mixer.py",
-        "return dropout(Dense(x.shape[-1], dtype=self.dtype)(y), rows)",
+        "return dropout(Dense(x.shape[-1], dtype=self.dtype)(y), rows, drop_scale)",
         "return Dense(x.shape[-1], dtype=self.dtype)(y)",
         "tests/models/test_dropout.py tests/models/test_mixer.py",
     ),

@@ -90,8 +90,7 @@ MUTATIONS = (
     Mutation(
         "TensorBoard keeps the events of steps that were lost",
         "mlp_mixer/runs/metrics.py",
-        '        self._events.write(event_pb2.Event(step=start, session_log=began))\n',
-        "",
+        "wall_time=time.time(), session_log=began", "wall_time=time.time()",
         "tests/runs/test_metrics.py",
     ),
     Mutation(
