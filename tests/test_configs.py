@@ -74,6 +74,25 @@ def test_sam_and_gsam_are_table_4_of_the_gsam_paper(variant):
         )
 
 
+@pytest.mark.parametrize(("variant", "drops"), [("B/16", ("late", 0.4)), ("S/32", ("early", 0.5))])
+def test_late_and_early_drops_are_their_authors_commands(variant, drops):
+    """Of the README and main.py of facebookresearch/dropout, 30cc113."""
+    config = load_config("drop_schedule", variant)
+    assert (config.drop_schedule, config.model.stoch_depth) == drops and config.drop_epochs == 50
+    assert config.total_epochs == 300 and config.batch_size == 4 * 8 * 128
+    assert config.lr == 4e-3 and config.lr * config.decay_end == pytest.approx(1e-6)
+    assert config.decay == "cosine" and config.warmup_epochs == 50 and not config.warmup_steps
+    assert config.weight_decay == 0.05 and not config.grad_clip and config.label_smoothing == 0.1
+    assert (config.mixup, config.cutmix, config.cutmix_probability) == (0.8, 1.0, 0.5)
+    assert not config.mixup_per_example and config.loss == "softmax" and not config.ema
+    augment = config.augment
+    assert augment.randaugment_form == "timm" and augment.randaugment_layers == 2
+    assert (augment.randaugment_magnitude, augment.randaugment_std) == (9, 0.5)
+    assert augment.random_erasing == 0.25 and not augment.color_jitter
+    module = recipe.make_model(fields.check(config), 1000)
+    assert module.stoch_depth_rescale and module.gelu == "exact" and module.head_bias == 0
+
+
 def test_imagenet_has_the_loss_and_splits_of_the_authors_config():
     config = load_config("imagenet", "B/16")
     assert config.loss == "sigmoid"

@@ -191,6 +191,7 @@ CONFIGS = [
     ("jft", "H/14"),
     ("gsam", "S/8"),
     ("sam", "ViT-B/32"),
+    ("drop_schedule", "S/32"),
     ("permutation", "cifar10,bit,patches"),
     ("permutation", "imagenet,mixer,pixels"),
     ("regularisation", "all"),
