@@ -18,7 +18,7 @@ from .processes import finish
 
 pytestmark = pytest.mark.slow
 
-# Trains one run after another: each of a workdir, a layout and accum_steps.
+# Trains one run after another: each of a workdir, a layout, accum_steps and the images of a group.
 TRAIN = """
 import sys
 from mlp_mixer.runtime import processes
@@ -29,9 +29,9 @@ address, number, *runs = sys.argv[1:]
 if address:
     processes.initialise(address, 2, int(number))
 for run in runs:
-    config = get_config()
-    workdir, config.layout, accum_steps = run.split(",")
-    config.accum_steps = int(accum_steps)
+    workdir, layout, accum_steps, group_size = run.split(",")
+    config = get_config(int(group_size))
+    config.layout, config.accum_steps = layout, int(accum_steps)
     loop.train(config, workdir)
 """
 
@@ -52,10 +52,11 @@ def scalars(workdir, name):
 
 def test_every_layout_gives_the_run_of_one_device(tmp_path):
     """And a run goes on with another layout, on other devices, and without accumulation."""
-    one, eight, two = (tmp_path / name for name in ("one", "eight", "two"))
+    one, gsam, eight, two = (tmp_path / name for name in ("one", "gsam", "eight", "two"))
     loop.train(get_config(), one)
+    loop.train(get_config(group_size=32), gsam)
 
-    def assert_same_run(workdir):
+    def assert_same_run(workdir, one=one):
         assert len(scalars(one, "train/loss")) == 4
         np.testing.assert_allclose(
             scalars(one, "train/loss"), scalars(workdir, "train/loss"), atol=1e-5
@@ -72,14 +73,19 @@ def test_every_layout_gives_the_run_of_one_device(tmp_path):
         (workdir / "model.npz").unlink()
         shutil.rmtree(workdir / "checkpoints" / "4")
 
-    address, runs = f"127.0.0.1:{free_port()}", [f"{two}/{x},{x},2" for x in ("fsdp", "pmap")]
+    address, runs = f"127.0.0.1:{free_port()}", [f"{two}/{x},{x},2,0" for x in ("fsdp", "pmap")]
+    runs += [f"{two}/gsam,fsdp,2,32"]  # one perturbation, whose images lie on both processes
     finish(*(start(4, *runs, address=address, number=i) for i in (0, 1)))
     assert_same_run(two / "fsdp")
     assert_same_run(two / "pmap")
+    assert_same_run(two / "gsam", gsam)
+    for name in ("rho", "surrogate_gap", "clean_grad_norm"):
+        found = [scalars(workdir, f"train/{name}") for workdir in (gsam, two / "gsam")]
+        np.testing.assert_allclose(*found, atol=1e-5)
 
     forget_the_end(two / "fsdp")
-    runs = [f"{eight}/{x},{x},2" for x in ("replicated", "fsdp", "pmap")]
-    finish(start(8, *runs, f"{two}/fsdp,pmap,1"))
+    runs = [f"{eight}/{x},{x},2,0" for x in ("replicated", "fsdp", "pmap")]
+    finish(start(8, *runs, f"{two}/fsdp,pmap,1,0"))
     for workdir in (eight / "replicated", eight / "fsdp", eight / "pmap", two / "fsdp"):
         assert_same_run(workdir)
 

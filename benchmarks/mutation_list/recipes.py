@@ -216,4 +216,36 @@ MUTATIONS = (
         "jnp.maximum(0.4 + drop_path, 1e-6)",
         "tests/models/test_mixer.py -k rescaled",
     ),
+    Mutation(
+        "SAM goes down to a lower loss",
+        "mlp_mixer/training/sam.py", "w + scale * g", "w - scale * g",
+        "tests/training/test_sam.py -k surrogate",
+    ),
+    Mutation(
+        "GSAM adds what is orthogonal",
+        "mlp_mixer/training/sam.py", "- self.alpha * g) / span", "+ self.alpha * g) / span",
+        "tests/training/test_independent_step.py -k gsam",
+    ),
+    Mutation(
+        "SAM's rho follows a factor of the rate",
+        "mlp_mixer/training/sam.py", "(schedule(step) - last)",
+        "(schedule(step) / config.lr - last)", "tests/training/test_sam.py -k rho_follows",
+    ),
+    Mutation(
+        "SAM logs the loss at perturbed weights",
+        "mlp_mixer/training/sam.py", "return perturbed_grads, sums",
+        'return perturbed_grads, sums | {"loss": perturbed_sums["loss"]}',
+        "tests/training/test_independent_step.py -k gsam",
+    ),
+    Mutation(
+        "SAM perturbs each device's part of a group on its own",
+        "mlp_mixer/training/sam.py", "            grads = together(grads)\n", "",
+        "tests/training/test_layouts.py -k slices",
+    ),
+    Mutation(
+        "the Hessian of half of the sample",
+        "mlp_mixer/analysis/sharpness.py", "batch_product(flat, along, batch) for batch in batches",
+        "batch_product(flat, along, batch) for batch in batches[::2]",
+        "tests/analysis/test_sharpness.py -k dense",
+    ),
 )  # fmt: skip
