@@ -47,50 +47,57 @@ def scalars(workdir, name):
     return [line[name] for line in metrics.read(workdir) if name in line]
 
 
+def assert_same_run(one, workdir):
+    assert len(scalars(one, "train/loss")) == 4
+    np.testing.assert_allclose(
+        scalars(one, "train/loss"), scalars(workdir, "train/loss"), atol=1e-5
+    )
+    for name in ("train/accuracy", "test/accuracy"):
+        assert scalars(one, name) == scalars(workdir, name)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5),
+        mlp_mixer.load(one)[1],
+        mlp_mixer.load(workdir)[1],
+    )
+
+
 # One test and not several: what they have in common, each of pytest's processes would make again.
 
 
 def test_every_layout_gives_the_run_of_one_device(tmp_path):
     """And a run goes on with another layout, on other devices, and without accumulation."""
-    one, gsam, eight, two = (tmp_path / name for name in ("one", "gsam", "eight", "two"))
+    one, eight, two = (tmp_path / name for name in ("one", "eight", "two"))
     loop.train(get_config(), one)
-    loop.train(get_config(group_size=32), gsam)
-
-    def assert_same_run(workdir, one=one):
-        assert len(scalars(one, "train/loss")) == 4
-        np.testing.assert_allclose(
-            scalars(one, "train/loss"), scalars(workdir, "train/loss"), atol=1e-5
-        )
-        for name in ("train/accuracy", "test/accuracy"):
-            assert scalars(one, name) == scalars(workdir, name)
-        jax.tree.map(
-            lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5),
-            mlp_mixer.load(one)[1],
-            mlp_mixer.load(workdir)[1],
-        )
 
     def forget_the_end(workdir):
         (workdir / "model.npz").unlink()
         shutil.rmtree(workdir / "checkpoints" / "4")
 
     address, runs = f"127.0.0.1:{free_port()}", [f"{two}/{x},{x},2,0" for x in ("fsdp", "pmap")]
-    runs += [f"{two}/gsam,fsdp,2,32"]  # one perturbation, whose images lie on both processes
     finish(*(start(4, *runs, address=address, number=i) for i in (0, 1)))
-    assert_same_run(two / "fsdp")
-    assert_same_run(two / "pmap")
-    assert_same_run(two / "gsam", gsam)
-    for name in ("rho", "surrogate_gap", "clean_grad_norm"):
-        found = [scalars(workdir, f"train/{name}") for workdir in (gsam, two / "gsam")]
-        np.testing.assert_allclose(*found, atol=1e-5)
+    assert_same_run(one, two / "fsdp")
+    assert_same_run(one, two / "pmap")
 
     forget_the_end(two / "fsdp")
     runs = [f"{eight}/{x},{x},2,0" for x in ("replicated", "fsdp", "pmap")]
     finish(start(8, *runs, f"{two}/fsdp,pmap,1,0"))
     for workdir in (eight / "replicated", eight / "fsdp", eight / "pmap", two / "fsdp"):
-        assert_same_run(workdir)
+        assert_same_run(one, workdir)
 
     forget_the_end(two / "fsdp")
     config = get_config()
     config.layout, config.accum_steps = "replicated", 1
     loop.train(config, two / "fsdp")
-    assert_same_run(two / "fsdp")
+    assert_same_run(one, two / "fsdp")
+
+
+def test_two_processes_share_a_perturbation_as_one_has_it(tmp_path):
+    """GSAM with one group, whose images lie on both."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    loop.train(get_config(group_size=32), one)
+    address, run = f"127.0.0.1:{free_port()}", f"{two},fsdp,2,32"
+    finish(*(start(1, run, address=address, number=i) for i in (0, 1)))
+    assert_same_run(one, two)
+    for name in ("rho", "surrogate_gap", "clean_grad_norm"):
+        found = [scalars(workdir, f"train/{name}") for workdir in (one, two)]
+        np.testing.assert_allclose(*found, atol=1e-5)
