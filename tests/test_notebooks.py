@@ -21,7 +21,6 @@ from .conftest import ROOT
 
 slow = pytest.mark.slow
 every_notebook = pytest.mark.parametrize("name", save.NAMES)
-saved_notebook = pytest.mark.parametrize("name", save.NAMES[:2])  # the third will follow
 LARGEST = 700_000  # bytes of a notebook
 PICTURES = {
     "quick_start": ["weights", "predict", "features", "filters"],
@@ -217,7 +216,7 @@ def test_form_fields_are_plain_values(name):
         assert isinstance(ast.literal_eval(found[1]), kinds[found[2]]), line
 
 
-@saved_notebook
+@every_notebook
 def test_saved_outputs_come_from_the_saved_source(name):
     notebook = save.read(name)
     assert notebook.metadata == save.METADATA | {"source_sha256": save.digest(notebook)}
@@ -229,7 +228,7 @@ def test_saved_outputs_come_from_the_saved_source(name):
     check_outputs(name, notebook)
 
 
-@saved_notebook
+@every_notebook
 def test_saved_notebooks_are_small_and_name_no_machine(name):
     text = (save.FOLDER / f"{name}.ipynb").read_text()
     assert len(text) < LARGEST
