@@ -105,6 +105,7 @@ def base() -> ml_collections.ConfigDict:
     config.eval_every_epochs = 0.0
     config.eval_every_steps = 0
     config.log_every_steps = 100  # 1 or more
+    config.sheet_examples = 500  # test images whose predictions TensorBoard shows; 0 for none
     config.profile_steps = 0  # steps to record for TensorBoard's profile tab, from the 11th on
     config.checkpoint_every_epochs = 0.0
     config.checkpoint_every_steps = 0

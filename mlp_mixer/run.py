@@ -8,7 +8,7 @@ import jax
 import ml_collections
 from matplotlib.figure import Figure
 
-from mlp_mixer.analysis import curves
+from mlp_mixer.analysis import curves, sheet
 from mlp_mixer.analysis.live import LiveRun
 from mlp_mixer.analysis.report import Report, report
 from mlp_mixer.inference.classifier import Classifier, load_classifier
@@ -59,7 +59,7 @@ def train(
         view = LiveRun(as_path(workdir).name)
     stopped = ""
     try:
-        loop.train(config, workdir, view)
+        loop.train(config, workdir, view, sheet.of_run)
     except Stopped as error:
         stopped = str(error)
     if stopped:  # anew, as a notebook keeps an error, with all arrays that its traceback leads to

@@ -202,7 +202,7 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.sam.group_size = 8
     for name, steps in (("total", 6), ("warmup", 1), ("eval_every", 3), ("checkpoint_every", 3)):
         config[f"{name}_steps"], config[f"{name}_epochs"] = steps, 0.0
-    config.log_every_steps = 2
+    config.log_every_steps, config.sheet_examples = 2, 0
     return config
 
 

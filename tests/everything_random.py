@@ -24,7 +24,7 @@ def get_config(group_size: int = 0) -> ml_collections.ConfigDict:
     config.lr = 0.0003
     for name, steps in (("total", 4), ("warmup", 1), ("eval_every", 4), ("checkpoint_every", 2)):
         config[f"{name}_steps"], config[f"{name}_epochs"] = steps, 0.0
-    config.log_every_steps = 1
+    config.log_every_steps, config.sheet_examples = 1, 0
     if group_size:
         config.sam.update(rho_max=0.2, rho_min=0.05, alpha=0.4, group_size=group_size)
     return config

@@ -163,4 +163,14 @@ MUTATIONS = (
         "mlp_mixer/analysis/model_card.py", "    if is_checkpoint(weights):\n", "    if False:\n",
         "tests/analysis/test_push.py -k own_step",
     ),
+    Mutation(
+        "a sheet that cannot be drawn ends the run",
+        "mlp_mixer/training/loop.py", "except Exception as error:  # it is not worth",
+        "except OSError as error:  # it is not worth", "tests/analysis/test_sheet.py",
+    ),
+    Mutation(
+        "a sample is the first examples",
+        "mlp_mixer/data/sources.py", "np.arange(count) * len(source) // count", "np.arange(count)",
+        "tests/analysis/test_sheet.py",
+    ),
 )  # fmt: skip

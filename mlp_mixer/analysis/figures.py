@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,9 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+# Makes a figure and its axes, an array [rows, columns], as `new` does.
+MakeFigure = Callable[..., tuple[Figure, np.ndarray]]
 
 WRONG = "#c1121f"
 AWAY = 9  # a label further from its point than this is joined to it
@@ -139,13 +142,19 @@ def _inside(boxes: np.ndarray, points: np.ndarray) -> np.ndarray:
     return ((points > low) & (points < high)).all(-1).sum(1)
 
 
-def sheet(tiles: Sequence[Tile], columns: int, width: float, title: str = "") -> Figure:
+def sheet(
+    tiles: Sequence[Tile],
+    columns: int,
+    width: float,
+    title: str = "",
+    make: MakeFigure = new,
+) -> Figure:
     """Draws images in rows, each with its caption; `width` is that of a tile in inches."""
     rows = math.ceil(len(tiles) / columns)
     lines = max(tile.text.count("\n") + 1 for tile in tiles)
     aspect = max(tile.image.shape[0] / tile.image.shape[1] for tile in tiles)
     size = (columns * width, rows * (width * aspect + 0.16 * lines))
-    figure, axes = new(rows, columns, figsize=size)
+    figure, axes = make(rows, columns, figsize=size)
     for ax in axes.flat:
         ax.axis("off")
     for ax, tile in zip(axes.flat, tiles, strict=False):

@@ -1,17 +1,23 @@
 """Figures of an evaluation: a sheet of images with their predictions, and the confusion matrix."""
 
+import io
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from mlp_mixer.analysis import figures
 from mlp_mixer.analysis.figures import Tile
-from mlp_mixer.inference.measure import Evaluation
+from mlp_mixer.inference.measure import Evaluation, evaluate
+from mlp_mixer.runs.metrics import Picture
+from mlp_mixer.runtime.storage import AnyPath
 
 TILES = 60
 NAMED = 40  # most classes for which a confusion matrix has names on its axes
 
 
-def sheet(evaluation: Evaluation, tiles: int = TILES) -> Figure:
+def sheet(
+    evaluation: Evaluation, tiles: int = TILES, make: figures.MakeFigure = figures.new
+) -> Figure:
     """Draws images with their predictions, from as many classes as possible, errors first in red.
 
     At most half of the tiles are errors. Within a class, the most confident come first.
@@ -19,6 +25,7 @@ def sheet(evaluation: Evaluation, tiles: int = TILES) -> Figure:
     Args:
         evaluation: what `mlp_mixer.evaluate` returns.
         tiles: number of images at most.
+        make: makes the figure.
 
     Raises:
         ValueError: images have several labels.
@@ -38,7 +45,20 @@ def sheet(evaluation: Evaluation, tiles: int = TILES) -> Figure:
         f"{evaluation.source}: {1 - mistakes / len(found.labels):.2%} correct, "
         f"{mistakes} of {len(found.labels)} wrong (in red, at most {tiles // 2} shown)"
     )
-    return figures.sheet(drawn, columns=10, width=1.1, title=title)
+    return figures.sheet(drawn, columns=10, width=1.1, title=title, make=make)
+
+
+def of_run(workdir: AnyPath, examples: int) -> Picture:
+    """Draws a sheet of a run for TensorBoard, of 30 images from so many of its test data.
+
+    Raises:
+        ValueError, OSError: as for `evaluate`; ValueError also if images have several labels.
+    """
+    figure = sheet(evaluate(str(workdir), examples=examples), 30, figures.in_thread)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=100)
+    height, width = np.rint(100 * figure.get_size_inches()[::-1]).astype(int).tolist()
+    return Picture(file.getvalue(), height, width)
 
 
 def confusion(evaluation: Evaluation) -> Figure:

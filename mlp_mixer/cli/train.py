@@ -9,6 +9,8 @@ run that was stopped, repeat the command. On a TPU pod, start the same command o
 import argparse
 
 from mlp_mixer.cli.arguments import add_config_argument
+from mlp_mixer.runs.metrics import Picture
+from mlp_mixer.runtime.storage import AnyPath
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,11 +28,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--process_id", type=int, metavar="I", help="index of this process")
 
 
+def draw_sheet(workdir: AnyPath, examples: int) -> Picture:
+    """Draws the sheet of predictions; imports matplotlib only then."""
+    from mlp_mixer.analysis import sheet
+
+    return sheet.of_run(workdir, examples)
+
+
 def main(args: argparse.Namespace) -> None:
     from mlp_mixer.evaluation import evaluators
     from mlp_mixer.runtime import processes
     from mlp_mixer.training import loop
 
     processes.initialise(args.coordinator, args.num_processes, args.process_id, args.distributed)
-    result = loop.train(args.config, args.workdir)
+    result = loop.train(args.config, args.workdir, draw_sheet=draw_sheet)
     print(f"{evaluators.log_line(result)}; weights and curves are in {args.workdir}")

@@ -155,6 +155,19 @@ def take_per_class(source: Source, count: int, seed: int = 0) -> Source:
     return Subset(source, np.concatenate(chosen))
 
 
+def spread(source: Source, count: int) -> Source:
+    """Takes `count` examples, or all if there are not more, evenly spread over the source.
+
+    Raises:
+        ValueError: `count` is not positive.
+    """
+    if count < 1:
+        raise ValueError(f"examples={count}; give a whole number from 1 on")
+    if count >= len(source):
+        return source
+    return Subset(source, np.arange(count) * len(source) // count)
+
+
 def _part_indices(source: Source, part: splits.Part) -> np.ndarray:
     chosen = part.of(len(source), source.name)
     # Shuffled first, with a fixed seed, because a folder is sorted by class, as others may be.

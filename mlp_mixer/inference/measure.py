@@ -10,7 +10,7 @@ import numpy as np
 
 from mlp_mixer.data import images
 from mlp_mixer.data.images import Crop
-from mlp_mixer.data.sources import Source, open_source
+from mlp_mixer.data.sources import Source, open_source, spread
 from mlp_mixer.evaluation import fewshot
 from mlp_mixer.evaluation.classification import Classification
 from mlp_mixer.evaluation.features import Features
@@ -139,6 +139,7 @@ def evaluate(
     crop: Crop | None = None,
     crop_fraction: float | None = None,
     batch_size: int = 64,
+    examples: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     patch_size: int | tuple[int, int] | None = None,
     resize: Resize = "auto",
@@ -154,12 +155,14 @@ def evaluate(
         crop: "resmall" keeps the aspect ratio when images are resized, "resize" does not.
         crop_fraction: share of each side of the resized image that is seen.
         batch_size: images at a time.
+        examples: how many to count, evenly spread over the data set; by default all.
         image_size: the model's, if another than the weights'; see `mlp_mixer.load`.
         patch_size: likewise.
         resize: how weights are adapted to other sizes, "auto", "tile" or "resample".
 
     Raises:
-        ValueError: no source is given and none is known, or its classes are not the model's.
+        ValueError: `examples` is not positive, no source is given and none is known, or its classes
+            are not the model's.
         FileNotFoundError: there are no such weights.
     """
     classifier = load_classifier(
@@ -176,6 +179,8 @@ def evaluate(
     fraction = crop_fraction or test.get("crop_fraction") or classifier.crop_fraction
     channels = classifier.module.image_channels
     data = open_source(spec, split or test.get("split") or "test", channels)
+    if examples is not None:
+        data = spread(data, examples)
     evaluation = Classification(
         classifier.module,
         data,

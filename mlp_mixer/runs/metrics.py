@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 import jax
 from tensorboardX import summary
@@ -21,6 +21,14 @@ from mlp_mixer.runtime.storage import AnyPath, as_path, is_address, write_text
 log = logging.getLogger(__name__)
 
 FILE = "metrics.jsonl"
+
+
+class Picture(NamedTuple):
+    """A PNG file, and its size in pixels."""
+
+    png: bytes
+    height: int
+    width: int
 
 
 class Writer:
@@ -102,6 +110,21 @@ class Writer:
         if self._lines is not None:
             self._check_lock()
             self._add_summary(self._start, summary.text(name, markdown))
+
+    def picture(self, name: str, step: int, picture: Picture) -> None:
+        """Adds a picture to TensorBoard's events.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if self._lines is not None:
+            self._check_lock()
+            image = summary_pb2.Summary.Image(
+                encoded_image_string=picture.png, height=picture.height, width=picture.width,
+                colorspace=3,  # RGB
+            )  # fmt: skip
+            value = summary_pb2.Summary.Value(tag=name, image=image)
+            self._add_summary(step, summary_pb2.Summary(value=[value]))
 
     def flush(self) -> None:
         """Waits until all that was recorded is in the workdir; in any thread.

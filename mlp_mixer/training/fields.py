@@ -82,6 +82,7 @@ FIELDS = {
     "eval_every_epochs": ranges.free(ranges.NOT_NEGATIVE),
     "eval_every_steps": ranges.free(ranges.COUNT_OR_NONE),
     "log_every_steps": ranges.free(ranges.COUNT),
+    "sheet_examples": ranges.free(ranges.COUNT_OR_NONE),
     "profile_steps": ranges.free(ranges.COUNT_OR_NONE),
     "checkpoint_every_epochs": ranges.free(ranges.NOT_NEGATIVE),
     "checkpoint_every_steps": ranges.free(ranges.COUNT_OR_NONE),
@@ -165,6 +166,7 @@ ADDED = {
     "drop_epochs": 0.0,
     "drop_steps": 0,
     "layer_decay": 1.0,
+    "sheet_examples": 500,
     "ema": 0.0,
 }
 # Fields that a run takes from the weights of its init_from; see `initial.with_trained_sizes`.

@@ -37,7 +37,10 @@ Batches = Iterator[dict[str, np.ndarray]]
 
 
 def train(
-    config: ml_collections.ConfigDict, workdir: str | PathLike, view: progress.View | None = None
+    config: ml_collections.ConfigDict,
+    workdir: str | PathLike,
+    view: progress.View | None = None,
+    draw_sheet: Callable[[AnyPath, int], metrics.Picture] | None = None,
 ) -> dict[str, float]:
     """Trains to the end, starting from the workdir's last checkpoint if there is one.
 
@@ -45,6 +48,8 @@ def train(
         config: of the experiment; see configs/common.py.
         workdir: folder of the run.
         view: shows the run to somebody, in process 0.
+        draw_sheet: given the workdir and config.sheet_examples, draws predictions for TensorBoard
+            when all steps are done; not in runs of several processes.
 
     Returns:
         The scalars of the last evaluation, such as "test/accuracy".
@@ -128,8 +133,15 @@ def train(
                     state = training.take_steps(restored, new_state, like)
                     training.save_weights(state)
                     result = training.evaluate(recipe.total_steps, state)
+                    checkpoints.wait()
+                    if draw_sheet and config.sheet_examples and jax.process_count() == 1:
+                        heartbeat.doing("drawing predictions")
+                        try:
+                            sheet = draw_sheet(workdir, config.sheet_examples)
+                            writer.picture("predictions", recipe.total_steps, sheet)
+                        except Exception as error:  # it is not worth a finished run
+                            log.warning("TensorBoard gets no sheet of predictions (%s)", error)
                     writer.flush()
-                checkpoints.wait()
                 held.check()
                 folder.mark_finished(workdir, recipe.total_steps)
         return result
