@@ -224,7 +224,7 @@ MUTATIONS = (
     Mutation(
         "GSAM adds what is orthogonal",
         "mlp_mixer/training/sam.py", "- self.alpha * g) / span", "+ self.alpha * g) / span",
-        "tests/training/test_independent_step.py -k gsam",
+        "tests/training/test_independent_step.py",
     ),
     Mutation(
         "SAM's rho follows a factor of the rate",
@@ -235,7 +235,7 @@ MUTATIONS = (
         "SAM logs the loss at perturbed weights",
         "mlp_mixer/training/sam.py", "return perturbed_grads, sums",
         'return perturbed_grads, sums | {"loss": perturbed_sums["loss"]}',
-        "tests/training/test_independent_step.py -k gsam",
+        "tests/training/test_independent_step.py",
     ),
     Mutation(
         "SAM perturbs each device's part of a group on its own",
