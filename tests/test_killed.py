@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import textwrap
 import time
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import absl.logging
@@ -254,7 +256,16 @@ def test_ctrl_c_in_the_first_second_gives_no_traceback(tmp_path):
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         pytest.skip("SIGINT is ignored here, and by every child, as in a shell's background")
     process = start(tmp_path / "run", command=TRAIN_PY)
-    time.sleep(0.4)
+
+    def imports():
+        """Python, which begins by ignoring SIGPIPE, has left Ctrl-C to the system."""
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        ignored, caught = (
+            int(re.search(rf"{x}:\s*(\w+)", status)[1], 16) for x in ("SigIgn", "SigCgt")
+        )
+        return ignored >> (signal.SIGPIPE - 1) & 1 and not caught >> (signal.SIGINT - 1) & 1
+
+    wait_for(process, imports, every=0.01)
     process.send_signal(signal.SIGINT)
     text, _ = process.communicate(timeout=60)
     assert (process.returncode, text) == (-signal.SIGINT, "")  # 130 in a shell
