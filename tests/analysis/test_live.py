@@ -90,12 +90,12 @@ def test_only_a_kernel_makes_a_notebook(as_notebook, monkeypatch):
 
 def test_only_process_0_of_a_notebook_shows_a_run(as_notebook, finished, monkeypatch):
     views = []
-    monkeypatch.setattr(run.loop, "train", lambda config, workdir, view: views.append(view))
+    monkeypatch.setattr(run.loop, "train", lambda config, workdir, view, *_: views.append(view))
     run.train(None, finished.workdir)
     monkeypatch.setattr(run.jax, "process_index", lambda: 1)
     run.train(None, finished.workdir)
     monkeypatch.undo()
-    monkeypatch.setattr(run.loop, "train", lambda config, workdir, view: views.append(view))
+    monkeypatch.setattr(run.loop, "train", lambda config, workdir, view, *_: views.append(view))
     run.train(None, finished.workdir)  # not in a notebook
     assert [type(view) for view in views] == [live.LiveRun, type(None), type(None)]
 
