@@ -56,7 +56,9 @@ def environment() -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(FOLDER.parent), os.environ.get("PYTHONPATH")]))
     # Of a library's progress bar that we do not show; Colab and JupyterLab have what it misses.
     quiet = "ignore:IProgress not found"
-    return os.environ | {"PYTHONPATH": path, "PYTHONWARNINGS": quiet}
+    # Without a backend of this process's, which would take the pictures out of the cells.
+    own = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    return own | {"PYTHONPATH": path, "PYTHONWARNINGS": quiet}
 
 
 def digest(notebook: NotebookNode) -> str:

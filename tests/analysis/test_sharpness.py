@@ -65,7 +65,7 @@ def test_eigenvalues_are_those_of_the_dense_hessian(weights):
     assert found.examples == 50 and found.products < len(hessian)
 
 
-def test_the_largest_is_the_most_positive_not_the_largest_by_size():
+def test_the_largest_eigenvalue_is_the_most_positive_one():
     matrix = np.diag(np.float32([-9, 1, 2, 5, 3]))
     found, _ = sharpness.largest_eigenvalues(lambda v: matrix @ v, 5, 2, 1e-6, seed=0)
     assert found == pytest.approx((5, 3), rel=1e-5)
