@@ -4,6 +4,7 @@ import itertools
 import json
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 import mlp_mixer
 from mlp_mixer.runs import metrics
 from mlp_mixer.runs.checkpoints import latest, restore_params
-from mlp_mixer.training import loop, progress
+from mlp_mixer.training import layouts, loop, progress
 
 from .conftest import ROOT, load_config, shrink
 from .processes import TRAIN_PY, start
@@ -165,6 +166,10 @@ class Recorder(ml_collections.ConfigDict):
         self.__dict__.setdefault("read", set()).add(name)
         return super().get(name, default)
 
+    def to_dict(self, *arguments, **options):
+        """As in the record of a run, which is no use of a field."""
+        return json.loads(self.to_json())
+
 
 def recorded(config):
     recorder = Recorder()
@@ -202,9 +207,25 @@ CONFIGS = [
 ]  # fmt: skip
 
 
+# One of each kind of network and step is compiled and run; of the others that differ from it in
+# numbers and data the step is traced. (`finished` has run configs/digits.py.)
+COMPILED = {
+    ("gsam", "S/8"), ("sam", "ViT-B/32"), ("drop_schedule", "S/32"),
+    ("permutation", "cifar10,bit,patches"), ("transfer", "B/32,folder"),
+}  # fmt: skip
+
+
+def traced(layout, step, like, batch):
+    """A step that is not compiled: it counts, and reports zeros."""
+    shapes, values = jax.eval_shape(layout.jit_step(step, like), like, batch)
+    assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(jnp.shape, like)
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), values)
+    return lambda state, batch: (state._replace(step=state.step + 1), zeros)
+
+
 def test_every_config_file_is_among_those_tested():
     files = {path.stem for path in (ROOT / "configs").glob("*.py")}
-    assert files - {"common"} == {name for name, _ in CONFIGS}
+    assert files - {"common"} == {name for name, _ in CONFIGS} and set(CONFIGS) >= COMPILED
     tested = {argument.split(",")[1] for name, argument in CONFIGS if name == "transfer"}
     import configs.transfer
 
@@ -225,16 +246,19 @@ def test_every_config_runs_to_its_end_and_every_key_is_read(name, argument, tmp_
             fields.split, fields.source, fields.enabled = "test", "", True
             if fields.type == "fewshot":
                 fields.train_split, fields.shots = "train", (5,)
-    config.total_steps, config.eval_every_steps, config.checkpoint_every_steps = 2, 1, 1
+    config.total_steps, config.eval_every_steps, config.checkpoint_every_steps = 2, 1, 2
     config.model.update(dict(num_blocks=1) if "num_blocks" in config.model else dict(stages=(1,)))
     if name == "transfer":
         del config["sweep"]  # read by the command of that name: tests/training/test_sweep.py
-    config = recorded(loop.fields.check(config))
+    config, picture = recorded(loop.fields.check(config)), metrics.Picture(b"", 1, 1)
     monkeypatch.setattr(loop.fields, "check", lambda given: given)
-    loop.train(config, tmp_path / "run")
-    # Without a shuffle nothing asks for its patches and its seed.
+    if (name, argument) not in COMPILED:
+        monkeypatch.setattr(layouts.Replicated, "compile_step", traced)
+        monkeypatch.setattr(loop.evaluators, "run", lambda made, *_, **__: dict.fromkeys(made, 0.0))
+    loop.train(config, tmp_path / "run", draw_sheet=lambda workdir, examples: picture)
+    # Without a shuffle nothing asks for its patches and its seed, without SAM not for its groups.
     may = {"permuted.patch_size", "permuted.seed"} if config.permuted.order == "original" else set()
-    assert set(unread(config)) <= may
+    assert set(unread(config)) <= may | (set() if config.sam.rho_max else {"sam.group_size"})
 
 
 def test_a_run_keeps_its_best_checkpoint_and_says_which_it_took(tiny_config, tmp_path, caplog):

@@ -351,6 +351,13 @@ MUTATIONS = (
         "tests/runs/test_bucket.py -k upload_that_fails",
     ),
     Mutation(
+        "a key of every config is read by nothing",
+        "mlp_mixer/training/loop.py",
+        "start, self._config.profile_steps)",
+        "start, 0)",
+        "tests/test_train.py -k jft",
+    ),
+    Mutation(
         "every process shows the run in a notebook",
         "mlp_mixer/run.py",
         "in_notebook() and jax.process_index() == 0",
