@@ -12,7 +12,7 @@ from PIL import Image
 
 import mlp_mixer
 from configs import common
-from mlp_mixer.models import known_classes
+from mlp_mixer.models import known_classes, mixer
 from mlp_mixer.training import fields
 from mlp_mixer.weights import download, released
 
@@ -47,9 +47,15 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    """A cache folder in which there are files as large as the released ones."""
+    """A cache folder with files like the released ones, of the same patches and classes.
+
+    They have two narrow blocks: weights/test_load.py reads and runs files of the full size.
+    """
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
+        sizes = dict(num_blocks=2, hidden_dim=32, tokens_mlp_dim=16, channels_mlp_dim=64)
+        patch.setitem(mixer.SIZES, "B", sizes)
+        patch.setitem(published_checkpoint.SIZES, "B", tuple(sizes.values()))
         patch.setenv(download.CACHE_VARIABLE, str(folder))
         for name in ("imagenet1k/Mixer-B_16", "imagenet21k/Mixer-B_16"):
             path, what = download._cached(released.address(name)), released.RELEASED[name]
