@@ -16,7 +16,7 @@ from mlp_mixer.analysis import live
 from mlp_mixer.runtime import notebooks
 from mlp_mixer.training.preemption import Preemption
 
-from ..conftest import ROOT
+from ..conftest import FEW_COLLECTIONS, ROOT
 
 
 class Handle:
@@ -112,10 +112,11 @@ def test_a_second_interrupt_ends_the_cell_not_the_kernel(as_notebook):
 
 # --- in a kernel ---
 
-SETTING = """
+SETTING = f"""
+import gc; gc.set_threshold{FEW_COLLECTIONS}
 import logging, signal, jax, mlp_mixer
 from mlp_mixer.training.progress import Meter
-config = mlp_mixer.config({config!r})
+config = mlp_mixer.config({{config!r}})
 add = Meter.add
 def interrupted(self, step, values):
     if step == 4:
