@@ -179,8 +179,8 @@ def describe(plan: Estimate, steps: int) -> str:
         )
     if steps > 1:
         lines.append(
-            f"  {steps:,} steps: {plan.run_hours(steps):.1f} hours, "
-            f"{plan.chip_hours(steps):,.0f} chip-hours"
+            f"  {steps:,} steps: {hours(plan.run_hours(steps))} hours, "
+            f"{hours(plan.chip_hours(steps))} chip-hours"
         )
     return "\n".join(lines)
 
@@ -198,7 +198,7 @@ def table(plans: dict[str, Estimate], steps: int) -> list[Sequence[str]]:
         rows.append(
             (*cells, f"{1e3 * plan.step_seconds:.1f}", f"{plan.rate:,.0f}",
              estimate.percent(plan.mfu), f"{1e3 * plan.ici_seconds:.1f}",
-             f"{plan.run_hours(steps):.1f}", f"{plan.chip_hours(steps):,.0f}")
+             hours(plan.run_hours(steps)), hours(plan.chip_hours(steps)))
         )  # fmt: skip
     return rows
 
@@ -215,6 +215,13 @@ def recommend(plans: dict[str, Estimate]) -> str:
         name for name, plan in fitting.items() if plan.step_seconds <= fastest * (1 + NOISE)
     )
     return f"recommended: {name} (within {NOISE:.0%} of the fastest)"
+
+
+def hours(number: float) -> str:
+    """Formats a number of hours, so that short runs do not take 0."""
+    return (
+        f"{number:,.0f}" if number >= 100 else f"{number:.2g}" if number < 10 else f"{number:.1f}"
+    )
 
 
 def gib(size: float) -> str:

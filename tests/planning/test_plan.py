@@ -282,3 +282,8 @@ def test_a_compiled_step_sums_each_gradient_once(needs_libtpu, tiny_config):
 def test_what_libtpu_does_not_know_is_refused(needs_libtpu, tiny_config):
     with pytest.raises(ValueError, match="does not give the topology v5e:3x5"):
         compiler.isolated(compiler.train_program, tiny_config, 10, 1437, "v5e:3x5")
+
+
+def test_hours_of_a_short_run_are_not_told_as_none():
+    texts = [plan.hours(x) for x in (0.0123, 0.5, 9.9, 12.34, 1234.5)]
+    assert texts == ["0.012", "0.5", "9.9", "12.3", "1,234"]
