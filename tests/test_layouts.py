@@ -47,7 +47,7 @@ def scalars(workdir, name):
     return [line[name] for line in metrics.read(workdir) if name in line]
 
 
-def assert_same_run(one, workdir):
+def assert_same_run(one, workdir, atol=1e-5):
     assert len(scalars(one, "train/loss")) == 4
     np.testing.assert_allclose(
         scalars(one, "train/loss"), scalars(workdir, "train/loss"), atol=1e-5
@@ -55,7 +55,7 @@ def assert_same_run(one, workdir):
     for name in ("train/accuracy", "test/accuracy"):
         assert scalars(one, name) == scalars(workdir, name)
     jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5),
+        lambda x, y: np.testing.assert_allclose(x, y, atol=atol),
         mlp_mixer.load(one)[1],
         mlp_mixer.load(workdir)[1],
     )
@@ -97,7 +97,7 @@ def test_two_processes_share_a_perturbation_as_one_has_it(tmp_path):
     loop.train(get_config(group_size=32), one)
     address, run = f"127.0.0.1:{free_port()}", f"{two},fsdp,2,32"
     finish(*(start(1, run, address=address, number=i) for i in (0, 1)))
-    assert_same_run(one, two)
+    assert_same_run(one, two, atol=5e-5)  # rounding errors are perturbed, too
     for name in ("rho", "surrogate_gap", "clean_grad_norm"):
         found = [scalars(workdir, f"train/{name}") for workdir in (one, two)]
         np.testing.assert_allclose(*found, atol=1e-5)

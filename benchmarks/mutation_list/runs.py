@@ -355,7 +355,7 @@ MUTATIONS = (
         "mlp_mixer/training/loop.py",
         "start, self._config.profile_steps)",
         "start, 0)",
-        "tests/test_train.py -k jft",
+        "tests/test_train.py -k every_key",
     ),
     Mutation(
         "every process shows the run in a notebook",
