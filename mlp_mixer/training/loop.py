@@ -135,12 +135,7 @@ def train(
                     result = training.evaluate(recipe.total_steps, state)
                     checkpoints.wait()
                     if draw_sheet and config.sheet_examples and jax.process_count() == 1:
-                        heartbeat.doing("drawing predictions")
-                        try:
-                            sheet = draw_sheet(workdir, config.sheet_examples)
-                            writer.picture("predictions", recipe.total_steps, sheet)
-                        except Exception as error:  # it is not worth a finished run
-                            log.warning("TensorBoard gets no sheet of predictions (%s)", error)
+                        training.show_predictions(draw_sheet)
                     writer.flush()
                 held.check()
                 folder.mark_finished(workdir, recipe.total_steps)
@@ -313,6 +308,17 @@ class _Training:
                     crop_fraction=self._config.eval_crop_fraction,
                     loss=self._config.loss,
                 )
+
+    def show_predictions(self, draw_sheet: Callable[[AnyPath, int], metrics.Picture]) -> None:
+        """Gives TensorBoard a sheet of predictions; whatever prevents that is only a warning."""
+        self._heartbeat.doing("drawing predictions")
+        try:
+            sheet = draw_sheet(self._workdir, self._config.sheet_examples)
+            self._writer.picture("predictions", self._recipe.total_steps, sheet)
+        except Exception as error:  # even a bug in drawing is not worth a finished run
+            log.warning(
+                "TensorBoard gets no sheet of predictions (%s: %s)", type(error).__name__, error
+            )
 
     def _batches(self) -> Batches:
         config = self._config

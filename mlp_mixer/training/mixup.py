@@ -81,7 +81,7 @@ class Mixup:
         """
         # The key itself was used for mixup's share.
         turn, share, *middles = jax.random.split(jax.random.fold_in(key, 1), 4)
-        cuts = jax.random.uniform(turn) < self.cutmix_probability
+        cuts = jax.random.uniform(turn, dtype=jnp.float32) < self.cutmix_probability
         length = jnp.sqrt(1 - jax.random.beta(share, self.cutmix, self.cutmix, dtype=jnp.float32))
         edges = []
         for middle, pixels in zip(middles, size, strict=True):

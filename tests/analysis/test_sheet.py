@@ -46,7 +46,7 @@ def test_a_sheet_that_fails_costs_nothing(tiny_config, tmp_path, monkeypatch, ca
     tiny_config.sheet_examples = 20
     with caplog.at_level(logging.WARNING):
         assert mlp_mixer.train(tiny_config, tmp_path).is_finished
-    assert "no sheet of predictions (no fonts here)" in caplog.text
+    assert "no sheet of predictions (RuntimeError: no fonts here)" in caplog.text
     assert is_finished(tmp_path) and not pictures(tmp_path)
 
 

@@ -60,10 +60,15 @@ def test_the_best_average_needs_an_average(tiny_config, tmp_path):
         loop.train(tiny_config, tmp_path)
 
 
-def rates(module, decay):
-    """How far one step of size 1 goes, by parameter."""
+def steps_of_one(decay):
+    """An optimizer that goes by the gradient, where layers are not slower."""
     fields = dict(optimizer="momentum", weight_decay=0.0, layer_decay=decay, ema=0.0)
-    tx = optimizer.make_optimizer(ml_collections.ConfigDict(fields), lambda step: 1.0)
+    return optimizer.make_optimizer(ml_collections.ConfigDict(fields), lambda step: 1.0)
+
+
+def rates(module, decay):
+    """How far one step goes whose gradient is 1 everywhere, by parameter."""
+    tx = steps_of_one(decay)
     params = init(module)
     ones = jax.tree.map(jnp.ones_like, params)
     updates = tx.update(ones, tx.init(params), params)[0]
@@ -104,8 +109,7 @@ def test_rates_fall_from_the_head_to_the_stem_of_a_vit():
 
 def test_layers_of_a_bit_have_no_numbers_to_decay_by():
     module = create_bit("R50x1", num_classes=3, image_size=32)
-    fields = dict(optimizer="adam", weight_decay=0.0, layer_decay=0.5, ema=0.0)
-    tx = optimizer.make_optimizer(ml_collections.ConfigDict(fields), lambda step: 1.0)
+    tx = steps_of_one(0.5)
     params = jax.eval_shape(lambda: init(module))
     with pytest.raises(ValueError, match=r"layer_decay=0\.5 .* \(mixer, vit\).*set it to 1"):
         jax.eval_shape(lambda p: tx.update(p, tx.init(p), p), params)

@@ -7,6 +7,8 @@ import pytest
 
 from mlp_mixer.training.mixup import Mixup
 
+from ..conftest import x64
+
 pytestmark = pytest.mark.slow
 
 
@@ -123,3 +125,13 @@ def test_cutmix_alone_leaves_images_between_its_turns():
     drawn, images = cut(Mixup(0, True, 1.0, 0.5), n=400)
     untouched = (images[..., 0] == np.arange(400)[:, None, None]).all((1, 2))
     assert 0.4 < untouched.mean() < 0.65 and (drawn["share"][untouched] == 1).all()
+
+
+def test_cutmix_draws_the_same_with_x64():
+    mixup = Mixup(0.8, True, 1.0, 0.5)
+    here = cut(mixup, n=64)[0]
+    with x64():
+        there = cut(mixup, n=64)[0]
+    for name in ("box", "share"):
+        np.testing.assert_array_equal(here[name], there[name])
+        assert here[name].dtype == there[name].dtype
