@@ -106,10 +106,15 @@ def make_drop_schedule(name: str, steps: int) -> Schedule | None:
     Raises:
         ValueError: name and steps do not fit each other.
     """
-    if (name == "constant") != (steps == 0):
+    if name == "constant" and steps:
         raise ValueError(
-            f"drop_schedule={name} with drop_steps or drop_epochs that make {steps} steps: early "
-            "and late need them, and constant has none"
+            f"drop_schedule=constant takes no duration, but drop_epochs or drop_steps make {steps} "
+            "steps: set both to 0, or choose early or late"
+        )
+    if name != "constant" and not steps:
+        raise ValueError(
+            f"drop_schedule={name} needs a duration, and the config has 0 steps: set drop_epochs or "
+            "drop_steps"
         )
     if name == "early":
         return lambda step: jnp.maximum(0.0, 1 - jnp.float32(step) / steps)
