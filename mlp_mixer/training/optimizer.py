@@ -113,8 +113,8 @@ def make_drop_schedule(name: str, steps: int) -> Schedule | None:
         )
     if name != "constant" and not steps:
         raise ValueError(
-            f"drop_schedule={name} needs a duration, and the config has 0 steps: set drop_epochs or "
-            "drop_steps"
+            f"drop_schedule={name} needs a duration, but the config has 0 steps: set drop_epochs "
+            "or drop_steps"
         )
     if name == "early":
         return lambda step: jnp.maximum(0.0, 1 - jnp.float32(step) / steps)
