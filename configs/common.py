@@ -17,7 +17,7 @@ def base() -> ml_collections.ConfigDict:
     config.data.train_split = "train"  # or a part of it: train[:98%]
     config.data.examples_per_class = 0  # to train on; 0 for all
     config.data.in_memory = False  # decode all once; for small images
-    config.data.workers = 0  # processes that load images; 0 for threads, enough for a few CPUs
+    config.data.workers = 0  # processes that load images, of evaluations too; 0 for threads
     config.data.skip_broken = False  # leave out images that cannot be decoded, and name them
     config.image_size = (224, 224)  # height, width in pixels; one number is both
     config.image_channels = 3  # or 1 for grey

@@ -184,10 +184,22 @@ MUTATIONS = (
     ),
     Mutation(
         "a large source hangs a worker that dies",
-        "mlp_mixer/data/workers.py",
-        "futures.ProcessPoolExecutor(count, context, _start_worker, (path,))",
-        "futures.ProcessPoolExecutor(count, context, _start_worker, (path, pickled))",
-        "tests/data/test_workers.py",
+        "mlp_mixer/data/crews.py",
+        "futures.ProcessPoolExecutor(count, context, _start_worker)",
+        "futures.ProcessPoolExecutor(count, context, _start_worker, (bytes(1 << 20),))",
+        "tests/data/test_workers.py -k hang",
+    ),
+    Mutation(
+        "a worker process takes one reader's source for another's",
+        "mlp_mixer/data/crews.py",
+        "_fill_shared, self._load.path, self._number,",
+        "_fill_shared, self._load.path, 0,",
+        "tests/data/test_workers.py -k share",
+    ),
+    Mutation(
+        "evaluations of a run ignore data.workers",
+        "mlp_mixer/evaluation/classification.py", "workers=config.data.workers,", "workers=0,",
+        "tests/evaluation/test_evaluators.py -k worker",
     ),
     Mutation(
         "an AutoAugment operation always happens",

@@ -12,11 +12,13 @@ import numpy as np
 
 from mlp_mixer.analysis import table_3
 from mlp_mixer.data import sources
+from mlp_mixer.data.crews import keep_processes
 from mlp_mixer.data.images import Crop
 from mlp_mixer.data.paper_sets import AVG_5, name_of
 from mlp_mixer.evaluation import throughput
 from mlp_mixer.evaluation.classification import Classification
 from mlp_mixer.inference.classifier import Classifier, load_classifier
+from mlp_mixer.inference.measure import workers_of
 from mlp_mixer.models import mixer
 from mlp_mixer.models.dtypes import compute_dtype
 from mlp_mixer.runs import metrics
@@ -60,6 +62,7 @@ def measure(
     crop: Crop | None = None,
     crop_fraction: float | None = None,
     batch_size: int = 64,
+    workers: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     patch_size: int | tuple[int, int] | None = None,
     resize: Resize = "auto",
@@ -74,6 +77,7 @@ def measure(
             weights' own pretraining if it is known, else all.
         crop, crop_fraction: how images are cropped; by default as in Table 3.
         batch_size: batch size of the evaluation.
+        workers: processes that load images; see `evaluate`.
 
     Raises:
         ValueError: the model is not a Mixer, or a transfer is of another model or on another data
@@ -93,7 +97,9 @@ def measure(
         )
     name = variant(checkpoint, module)
     others, notes = _read_transfers(transfers, name, module.image_size, classifier.crop)
-    found = _accuracies(classifier, checkpoint, source or IMAGENET, batch_size, notes)
+    workers = workers_of(checkpoint, workers)
+    with keep_processes(workers):
+        found = _accuracies(classifier, checkpoint, source or IMAGENET, batch_size, workers, notes)
     if missing := [task for task in TRANSFERS if task not in others]:
         notes.append(f"Avg 5: needs --transfers with finished runs on {', '.join(missing)}")
     elif "ImageNet" in found:
@@ -149,7 +155,12 @@ def pretrained_on(checkpoint: str | Path) -> str | None:
 
 
 def _accuracies(
-    classifier: Classifier, checkpoint: str | Path, imagenet: str, batch_size: int, notes: list[str]
+    classifier: Classifier,
+    checkpoint: str | Path,
+    imagenet: str,
+    batch_size: int,
+    workers: int,
+    notes: list[str],
 ) -> dict[str, float]:
     """Measures accuracies in per cent on ImageNet and ReaL; if one is impossible, notes why."""
     real = (imagenet, "real") if imagenet.startswith("folder:") else (REAL, "validation")
@@ -164,6 +175,7 @@ def _accuracies(
                 crop=classifier.crop,
                 crop_fraction=classifier.crop_fraction,
                 loss=classifier.loss,
+                workers=workers,
                 class_names=classifier.class_names,
                 model_is=str(checkpoint),
             )

@@ -37,6 +37,14 @@ def add_size_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_workers_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds --workers, with the same meaning as for `evaluate`."""
+    parser.add_argument(
+        "--workers", type=int, metavar="N",
+        help="processes that load images, 0 for threads; default: as the run trained, or 0",
+    )  # fmt: skip
+
+
 def add_figure_arguments(parser: argparse.ArgumentParser, out: str) -> None:
     """Adds --out for the figure, and --numbers for the values behind it."""
     parser.add_argument("--out", default=out, metavar="FILE", help="file to draw to")

@@ -19,7 +19,7 @@ import json
 
 from mlp_mixer.analysis import sheet, suite, table_3
 from mlp_mixer.cli import output
-from mlp_mixer.cli.arguments import add_size_arguments
+from mlp_mixer.cli.arguments import add_size_arguments, add_workers_argument
 from mlp_mixer.data import images
 from mlp_mixer.evaluation import fewshot
 from mlp_mixer.inference.measure import Evaluation, evaluate, few_shot
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of each side of the resized image to keep; default: the run's, or 0.875",
     )  # fmt: skip
     parser.add_argument("--batch-size", type=int, default=64)
+    add_workers_argument(parser)
     parser.add_argument("--figure", help="draw a sheet of predictions to this file")
     parser.add_argument("--per-class", action="store_true", help="the accuracy of each class")
     parser.add_argument(
@@ -71,7 +72,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _sizes(args: argparse.Namespace) -> dict:
-    names = ("image_size", "patch_size", "resize", "crop_fraction", "batch_size")
+    names = ("image_size", "patch_size", "resize", "crop_fraction", "batch_size", "workers")
     return {name: getattr(args, name) for name in names}
 
 

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from mlp_mixer.data import images, pipeline, sources
 from mlp_mixer.data.sources import Source
+from mlp_mixer.evaluation.compute import compute
 from mlp_mixer.models import losses
 from mlp_mixer.models.class_names import match, relabel
 from mlp_mixer.models.losses import to_probabilities
@@ -37,6 +38,7 @@ class Classification:
         crop_fraction: float = 1.0,
         loss: str = "softmax",
         skip_broken: bool = False,
+        workers: int = 0,
         class_names: Sequence[str] | None = None,
         model_is: str = "the model",
     ):
@@ -47,7 +49,8 @@ class Classification:
             source: the examples.
             mesh: devices to compute on.
             batch_size: largest batch size; it is rounded to fit the mesh.
-            crop, crop_fraction, skip_broken: see `data.pipeline.eval_batches`.
+            crop, crop_fraction: see `data.pipeline.eval_batches`.
+            skip_broken, workers: see `data.pipeline.Reading`.
             loss: a key of `losses.LOSSES`.
             class_names: names of the model's outputs, if known; see `models.class_names.match`.
             model_is: what to call the model in messages.
@@ -62,7 +65,9 @@ class Classification:
         self._mesh = mesh
         self._batch_size = meshes.divisible(min(batch_size, len(source)), mesh)
         self._view: dict[str, Any] = dict(crop=crop, crop_fraction=crop_fraction)
-        self._skip_broken = skip_broken
+        self._reading = pipeline.Reading(
+            (jax.process_index(), jax.process_count()), workers, skip_broken=skip_broken
+        )
         top5 = ["top5"] if module.num_classes > 5 else []  # the best five of five are all
         self._scalars = ("accuracy", *top5, "loss", "examples")
         loss_fn = losses.get(loss)
@@ -111,6 +116,7 @@ class Classification:
             crop_fraction=crop_fraction or config.eval_crop_fraction,
             loss=config.loss,
             skip_broken=config.data.skip_broken,
+            workers=config.data.workers,
             class_names=class_names,
             model_is="the run",
         )
@@ -120,9 +126,7 @@ class Classification:
             self._source,
             self._module.image_size,
             batch_size=self._batch_size,
-            reading=pipeline.Reading(
-                (jax.process_index(), jax.process_count()), skip_broken=self._skip_broken
-            ),
+            reading=self._reading,
             **self._view,
         )
         return (batch | {"label": relabel(batch["label"], self._order)} for batch in batches)
@@ -138,8 +142,7 @@ class Classification:
             ValueError: no example has a label.
         """
         totals = dict.fromkeys(self._scalars, 0.0)
-        for batch in self._batches():
-            sums = jax.device_get(self._sums(params, meshes.to_devices(batch, self._mesh)))
+        for _, sums in compute(self._sums, params, self._batches(), self._mesh):
             totals = {name: totals[name] + float(sums[name]) for name in totals}
         examples = totals.pop("examples")
         if not examples:
@@ -155,9 +158,8 @@ class Classification:
             images are left out.
         """
         found = []
-        for number, batch in enumerate(self._batches()):
-            on_devices = meshes.to_devices(batch, self._mesh)
-            whole = jax.device_get(self._probabilities(params, on_devices))
+        computed = compute(self._probabilities, params, self._batches(), self._mesh)
+        for number, (batch, whole) in enumerate(computed):
             good = np.flatnonzero(batch["mask"])
             found.append((whole[good], batch["label"][good], number * self._batch_size + good))
         probabilities, labels, indices = map(np.concatenate, zip(*found, strict=True))

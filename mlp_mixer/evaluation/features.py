@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 
 from mlp_mixer.data import images, pipeline
 from mlp_mixer.data.sources import Source
+from mlp_mixer.evaluation.compute import compute
 from mlp_mixer.models.pixels import forward
 from mlp_mixer.runtime import mesh as meshes
 
@@ -24,8 +25,9 @@ class Features:
         crop: str,
         crop_fraction: float,
         skip_broken: bool = False,
+        workers: int = 0,
     ):
-        """Prepares the model; see `data.pipeline.eval_batches` for crop and skip_broken.
+        """Prepares the model; see `data.pipeline` for crop, skip_broken and workers.
 
         Raises:
             ValueError: there is no such crop.
@@ -35,7 +37,9 @@ class Features:
         self._mesh = mesh
         self._batch_size = batch_size
         self._view: dict[str, Any] = dict(crop=crop, crop_fraction=crop_fraction)
-        self._skip_broken = skip_broken
+        self._reading = pipeline.Reading(
+            (jax.process_index(), jax.process_count()), workers, skip_broken=skip_broken
+        )
 
         def features(params: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
             found = forward(self._module, params, batch["image"])
@@ -58,14 +62,11 @@ class Features:
             source,
             self._module.image_size,
             batch_size=batch_size,
-            reading=pipeline.Reading(
-                (jax.process_index(), jax.process_count()), skip_broken=self._skip_broken
-            ),
+            reading=self._reading,
             **self._view,
         )
-        for number, batch in enumerate(batches):
-            whole = self._features(params, meshes.to_devices(batch, self._mesh))
-            features, labels, mask = jax.device_get(whole)
+        computed = compute(self._features, params, batches, self._mesh)
+        for number, (_, (features, labels, mask)) in enumerate(computed):
             good = np.flatnonzero(mask)
             found.append((features[good], labels[good], number * batch_size + good))
         features, labels, indices = map(np.concatenate, zip(*found, strict=True))

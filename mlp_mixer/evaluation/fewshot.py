@@ -93,6 +93,7 @@ class FewShot:
             crop=crop,
             crop_fraction=crop_fraction or config.eval_crop_fraction,
             skip_broken=config.data.skip_broken,
+            workers=config.data.workers,
         )
         return cls(features, train, test, shots)
 

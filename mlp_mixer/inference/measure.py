@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlp_mixer.data import images
+from mlp_mixer.data import crews, images
 from mlp_mixer.data.images import Crop
 from mlp_mixer.data.sources import Source, open_source, spread
 from mlp_mixer.evaluation import fewshot
@@ -139,6 +139,7 @@ def evaluate(
     crop: Crop | None = None,
     crop_fraction: float | None = None,
     batch_size: int = 64,
+    workers: int | None = None,
     examples: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     patch_size: int | tuple[int, int] | None = None,
@@ -155,6 +156,8 @@ def evaluate(
         crop: "resmall" keeps the aspect ratio when images are resized, "resize" does not.
         crop_fraction: share of each side of the resized image that is seen.
         batch_size: images at a time.
+        workers: processes that load images; 0 for threads, enough for a few CPUs. By default
+            those that the run trained with, at most one per CPU.
         examples: how many to count, evenly spread over the data set; by default all.
         image_size: the model's, if another than the weights'; see `mlp_mixer.load`.
         patch_size: likewise.
@@ -190,6 +193,7 @@ def evaluate(
         crop_fraction=fraction,
         loss=classifier.loss,
         skip_broken=config["data"].get("skip_broken", False),
+        workers=workers_of(checkpoint, workers),
         class_names=classifier.class_names,
         model_is=str(checkpoint),
     )
@@ -229,6 +233,7 @@ def few_shot(
     crop: Crop = "resize",
     crop_fraction: float | None = None,
     batch_size: int = 64,
+    workers: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     patch_size: int | tuple[int, int] | None = None,
     resize: Resize = "auto",
@@ -247,6 +252,8 @@ def few_shot(
         crop_fraction: share of each side of the resized image that is seen; by default that
             of the run or the weights.
         batch_size: images at a time.
+        workers: processes that load images; 0 for threads, enough for a few CPUs. By default
+            those that the run trained with, at most one per CPU.
         image_size: the model's, if another than the weights'; see `mlp_mixer.load`.
         patch_size: likewise.
         resize: how weights are adapted to other sizes, "auto", "tile" or "resample".
@@ -259,6 +266,7 @@ def few_shot(
         open_source(source, part, module.image_channels) for part in (train_split, split)
     )
     fraction = crop_fraction or said.get("crop_fraction", 0.875)
+    workers = workers_of(checkpoint, workers)
     features = Features(
         module,
         make_mesh(),
@@ -266,9 +274,20 @@ def few_shot(
         crop=crop,
         crop_fraction=fraction,
         skip_broken=_config(checkpoint)["data"].get("skip_broken", False),
+        workers=workers,
     )
-    accuracy = fewshot.FewShot(features, train, test, shots).run(params)
+    with crews.keep_processes(workers):
+        accuracy = fewshot.FewShot(features, train, test, shots).run(params)
     return FewShots(train.name, crop, fraction, accuracy, len(test))
+
+
+def workers_of(checkpoint: str | Path, workers: int | None) -> int:
+    """Returns `workers`, or else the number of worker processes of the run of a checkpoint."""
+    if workers is None:
+        return crews.usable(_config(checkpoint)["data"].get("workers", 0))
+    if workers < 0:
+        raise ValueError(f"workers={workers}; give a number of processes, or 0 for threads")
+    return workers
 
 
 def _config(checkpoint: str | Path) -> dict[str, Any]:

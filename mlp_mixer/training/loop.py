@@ -14,7 +14,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from mlp_mixer.data import pipeline
+from mlp_mixer.data import crews, pipeline
 from mlp_mixer.data.sources import Source
 from mlp_mixer.evaluation import evaluators
 from mlp_mixer.models.mixer import MlpMixer
@@ -118,6 +118,7 @@ def train(
                 _log_start(recipe, source, like, start)
                 with (
                     contextlib.closing(metrics.Writer(workdir, start, held.check)) as writer,
+                    crews.keep_processes(config.data.workers),
                     view or contextlib.nullcontext(),
                     Heartbeat(logging.DEBUG if view else logging.INFO) as heartbeat,
                 ):

@@ -16,10 +16,13 @@ from PIL import Image
 import mlp_mixer
 from mlp_mixer.analysis import figures
 from mlp_mixer.cli import output
+from mlp_mixer.data import crews, workers
 from mlp_mixer.data.sources import open_source
+from mlp_mixer.inference import measure
 from mlp_mixer.inference.classifier import load_classifier
 from mlp_mixer.models.init import init
 from mlp_mixer.models.known_classes import imagenet
+from mlp_mixer.runs import folder
 from mlp_mixer.training import loop
 
 from ..conftest import load_config, shrink
@@ -176,6 +179,19 @@ def test_evaluate_takes_another_crop_and_a_few_shots(run, workdir):
     assert "digits: 1shot" in out and "digits: 5shot" in out and "on 360 images" in out
 
 
+def test_evaluate_reads_in_worker_processes(run, workdir, monkeypatch):
+    evaluate = "evaluate", "--checkpoint", workdir
+    few = *evaluate, "--fewshot=digits", "--shots", 1
+    expected = run(*evaluate), run(*few)
+    monkeypatch.setattr(workers, "Threads", None)
+    with crews.keep_processes(1):
+        assert (run(*evaluate, "--workers=1"), run(*few, "--workers=1")) == expected
+        monkeypatch.setattr(measure, "read_config", lambda workdir: trained_with_workers)
+        trained_with_workers = folder.read_config(workdir)
+        trained_with_workers["data"]["workers"] = 1
+        assert run(*evaluate) == expected[0]
+
+
 def test_curves_and_filters_draw_pictures(run, workdir, tmp_path):
     out = run("curves", workdir, workdir, "--out", tmp_path / "curves.png")
     assert "test accuracy" in out and (tmp_path / "curves.png").stat().st_size > 10_000
@@ -189,6 +205,7 @@ def test_curves_and_filters_draw_pictures(run, workdir, tmp_path):
         (["predict", "--checkpoint=nothing.npz", "x.png"], ["nothing.npz"]),
         (["evaluate", "--checkpoint={workdir}", "--source=folder:nowhere"], ["nowhere"]),
         (["evaluate", "--checkpoint={workdir}", "--source=digits:place"], ["10 classes", "20"]),
+        (["evaluate", "--checkpoint={workdir}", "--workers=-1"], ["workers=-1", "0 for threads"]),
         (["filters", "--checkpoint={workdir}", "--blocks=7"], ["no block 7", "0 to 1"]),
         (["curves", "nowhere"], ["nowhere", "metrics.jsonl"]),
     ],

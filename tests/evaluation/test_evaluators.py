@@ -8,7 +8,7 @@ from PIL import Image
 
 import mlp_mixer
 from configs import common
-from mlp_mixer.data import images
+from mlp_mixer.data import crews, images, workers
 from mlp_mixer.evaluation import evaluators
 from mlp_mixer.models.init import init
 from mlp_mixer.runs import metrics
@@ -60,6 +60,16 @@ def test_outputs_keep_the_runs_classes_in_any_order_of_images(config, model):
     assert run(config, (module, turned), "cab") == pytest.approx(run(config, model))
     with pytest.raises(ValueError, match=r"config\.evals\.test: .*'b'.*the run.*'x'"):
         run(config, model, "axc")
+
+
+def test_worker_processes_of_the_run_give_the_same_bits(config, model, monkeypatch):
+    config.evals.test = common.classification("test")
+    config.evals.few = dict(type="fewshot", train_split="train", split="train", shots=(1, 2))
+    result = run(config, model)
+    config.data.workers = 1
+    monkeypatch.setattr(workers, "Threads", None)
+    with crews.keep_processes(1):
+        assert run(config, model) == result and result["test/examples"] == 6
 
 
 def test_an_evaluator_has_its_own_crop_and_skips_broken_images(config, model, photographs):

@@ -58,7 +58,8 @@ def config(**fields):
     )
     return ml_collections.ConfigDict(
         dict(
-            data=dict(source="digits", skip_broken=False), evals=dict(few=fewshot_fields | fields),
+            data=dict(source="digits", skip_broken=False, workers=0),
+            evals=dict(few=fewshot_fields | fields),
             batch_size=64, image_channels=1, eval_crop_fraction=1.0,
         )
     )  # fmt: skip
