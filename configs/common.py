@@ -91,6 +91,11 @@ def base() -> ml_collections.ConfigDict:
     config.sam.alpha = 0.0  # GSAM's; 0 for SAM, which has rho_min = rho_max
     config.sam.group_size = 64  # images that share a perturbation; must divide batch_size
 
+    # --- distillation: a classifier whose answers are learnt; see mlp_mixer/training/teacher.py ---
+    # What init_from may be, with the data's classes and at image_size; "" for none. Labels then
+    # tell the accuracy only: loss must be softmax, and label_smoothing 0.
+    config.teacher = ""
+
     # --- how it lies on devices; changes no result. See mlp_mixer/training/layouts.py ---
     config.layout = "replicated"  # or fsdp, pmap
     config.accum_steps = 0  # parts of a device's rows, one after the other; 0 chooses

@@ -5,8 +5,8 @@ import ml_collections
 from configs import digits
 
 
-def get_config(group_size: int = 0) -> ml_collections.ConfigDict:
-    """With GSAM in groups of so many images, or without."""
+def get_config(group_size: int = 0, teacher: str = "") -> ml_collections.ConfigDict:
+    """With GSAM in groups of so many images, or without; likewise with a teacher."""
     config = digits.get_config()
     config.image_channels = 3  # for RandAugment
     config.augment.randaugment_layers = 2
@@ -25,6 +25,8 @@ def get_config(group_size: int = 0) -> ml_collections.ConfigDict:
     for name, steps in (("total", 4), ("warmup", 1), ("eval_every", 4), ("checkpoint_every", 2)):
         config[f"{name}_steps"], config[f"{name}_epochs"] = steps, 0.0
     config.log_every_steps, config.sheet_examples = 1, 0
+    if teacher:
+        config.teacher, config.label_smoothing = teacher, 0.0
     if group_size:
         config.sam.update(rho_max=0.2, rho_min=0.05, alpha=0.4, group_size=group_size)
     return config

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+import mlp_mixer
 from benchmarks import tpu_plans
 from mlp_mixer.data import vtab
 from mlp_mixer.models import losses
@@ -91,6 +92,25 @@ def test_late_and_early_drops_are_their_authors_commands(variant, drops):
     assert augment.random_erasing == 0.25 and not augment.color_jitter
     module = recipe.make_model(fields.check(config), 1000)
     assert module.stoch_depth_rescale and module.gelu == "exact" and module.head_bias == 0
+
+
+def test_distillation_is_the_authors_config():
+    """Of big_vision's configs/proj/distill/bit_i1k.py, but for what is a BiT's."""
+    config = load_config("distill", "B/32,somewhere")
+    assert config.teacher == "somewhere" and config.model.variant == "B/32"
+    assert config.loss == "softmax" and not config.label_smoothing
+    assert config.total_epochs == 1200 and config.batch_size == 4096
+    assert config.data.train_split == "train[:98%]" and config.evals.minival.split == "train[99%:]"
+    assert config.mixup == 1.0 and not config.mixup_per_example and not config.cutmix
+    assert config.augment.inception_crop == 0.05 and config.augment.flip
+    assert not config.augment.randaugment_layers and not config.model.stoch_depth
+    assert config.optimizer == "adam" and config.grad_clip == 1.0
+    assert config.decay == "cosine" and not config.decay_end and config.warmup_steps == 5000
+    assert config.image_size == (224, 224) and config.eval_crop_fraction == 0.875
+    # The best teacher that is published for these classes.
+    rows = [row for row in mlp_mixer.list_pretrained() if row.num_classes == 1000]
+    best = max(rows, key=lambda row: row.imagenet)
+    assert load_config("distill").teacher == best.name
 
 
 def test_imagenet_has_the_loss_and_splits_of_the_authors_config():

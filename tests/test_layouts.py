@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import mlp_mixer
+from mlp_mixer.models.init import init
 from mlp_mixer.runs import metrics
 from mlp_mixer.training import loop
+from mlp_mixer.training.recipe import make_model
 
 from .bucket import free_port
 from .conftest import ROOT, python, with_devices
@@ -18,7 +20,7 @@ from .processes import finish
 
 pytestmark = pytest.mark.slow
 
-# Trains one run after another: each of a workdir, a layout, accum_steps and the images of a group.
+# Trains one run after another, each of: workdir, layout, accum_steps, images of a group, teacher.
 TRAIN = """
 import sys
 from mlp_mixer.runtime import processes
@@ -29,8 +31,8 @@ address, number, *runs = sys.argv[1:]
 if address:
     processes.initialise(address, 2, int(number))
 for run in runs:
-    workdir, layout, accum_steps, group_size = run.split(",")
-    config = get_config(int(group_size))
+    workdir, layout, accum_steps, group_size, teacher = run.split(",")
+    config = get_config(int(group_size), teacher)
     config.layout, config.accum_steps = layout, int(accum_steps)
     loop.train(config, workdir)
 """
@@ -61,31 +63,45 @@ def assert_same_run(one, workdir, atol=1e-5):
     )
 
 
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    """A classifier of digits that has an opinion."""
+    module = make_model(get_config(), 10)
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: np.float32(rng.normal(0, 0.3, x.shape)), init(module))
+    path = tmp_path_factory.mktemp("teacher") / "teacher.npz"
+    mlp_mixer.save(path, module, params)
+    return str(path)
+
+
 # One test and not several: what they have in common, each of pytest's processes would make again.
 
 
-def test_every_layout_gives_the_run_of_one_device(tmp_path):
+def test_every_layout_gives_the_run_of_one_device(tmp_path, teacher):
     """And a run goes on with another layout, on other devices, and without accumulation."""
     one, eight, two = (tmp_path / name for name in ("one", "eight", "two"))
-    loop.train(get_config(), one)
+    loop.train(get_config(teacher=teacher), one)
 
     def forget_the_end(workdir):
         (workdir / "model.npz").unlink()
         shutil.rmtree(workdir / "checkpoints" / "4")
 
-    address, runs = f"127.0.0.1:{free_port()}", [f"{two}/{x},{x},2,0" for x in ("fsdp", "pmap")]
+    address, runs = (
+        f"127.0.0.1:{free_port()}",
+        [f"{two}/{x},{x},2,0,{teacher}" for x in ("fsdp", "pmap")],
+    )
     finish(*(start(4, *runs, address=address, number=i) for i in (0, 1)))
     assert_same_run(one, two / "fsdp")
     assert_same_run(one, two / "pmap")
 
     forget_the_end(two / "fsdp")
-    runs = [f"{eight}/{x},{x},2,0" for x in ("replicated", "fsdp", "pmap")]
-    finish(start(8, *runs, f"{two}/fsdp,pmap,1,0"))
+    runs = [f"{eight}/{x},{x},2,0,{teacher}" for x in ("replicated", "fsdp", "pmap")]
+    finish(start(8, *runs, f"{two}/fsdp,pmap,1,0,{teacher}"))
     for workdir in (eight / "replicated", eight / "fsdp", eight / "pmap", two / "fsdp"):
         assert_same_run(one, workdir)
 
     forget_the_end(two / "fsdp")
-    config = get_config()
+    config = get_config(teacher=teacher)
     config.layout, config.accum_steps = "replicated", 1
     loop.train(config, two / "fsdp")
     assert_same_run(one, two / "fsdp")
@@ -95,7 +111,7 @@ def test_two_processes_share_a_perturbation_as_one_has_it(tmp_path):
     """GSAM with one group, whose images lie on both."""
     one, two = tmp_path / "one", tmp_path / "two"
     loop.train(get_config(group_size=32), one)
-    address, run = f"127.0.0.1:{free_port()}", f"{two},fsdp,2,32"
+    address, run = f"127.0.0.1:{free_port()}", f"{two},fsdp,2,32,"
     finish(*(start(1, run, address=address, number=i) for i in (0, 1)))
     assert_same_run(one, two, atol=5e-5)  # rounding errors are perturbed, too
     for name in ("rho", "surrogate_gap", "clean_grad_norm"):

@@ -11,9 +11,11 @@ import pytest
 from PIL import Image
 
 import mlp_mixer
+from mlp_mixer.models.init import init
 from mlp_mixer.runs import metrics
 from mlp_mixer.runs.checkpoints import latest, restore_params
 from mlp_mixer.training import layouts, loop, progress
+from mlp_mixer.training.recipe import make_model
 
 from .conftest import ROOT, load_config, shrink
 from .processes import TRAIN_PY, start
@@ -197,6 +199,7 @@ CONFIGS = [
     ("gsam", "S/8"),
     ("sam", "ViT-B/32"),
     ("drop_schedule", "S/32"),
+    ("distill", "S/16"),
     ("permutation", "cifar10,bit,patches"),
     ("permutation", "imagenet,mixer,pixels"),
     ("regularisation", "all"),
@@ -215,12 +218,12 @@ COMPILED = {
 }  # fmt: skip
 
 
-def traced(layout, step, like, batch):
+def traced(layout, step, like, batch, *teacher):
     """A step that is not compiled: it counts, and reports zeros."""
-    shapes, values = jax.eval_shape(layout.jit_step(step, like), like, batch)
+    shapes, values = jax.eval_shape(layout.jit_step(step, like, *teacher), like, batch, *teacher)
     assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(jnp.shape, like)
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), values)
-    return lambda state, batch: (state._replace(step=state.step + 1), zeros)
+    return lambda state, *_: (state._replace(step=state.step + 1), zeros)
 
 
 def test_every_config_file_is_among_those_tested():
@@ -247,6 +250,10 @@ def test_every_config_runs_to_its_end_and_every_key_is_read(name, argument, tmp_
             if fields.type == "fewshot":
                 fields.train_split, fields.shots = "train", (5,)
     config.total_steps, config.eval_every_steps, config.checkpoint_every_steps = 2, 1, 2
+    if config.teacher:  # another one of this size, without training
+        config.teacher = str(tmp_path / "teacher.npz")
+        module = make_model(config, 2)
+        mlp_mixer.save(config.teacher, module, init(module))
     config.model.update(dict(num_blocks=1) if "num_blocks" in config.model else dict(stages=(1,)))
     if name == "transfer":
         del config["sweep"]  # read by the command of that name: tests/training/test_sweep.py

@@ -243,6 +243,45 @@ MUTATIONS = (
         "tests/training/test_layouts.py -k slices",
     ),
     Mutation(
+        "the teacher sees images that are not mixed",
+        "mlp_mixer/training/step.py", 'teacher_params}, images_of(rows))',
+        'teacher_params}, normalise(rows["image"]))',
+        "tests/training/test_independent_step.py -k twenty",
+    ),
+    Mutation(
+        "the divergence of the teacher from the student",
+        "mlp_mixer/models/losses.py",
+        "jax.nn.log_softmax(logits), jax.nn.log_softmax(teacher_logits)",
+        "jax.nn.log_softmax(teacher_logits), jax.nn.log_softmax(logits)",
+        "tests/training/test_teacher.py -k float64",
+    ),
+    Mutation(
+        "the teacher has dropout",
+        "mlp_mixer/training/step.py", 'teacher_params}, images_of(rows))',
+        'teacher_params}, images_of(rows), train=True, rows=rows["row"], '
+        'rngs={"dropout": jax.random.key(0)})',
+        "tests/training/test_teacher.py -k nothing_moves",
+    ),
+    Mutation(
+        "SAM asks the teacher twice",
+        "mlp_mixer/training/step.py",
+        'losses.distillation(logits, rows["teacher_logits"])',
+        'losses.distillation(logits, rows["teacher_logits"] + 0 * teacher.apply('
+        '{"params": params}, images_of(rows)))',
+        "tests/training/test_teacher.py -k forward_pass",
+    ),
+    Mutation(
+        "a teacher's outputs stay in its own order",
+        "mlp_mixer/training/teacher.py", "    if order is not None:\n", "    if False:\n",
+        "tests/training/test_teacher.py -k same_names",
+    ),
+    Mutation(
+        "a run goes on with another teacher",
+        "mlp_mixer/training/loop.py",
+        "        resume.check_teacher(workdir, teacher, saved)\n", "",
+        "tests/training/test_teacher.py -k resumes",
+    ),
+    Mutation(
         "the Hessian of half of the sample",
         "mlp_mixer/analysis/sharpness.py", "batch_product(flat, along, batch) for batch in batches",
         "batch_product(flat, along, batch) for batch in batches[::2]",

@@ -24,7 +24,7 @@ from mlp_mixer.weights.hub import PREFIX, repository_of
 LISTED = 20  # most class names in the text; config.json has all
 RECIPE = ("batch_size", "optimizer", "lr", "decay", "warmup_steps", "warmup_epochs", "weight_decay",
           "layer_decay", "grad_clip", "loss", "label_smoothing", "mixup", "cutmix",
-          "ema")  # fmt: skip
+          "ema", "teacher")  # fmt: skip
 COLOURS = {1: "grey", 3: "RGB"}  # by number of channels
 CITATION = "[arXiv 2105.01601](https://arxiv.org/abs/2105.01601)"
 

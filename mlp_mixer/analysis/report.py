@@ -117,6 +117,8 @@ def _facts(runs: list[RunFacts], price: float | None) -> Html:
         "time": lambda run: run_facts.time(run)[1],
         "memory": run_facts.memory,
     }  # fmt: skip
+    if any(run.config.teacher for run in runs):
+        facts["teacher"] = lambda run: run.config.teacher or "none, it learns labels"
     if price is not None:
         facts["cost"] = lambda run: run_facts.cost(run, price)
     rows: list[list[object]] = [["", *(run.name for run in runs)] if len(runs) > 1 else [""]]

@@ -21,6 +21,16 @@ def sigmoid(logits: jax.Array, targets: jax.Array) -> jax.Array:
     return optax.sigmoid_binary_cross_entropy(logits, targets).sum(-1)
 
 
+def distillation(logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
+    """Computes KL(teacher || student) of the softmax of both logits, by class, [n, k] to [n].
+
+    Its gradient by the student's logits is softmax(logits) - softmax(teacher_logits).
+    """
+    return optax.losses.kl_divergence_with_log_targets(
+        jax.nn.log_softmax(logits), jax.nn.log_softmax(teacher_logits)
+    )
+
+
 Loss = Literal["softmax", "sigmoid"]
 LOSSES = {"softmax": softmax, "sigmoid": sigmoid}
 

@@ -147,10 +147,14 @@ def train_program(
 
     Arguments and errors are those of `training.recipe.make_recipe`.
     """
+    from mlp_mixer.models.init import init
     from mlp_mixer.training import layouts
     from mlp_mixer.training.recipe import make_recipe, random_params
+    from mlp_mixer.training.teacher import module_of
 
-    recipe = make_recipe(config, num_classes, num_examples, devices_of(parse_topology(topology)))
+    devices = devices_of(parse_topology(topology))
+    teachers = [module_of(config.teacher)] if config.teacher else []
+    recipe = make_recipe(config, num_classes, num_examples, devices, *teachers)
     layout = recipe.layout
     params = jax.eval_shape(lambda: random_params(config, recipe.module))
     state = jax.eval_shape(recipe.new_state, params)
@@ -161,15 +165,19 @@ def train_program(
         "image": jax.ShapeDtypeStruct((*rows, *images_of(recipe.module, 1).shape[1:]), jnp.uint8),
         "label": jax.ShapeDtypeStruct(rows, jnp.int32),
     }
-    lowered = layout.jit_step(recipe.step, state).lower(state, batch)
+    teacher = [jax.eval_shape(lambda each=each: init(each)) for each in teachers]
+    lowered = layout.jit_step(recipe.step, state, *teacher).lower(state, batch, *teacher)
     parts = {
         "parameters": bytes_of(state.params, layout.shardings(state.params)),
         "optimizer": bytes_of(state.opt_state, layout.shardings(state.opt_state)),
         "batch": bytes_of(batch) / layout.mesh.size,
     }
+    if teacher:
+        parts["teacher"] = bytes_of(teacher, layout.shardings(teacher))
     # The backward pass is twice the forward pass; a multiply-add is two operations.
     passes = 2 if config.sam.rho_max else 1
-    flops = passes * 3 * 2 * macs(recipe.module) * config.batch_size / layout.mesh.size
+    needed = passes * 3 * macs(recipe.module) + sum(map(macs, teachers))
+    flops = 2 * needed * config.batch_size / layout.mesh.size
     return compile_program(lowered, parts, flops), recipe.total_steps
 
 

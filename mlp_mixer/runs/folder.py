@@ -5,6 +5,7 @@ WORKDIR/classes.txt   the class names, one a line, from the start
 WORKDIR/model.npz     the weights in the published layout, from the end
 WORKDIR/ema.npz       their moving average, likewise, if the config asks for one
 WORKDIR/data.json     what the data was (see training.resume), from the start
+WORKDIR/teacher.json  which teacher the run has, if it has one, from the start
 WORKDIR/starts.json   when and how the run was started, each time (see runs.starts)
 WORKDIR/finished      says that all steps are done and evaluated
 WORKDIR/lock          which process runs in it (see runs.lock)
@@ -22,7 +23,7 @@ from mlp_mixer.runtime.storage import AnyPath, absolute, as_path, is_on_the_web,
 CONFIG_FILE, CLASSES_FILE = "config.json", "classes.txt"
 WEIGHTS_FILE, AVERAGE_FILE = "model.npz", "ema.npz"
 AVERAGE_PREFIX = "ema_"  # of the scalars that are of the averaged weights
-DATA_FILE, FINISHED_FILE = "data.json", "finished"
+DATA_FILE, TEACHER_FILE, FINISHED_FILE = "data.json", "teacher.json", "finished"
 
 
 def claim(

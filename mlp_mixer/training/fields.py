@@ -73,6 +73,8 @@ FIELDS = {
     "sam.rho_min": ranges.NOT_NEGATIVE,
     "sam.alpha": ranges.NOT_NEGATIVE,
     "sam.group_size": ranges.COUNT,
+    # As with the data, its digest tells whether it is the same.
+    "teacher": ranges.free(ranges.TEXT),
     "layout": ranges.free(ranges.one_of(tuple(LAYOUTS))),
     "accum_steps": ranges.free(ranges.COUNT_OR_NONE),
     "remat": ranges.free(ranges.FLAG),
@@ -168,6 +170,7 @@ ADDED = {
     "layer_decay": 1.0,
     "sheet_examples": 500,
     "ema": 0.0,
+    "teacher": "",
 }
 # Fields that a run takes from the weights of its init_from; see `initial.with_trained_sizes`.
 OF_THE_WEIGHTS = ("init_image_size", "init_patch_size", "model.tokens_mlp_dim")

@@ -75,42 +75,52 @@ class Replicated:
         """Returns the sharding of each array of a state, or of any part of one."""
         return jax.tree.map(lambda x: NamedSharding(self.mesh, self._spec(x)), tree)
 
-    def jit_step(self, step: Step, like: TrainState) -> jax.stages.Wrapped:
-        """Returns the function (state, batch) -> (state, metrics), not yet compiled.
+    def place(self, tree: Any) -> Any:
+        """Puts arrays, which all processes have whole, on the devices as `shardings` says."""
+        return jax.jit(lambda tree: tree, out_shardings=self.shardings(tree))(tree)
+
+    def jit_step(self, step: Step, like: TrainState, *teacher: Any) -> jax.stages.Wrapped:
+        """Returns the function (state, batch, *teacher) -> (state, metrics), not yet compiled.
 
         Args:
             step: the local and the global part of the step; see `training.step`.
             like: shapes of the state.
+            teacher: shapes of the teacher's parameters, where there is a teacher.
         """
-        specs = jax.tree.map(self._spec, like.params)
+        specs, teacher_specs = (jax.tree.map(self._spec, tree) for tree in (like.params, teacher))
 
-        def gradients(params: Any, batch: Any, number: jax.Array) -> tuple[Any, Any]:
-            whole = jax.tree.map(self._gather, params, specs)
-            sums, grads = step.local(whole, batch, number, AXES)
+        def gradients(params: Any, batch: Any, number: jax.Array, *teacher: Any) -> tuple[Any, Any]:
+            whole, teacher = (
+                jax.tree.map(self._gather, tree, tree_specs)
+                for tree, tree_specs in ((params, specs), (teacher, teacher_specs))
+            )
+            sums, grads = step.local(whole, batch, number, AXES, *teacher)
             return jax.lax.psum(sums, AXES), jax.tree.map(self._sum, grads, specs)
 
         sharded = jax.shard_map(
             gradients,
             mesh=self.mesh,
-            in_specs=(specs, P(AXES), P()),
+            in_specs=(specs, P(AXES), P(), *teacher_specs),
             out_specs=(P(), specs),
             check_vma=False,  # gradients are of each device's own rows until they are summed above
         )
 
-        def train_step(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
-            return step.update(state, *sharded(state.params, batch, state.step))
+        def train_step(state: TrainState, batch: Any, *teacher: Any) -> tuple[TrainState, Any]:
+            return step.update(state, *sharded(state.params, batch, state.step, *teacher))
 
         return jax.jit(
             train_step,
-            in_shardings=(self.shardings(like), self.rows),
+            in_shardings=(self.shardings(like), self.rows, *self.shardings(teacher)),
             out_shardings=(self.shardings(like), self.everywhere),
             donate_argnums=0,
             compiler_options=COMPILER_OPTIONS.get(self.mesh.devices.flat[0].device_kind),
         )
 
-    def compile_step(self, step: Step, like: TrainState, batch: dict[str, Any]) -> Callable:
+    def compile_step(
+        self, step: Step, like: TrainState, batch: dict[str, Any], *teacher: Any
+    ) -> Callable:
         """Compiles `jit_step` for batches like `batch`, which is one of `to_devices`."""
-        return self.jit_step(step, like).lower(like, batch).compile()
+        return self.jit_step(step, like, *teacher).lower(like, batch, *teacher).compile()
 
     def to_devices(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         """Makes the global batch, split over the devices, from this process's rows of it."""
@@ -173,12 +183,12 @@ class Fsdp(Replicated):
 class Pmap(Replicated):
     """Data parallelism with jax.pmap. Between steps, arrays cover this process's devices only."""
 
-    def jit_step(self, step: Step, like: TrainState) -> jax.stages.Wrapped:
+    def jit_step(self, step: Step, like: TrainState, *teacher: Any) -> jax.stages.Wrapped:
         del like  # pmap takes the shapes from its first call
         axis = "device"
 
-        def train_step(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
-            sums, grads = step.local(state.params, batch, state.step, axis)
+        def train_step(state: TrainState, batch: Any, *teacher: Any) -> tuple[TrainState, Any]:
+            sums, grads = step.local(state.params, batch, state.step, axis, *teacher)
             grads = jax.tree.map(
                 lambda g: jax.lax.psum(g.astype(self.sum_dtype), axis).astype(g.dtype), grads
             )
@@ -187,18 +197,20 @@ class Pmap(Replicated):
         return jax.pmap(
             train_step,
             axis_name=axis,
-            in_axes=(None, 0),
+            in_axes=(None, 0, *[None] * len(teacher)),
             out_axes=None,
             donate_argnums=0,
             devices=list(self.mesh.devices.flat),
         )
 
-    def compile_step(self, step: Step, like: TrainState, batch: dict[str, Any]) -> Callable:
+    def compile_step(
+        self, step: Step, like: TrainState, batch: dict[str, Any], *teacher: Any
+    ) -> Callable:
         """Returns `jit_step`, which is compiled when it is first called.
 
         To compile earlier, pmap over several processes would need arrays, not only shapes.
         """
-        return self.jit_step(step, like)
+        return self.jit_step(step, like, *teacher)
 
     def to_devices(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         count = len(self.mesh.local_devices)

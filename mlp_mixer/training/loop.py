@@ -29,6 +29,7 @@ from mlp_mixer.training.averaging import averaged
 from mlp_mixer.training.heartbeat import Heartbeat
 from mlp_mixer.training.preemption import Interrupted, Preemption
 from mlp_mixer.training.recipe import Recipe, make_augment, make_recipe, open_data
+from mlp_mixer.training.teacher import load_teacher
 from mlp_mixer.weights.save import save
 
 log = logging.getLogger(__name__)
@@ -76,10 +77,15 @@ def train(
             )
         source = open_data(config)  # before the weights, which may have to be downloaded
         config = initial.with_trained_sizes(config, folder.read_config(workdir) if saved else None)
-        recipe = make_recipe(config, len(source.class_names), len(source))
+        teacher = load_teacher(config, source.class_names)
+        recipe = make_recipe(
+            config, len(source.class_names), len(source),
+            teacher_module=teacher.module if teacher else None,
+        )  # fmt: skip
         evaluations = evaluators.make(config, recipe.module, recipe.layout.mesh, source.class_names)
         _check_keep_best(config, evaluations)
         resume.check_data(workdir, config, source, saved)
+        resume.check_teacher(workdir, teacher, saved)
         from_process_0(lambda: trackers.is_usable(config.tracker))
         like = recipe.state_shapes()
         shardings = recipe.layout.shardings(like)
@@ -89,8 +95,9 @@ def train(
         #   2. the weights of config.init_from, read now because they may not fit;
         #   3. random parameters from config.seed.
         def parameters() -> dict:
-            made = initial.parameters(config, recipe.module, source.class_names, shardings.params)
-            return jax.jit(lambda params: params, out_shardings=shardings.params)(made)
+            return recipe.layout.place(
+                initial.parameters(config, recipe.module, source.class_names, shardings.params)
+            )
 
         loaded = parameters() if config.init_from and not saved else None
 
@@ -106,6 +113,7 @@ def train(
             held.check()
             folder.claim(workdir, config, source.class_names, is_new=not saved)
             resume.record_data(workdir, source, saved)
+            resume.record_teacher(workdir, teacher)
             with (
                 # Ended last, because that may wait for a network.
                 trackers.Tracking(config.tracker, workdir, config.to_dict()) as tracking,
@@ -131,7 +139,8 @@ def train(
                         config, recipe, source, workdir, start, evaluations, checkpoints, writer,
                         tracking, preemption, view, heartbeat,
                     )  # fmt: skip
-                    state = training.take_steps(restored, new_state, like)
+                    placed = [recipe.layout.place(teacher.params)] if teacher else []
+                    state = training.take_steps(restored, new_state, like, *placed)
                     training.save_weights(state)
                     result = training.evaluate(recipe.total_steps, state)
                     checkpoints.wait()
@@ -211,8 +220,11 @@ class _Training:
         restored: TrainState | None,
         new_state: Callable[[], TrainState],
         like: TrainState,
+        *teacher: Any,
     ) -> TrainState:
         """Trains from `restored` or, if that is None, from new_state().
+
+        `teacher` is the parameters of the teacher, on the devices, if there is one.
 
         Returns:
             The state after the last step. It is saved, or being saved, but not evaluated.
@@ -231,7 +243,9 @@ class _Training:
         began = time.perf_counter()
         with ThreadPoolExecutor(1) as pool:  # making a large state takes as long as compiling
             making = pool.submit(lambda: new_state() if restored is None else restored)
-            step_fn = layout.compile_step(self._recipe.step, like, layout.to_devices(first))
+            step_fn = layout.compile_step(
+                self._recipe.step, like, layout.to_devices(first), *teacher
+            )
             state = making.result()
         self._meter.compiled(time.perf_counter() - began)
         self._heartbeat.training(self._meter.newest)
@@ -240,7 +254,7 @@ class _Training:
         with progress.bar(start, total, self._view) as bar, profile:
             for step in range(start + 1, total + 1):
                 batch = layout.to_devices(self._next(batches, step, state))
-                state, values = step_fn(state, batch)
+                state, values = step_fn(state, batch, *teacher)
                 self._report(step - 1, self._meter.add(step, values))
                 profile.after(step)
                 bar.update()

@@ -18,7 +18,7 @@ from mlp_mixer.models.dtypes import compute_dtype
 from mlp_mixer.models.init import init
 from mlp_mixer.models.permuted import Permuted
 from mlp_mixer.runs.checkpoints import TrainState
-from mlp_mixer.training import layouts, optimizer
+from mlp_mixer.training import layouts, optimizer, teacher
 from mlp_mixer.training.mixup import Mixup
 from mlp_mixer.training.sam import make_sam
 from mlp_mixer.training.step import Step, make_train_step
@@ -83,6 +83,7 @@ def make_recipe(
     num_classes: int,
     num_examples: int,
     devices: Sequence[jax.Device] | None = None,
+    teacher_module: Any = None,
 ) -> Recipe:
     """Makes everything about a run, except its data, from its config.
 
@@ -91,6 +92,7 @@ def make_recipe(
         num_classes: number of classes in the data set.
         num_examples: number of training examples.
         devices: devices to run on; by default all.
+        teacher_module: the model of config.teacher, if there is one; see `training.teacher`.
 
     Raises:
         ValueError: the config is impossible; says which fields, and what to do.
@@ -125,6 +127,7 @@ def make_recipe(
         grad_clip=config.grad_clip,
         sam=sam,
         drop_schedule=drop_schedule,
+        teacher=teacher.prepare(config, teacher_module, num_classes, platform),
         accum_steps=accum_steps,
         seed=config.seed,
     )

@@ -1,7 +1,8 @@
-"""Checks that a run continues with the config and the data that it began with.
+"""Checks that a run continues with the config, the data and the teacher that it began with.
 
 The config is in WORKDIR/config.json. WORKDIR/data.json holds the number of examples and
-`Source.digest()`, which does not depend on pixels or on where the data is stored.
+`Source.digest()`, which does not depend on pixels or on where the data is stored, and
+WORKDIR/teacher.json the digest of the teacher's parameters, wherever they were read from.
 """
 
 import json
@@ -13,9 +14,16 @@ from jax.experimental import multihost_utils
 
 from mlp_mixer.data.listing import some
 from mlp_mixer.data.sources import Source
-from mlp_mixer.runs.folder import CONFIG_FILE, DATA_FILE, read_classes, read_config
+from mlp_mixer.runs.folder import (
+    CONFIG_FILE,
+    DATA_FILE,
+    TEACHER_FILE,
+    read_classes,
+    read_config,
+)
 from mlp_mixer.runtime.storage import AnyPath, write_text
 from mlp_mixer.training import fields
+from mlp_mixer.training.teacher import Teacher
 
 MOST = 20  # most class names that a message lists
 
@@ -85,14 +93,61 @@ def record_data(workdir: AnyPath, source: Source, step: int) -> None:
     )
 
 
-def _check_processes(source: Source) -> None:
-    if jax.process_count() == 1:
+def check_teacher(workdir: AnyPath, teacher: Teacher | None, step: int) -> None:
+    """Checks the teacher of a run that continues after `step`, or begins at 0.
+
+    Must be called in all processes.
+
+    Raises:
+        ValueError: the teacher is not that of the run, or differs between processes.
+    """
+    if teacher and (other := _compare_processes(teacher.sha256)[1]):
+        raise ValueError(
+            f"teacher={teacher.source} is not the same in all processes: process {other[0]} found "
+            "other weights there than process 0"
+        )
+    file, now = workdir / TEACHER_FILE, _of_teacher(teacher)
+    there = json.loads(file.read_text()) if step and file.exists() else {}
+    if step and there.get("sha256") != now.get("sha256"):
+        before, after = (
+            f"{x['source']} (sha256 {x['sha256'][:16]}...)" if x else "none" for x in (there, now)
+        )
+        raise ValueError(
+            f"{workdir} holds a run whose teacher is {before}; now it is {after}. Continue with "
+            "the teacher that it had, or start in a new workdir, from the weights of this run with "
+            f"--config.init_from={workdir}, or without them"
+        )
+
+
+def record_teacher(workdir: AnyPath, teacher: Teacher | None) -> None:
+    """Records which teacher a run has, which `check_teacher` has let pass."""
+    if jax.process_index():
         return
-    mine = np.array([len(source), int(source.digest()[:7], 16)], np.int32)
-    found = multihost_utils.process_allgather(mine)
-    if other := np.flatnonzero((found != found[0]).any(1)).tolist():
+    file = workdir / TEACHER_FILE
+    if teacher:
+        write_text(file, json.dumps(_of_teacher(teacher), indent=2) + "\n")
+    else:
+        file.unlink(missing_ok=True)  # of an earlier run that left no checkpoint
+
+
+def _of_teacher(teacher: Teacher | None) -> dict[str, str]:
+    return {"source": teacher.source, "sha256": teacher.sha256} if teacher else {}
+
+
+def _check_processes(source: Source) -> None:
+    found, other = _compare_processes(source.digest(), len(source))
+    if other:
         raise ValueError(
             f"{source.name} is not the same data in all processes: {found[0, 0]} examples in "
             f"process 0, {', '.join(f'{found[i, 0]} in process {i}' for i in other)}; or names of "
             "files, labels or classes differ"
         )
+
+
+def _compare_processes(digest: str, count: int = 0) -> tuple[np.ndarray, list[int]]:
+    """Returns all processes' (count, digest), int [processes, 2], and which differ from 0's."""
+    if jax.process_count() == 1:
+        return np.zeros((1, 2), np.int32), []
+    mine = np.array([count, int(digest[:7], 16)], np.int32)
+    found = multihost_utils.process_allgather(mine)
+    return found, np.flatnonzero((found != found[0]).any(1)).tolist()

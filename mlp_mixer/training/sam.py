@@ -169,14 +169,19 @@ def summed_over_parts(function: Callable[[Any], Any], rows: Any, parts: int) -> 
     """
     if parts == 1:
         return function(rows)
-    split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), rows)
 
     def add(total: Any, part: Any) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, function(part)), None
 
-    first = jax.eval_shape(function, jax.tree.map(lambda x: x[0], split))
+    several = split(rows, parts)
+    first = jax.eval_shape(function, jax.tree.map(lambda x: x[0], several))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), first)
-    return jax.lax.scan(add, zeros, split)[0]
+    return jax.lax.scan(add, zeros, several)[0]
+
+
+def split(rows: Any, parts: int) -> Any:
+    """Splits the first axis of all arrays of a tree: [n, ...] becomes [parts, n / parts, ...]."""
+    return jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), rows)
 
 
 def _sum_of_neighbours(tree: Any, axis: str | tuple[str, ...], span: int) -> Any:

@@ -17,7 +17,7 @@ from mlp_mixer.models.pixels import normalise
 from mlp_mixer.runs.checkpoints import TrainState
 from mlp_mixer.training.mixup import Mixup
 from mlp_mixer.training.optimizer import Schedule, mean_gradient
-from mlp_mixer.training.sam import Sam, summed_over_parts
+from mlp_mixer.training.sam import Sam, split, summed_over_parts
 
 Axis = str | tuple[str, ...]
 
@@ -26,13 +26,14 @@ class Step(NamedTuple):
     """The two parts of a training step.
 
     Attributes:
-        local: (params, rows of a batch, step, axis) -> (sums, gradients), called on every device of
-            the named axis. Sums are over its rows; gradients are of the sum of their losses. Summed
-            over devices, both are those of the whole batch.
+        local: (params, rows of a batch, step, axis, *teacher) -> (sums, gradients), called on every
+            device of the named axis. Sums are over its rows; gradients are of the sum of their
+            losses. Summed over devices, both are those of the whole batch. The last argument is the
+            teacher's parameters, where there is a teacher.
         update: (state, sums, gradients) of the whole batch -> (state, metrics).
     """
 
-    local: Callable[[Any, dict[str, jax.Array], jax.Array, Axis], tuple[Any, Any]]
+    local: Callable[..., tuple[Any, Any]]
     update: Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, jax.Array]]]
 
 
@@ -46,6 +47,7 @@ def make_train_step(
     grad_clip: float = 0.0,
     sam: Sam | None = None,
     drop_schedule: Schedule | None = None,
+    teacher: Any = None,
     accum_steps: int = 1,
     seed: int = 0,
 ) -> Step:
@@ -65,6 +67,8 @@ def make_train_step(
         sam: how weights are perturbed before the gradient is taken; None for plain training.
         drop_schedule: maps a step to a factor of the rates of dropout and stochastic depth; None
             for 1, also for models that take no factor.
+        teacher: a Flax module with the same inputs and outputs, whose answers are learnt in place
+            of labels; `loss` and `label_smoothing` then play no part. See `training.teacher`.
         accum_steps: number of parts in which a device processes its rows, one after the other.
             Saves memory, and also time on a TPU if the activations of a part fit in on-chip memory.
             With `sam` a part has at most as many rows as without.
@@ -72,28 +76,44 @@ def make_train_step(
     """
     loss_fn = losses.get(loss)
 
+    def images_of(rows):
+        images = normalise(rows["image"])
+        if not mixup.is_on:
+            return images
+        return mixup.mix_images(images, normalise(rows["partner_image"]), rows)
+
     # The sum, not the mean: `update` divides once, by the number of examples in the whole batch.
     def total_loss(params, rows, step_key, drop):
-        images = normalise(rows["image"])
         targets = losses.targets(rows["label"], model.num_classes, label_smoothing)
         if mixup.is_on:
             partners = losses.targets(rows["partner_label"], model.num_classes, label_smoothing)
-            images = mixup.mix_images(images, normalise(rows["partner_image"]), rows)
             targets = mixup.mix(targets, partners, rows["share"])
         logits = model.apply(
             {"params": params},
-            images,
+            images_of(rows),
             train=True,
             rows=rows["row"],
             rngs={"dropout": step_key},
             **drop,
         )
         correct = logits.argmax(-1) == targets.argmax(-1)
-        values = loss_fn(logits, targets)
+        if teacher is None:
+            values = loss_fn(logits, targets)
+        else:
+            values = losses.distillation(logits, rows["teacher_logits"])
         sums = {"loss": values.sum(), "accuracy": correct.sum(), "examples": len(values)}
         return values.sum(), jax.tree.map(jnp.float32, sums)
 
-    def local(params, batch, step, axis):
+    def answers(rows, parts, teacher_params):
+        """Returns the teacher's logits [n, k] for rows, computed part by part."""
+
+        def of_part(rows):
+            return teacher.apply({"params": teacher_params}, images_of(rows))
+
+        logits = jax.lax.map(of_part, split(rows, parts))  # [parts, n / parts, k]
+        return logits.reshape(-1, logits.shape[-1])
+
+    def local(params, batch, step, axis, *teacher_params):
         rows = dict(batch)
         count = len(batch["label"])
         step_key = jax.random.fold_in(jax.random.key(seed), step)
@@ -101,6 +121,8 @@ def make_train_step(
         rows["row"] = jax.lax.axis_index(axis) * count + numbers  # index in the global batch
         if mixup.is_on:
             rows |= mixup.partners(rows, step_key, axis)
+        if teacher is not None:  # outside of the gradients, and once for both of SAM's passes
+            rows["teacher_logits"] = answers(rows, _parts(rows, count), *teacher_params)
         drop = {"drop_scale": drop_schedule(step)} if drop_schedule else {}
         gradients = partial(jax.grad(total_loss, has_aux=True), step_key=step_key, drop=drop)
 

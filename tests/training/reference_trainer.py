@@ -29,6 +29,7 @@ class Recipe:
     rho_min: float
     alpha: float
     group_size: int
+    teacher: dict | None = None  # parameters of a Mixer, whose answers take the place of labels
 
 
 def train(recipe: Recipe, params: dict, batches: list[dict]) -> tuple[dict, list[dict]]:
@@ -132,9 +133,11 @@ def gradients(
 ) -> tuple[float, float, dict]:
     """Mean loss and accuracy of examples, and the gradient of that loss."""
     logits, backward = mixer(params, images)
-    if recipe.loss == "softmax":
-        shifted = logits - logits.max(-1, keepdims=True)
-        log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    if recipe.teacher:
+        log_p, log_q = log_softmax(logits), log_softmax(mixer(recipe.teacher, images)[0])
+        losses, slope = (np.exp(log_q) * (log_q - log_p)).sum(-1), np.exp(log_p) - np.exp(log_q)
+    elif recipe.loss == "softmax":
+        log_p = log_softmax(logits)
         losses, slope = -(targets * log_p).sum(-1), np.exp(log_p) - targets
     else:
         p = 1 / (1 + np.exp(-logits))
@@ -142,6 +145,11 @@ def gradients(
         slope = p - targets
     accuracy = (logits.argmax(-1) == targets.argmax(-1)).mean()
     return losses.mean(), accuracy, backward(slope / len(losses))
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
 def mix(x: np.ndarray, share: np.ndarray) -> np.ndarray:

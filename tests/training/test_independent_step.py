@@ -40,6 +40,13 @@ RECIPES = {
         optimizer="momentum", mixup=0.5, label_smoothing=0.1, accum_steps=8, remat=True,
         sam=dict(rho_max=0.1, rho_min=0.1, group_size=16),
     ),
+    "distillation": dict(
+        teacher="somewhere", mixup=1.0, mixup_per_example=True, weight_decay=0.1, accum_steps=2
+    ),
+    "gsam_distillation": dict(
+        teacher="somewhere", mixup=0.5, accum_steps=8,
+        sam=dict(rho_max=0.1, rho_min=0.05, alpha=0.3, group_size=16),
+    ),
 }  # fmt: skip
 
 
@@ -56,8 +63,9 @@ def make_config(**fields):
     return config
 
 
-def make_reference(config) -> reference.Recipe:
+def make_reference(config, teacher_params) -> reference.Recipe:
     return reference.Recipe(
+        teacher=as_float64(teacher_params) if config.teacher else None,
         steps=STEPS,
         warmup=5 if config.warmup_epochs else config.warmup_steps,
         num_classes=CLASSES,
@@ -73,9 +81,13 @@ def make_reference(config) -> reference.Recipe:
     )
 
 
-def make_params(config, module):
+def as_float64(params):
+    return jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+
+
+def make_params(config, module, seed=0):
     """Random where fresh parameters are zero or one, which would hide much; but the head's bias."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     params = random_params(config, module)
     bias = params["head"]["bias"]
     np.testing.assert_allclose(bias, -np.log(CLASSES) if config.loss == "sigmoid" else 0, rtol=1e-6)
@@ -107,16 +119,18 @@ def make_batches(config):
 @pytest.mark.parametrize("fields", RECIPES.values(), ids=RECIPES)
 def test_twenty_steps_are_those_of_the_independent_trainer(fields):
     config = make_config(**fields)
-    recipe = make_recipe(config, CLASSES, num_examples=10 * BATCH)
-    params = make_params(config, recipe.module)
+    module = make_model(config, CLASSES)
+    recipe = make_recipe(config, CLASSES, num_examples=10 * BATCH, teacher_module=module)
+    params, teacher = make_params(config, module), make_params(config, module, seed=2)
+    teacher["head"]["kernel"] = np.random.default_rng(3).normal(0, 1, (16, CLASSES)).astype("f4")
     batches = list(make_batches(config))
     expected, history = reference.train(
-        make_reference(config), params, [batch | share for batch, share in batches]
+        make_reference(config, teacher), params, [batch | share for batch, share in batches]
     )
-    state = recipe.new_state(params)
-    step = recipe.layout.jit_step(recipe.step, state)
+    state, teachers = recipe.new_state(params), [teacher] if config.teacher else []
+    step = recipe.layout.jit_step(recipe.step, state, *teachers)
     for t, ((batch, _), wanted) in enumerate(zip(batches, history, strict=True)):
-        state, metrics = step(state, recipe.layout.to_devices(batch))
+        state, metrics = step(state, recipe.layout.to_devices(batch), *teachers)
         got = jax.device_get(metrics) | {"lr": recipe.schedule(t)}
         assert got == pytest.approx(wanted, abs=1e-5), t
     for path, x in jax.tree_util.tree_leaves_with_path(jax.device_get(state.params)):

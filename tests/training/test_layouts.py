@@ -30,13 +30,20 @@ params = jax.tree.map(lambda x: np.float32(rng.normal(0, 0.3, x.shape)), init(mo
 batch = {"image": rng.integers(0, 256, (16, 8, 8, 3), dtype=np.uint8),
          "label": rng.integers(0, 5, 16).astype(np.int32)}
 
-def run(layout, **more):
+teacher = jax.tree.map(lambda x: np.float32(rng.normal(0, 0.3, x.shape)), params)
+
+def run(layout, teachers=(), **more):
     step = make_train_step(module, tx, loss="softmax", mixup=Mixup(0.5), **more)
     state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
     state = jax.device_put(state, layout.shardings(state))
-    run_step = layout.jit_step(step, state)
+    teachers = [layout.place(each) for each in teachers]
+    if isinstance(layout, layouts.Fsdp):
+        for each in teachers:
+            kernel = each["MixerBlock_0"]["channel_mixing"]["Dense_0"]["kernel"]
+            assert {s.data.shape for s in kernel.addressable_shards} == {(16, 32 // 4)}
+    run_step = layout.jit_step(step, state, *teachers)
     for _ in range(2):
-        state, metrics = run_step(state, layout.to_devices(batch))
+        state, metrics = run_step(state, layout.to_devices(batch), *teachers)
         jax.block_until_ready(metrics)
     return state, metrics
 
@@ -57,7 +64,9 @@ for kind in (layouts.Replicated, layouts.Fsdp):
     np.testing.assert_allclose(float(same["loss"]), float(metrics["loss"]), rtol=1e-5)
 
 # 4 groups of 4 rows: on one device, two on each of 2 devices, each on 2 of 8 devices in 2 slices.
-gsam = dict(sam=Sam(lambda step: 0.5 - 0.1 * step, alpha=0.5, group_size=4))
+# With a teacher, which is split as parameters are.
+gsam = dict(sam=Sam(lambda step: 0.5 - 0.1 * step, alpha=0.5, group_size=4),
+            teacher=module, teachers=[teacher])
 wanted, metrics = run(layouts.Replicated(mesh(1, 1)), accum_steps=8, **gsam)
 for layout in (layouts.Replicated(mesh(1, 2)), layouts.Replicated(mesh(2, 4)),
                layouts.Fsdp(mesh(2, 4)), layouts.Pmap(mesh(1, 8))):
