@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mlp_mixer.analysis.permutation import read_experiment as permutation
     from mlp_mixer.analysis.push import push
     from mlp_mixer.analysis.report import report
+    from mlp_mixer.analysis.robustness import measure as robustness
     from mlp_mixer.analysis.sharpness import measure as sharpness
     from mlp_mixer.analysis.sheet import confusion, sheet
     from mlp_mixer.data.prepare.prepare import prepare
@@ -76,6 +77,7 @@ _HOMES = {
     "push": ("analysis.push", "push"),
     "report": ("analysis.report", "report"),
     "resize": ("weights.resize", "resize"),
+    "robustness": ("analysis.robustness", "measure"),
     "save": ("weights.save", "save"),
     "sharpness": ("analysis.sharpness", "measure"),
     "sheet": ("analysis.sheet", "sheet"),
@@ -108,6 +110,7 @@ __all__ = [
     "push",
     "report",
     "resize",
+    "robustness",
     "save",
     "sharpness",
     "sheet",

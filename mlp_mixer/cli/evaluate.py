@@ -4,10 +4,13 @@
     mlp-mixer evaluate --checkpoint=FILE.npz --source=folder:PATH [--crop=resize]
     mlp-mixer evaluate --checkpoint=FILE.npz --fewshot=tfds:cifar100
     mlp-mixer evaluate --checkpoint=WORKDIR --suite=paper --transfers WORKDIR...
+    mlp-mixer evaluate --checkpoint=gsam/Mixer-B_16 --suite=robustness --sets A R=folder:PATH
 
 --fewshot measures a linear classifier on the features of a few images per class, for which the
 checkpoint needs no head. --suite=paper measures the model's row of the paper's Table 3 and prints
-the published one beside it. docs/reference/evaluation.md describes the protocols.
+the published one beside it. --suite=robustness measures a classifier of ImageNet on ImageNet-v2,
+-A, -R, -Sketch and -C, beside published figures; a set that is not there is left out, with a line
+on how to get it. docs/reference/evaluation.md describes the protocols.
 
 --figure draws a sheet of images with their predictions, from as many classes as possible, errors
 first and in red. --per-class prints the accuracy of each class. --confusion draws the confusion
@@ -17,7 +20,8 @@ matrix, or writes its numbers if the file ends in .csv. --json prints the result
 import argparse
 import json
 
-from mlp_mixer.analysis import sheet, suite, table_3
+from mlp_mixer.analysis import robustness, sheet, suite, table_3
+from mlp_mixer.analysis.robustness import NAMES
 from mlp_mixer.cli import output
 from mlp_mixer.cli.arguments import add_size_arguments, add_workers_argument
 from mlp_mixer.data import images
@@ -49,7 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--fewshot", metavar="SOURCE", help="few-shot accuracy on this data source")
     group.add_argument("--train-split", default="train", help="split to draw the few images from")
     group.add_argument("--shots", type=int, nargs="+", default=fewshot.SHOTS, metavar="N")
-    parser.add_argument("--suite", choices=("paper",), help="what the paper's Table 3 reports")
+    parser.add_argument(
+        "--suite", choices=("paper", "robustness"),
+        help="what the paper's Table 3 reports, or accuracy on robustness sets",
+    )  # fmt: skip
     group = parser.add_argument_group("--suite=paper")
     group.add_argument(
         "--transfers", nargs="+", default=[], metavar="[NAME=]WORKDIR",
@@ -60,10 +67,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pretraining", choices=table_3.DATA,
         help="which published rows to show; by default those of the weights' origin, or all",
     )  # fmt: skip
+    group = parser.add_argument_group("--suite=robustness")
+    group.add_argument(
+        "--sets", nargs="+", default=[], metavar="NAME[=SOURCE]",
+        help=f"which sets to measure beside ImageNet, and where they are: {', '.join(NAMES)}; by "
+        "default all, as TFDS has prepared them. --source says where ImageNet is",
+    )  # fmt: skip
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.suite:
+    if args.suite == "robustness":
+        _robustness(args)
+    elif args.suite:
         _suite(args)
     elif args.fewshot:
         _few_shots(args)
@@ -137,3 +152,15 @@ def _suite(args: argparse.Namespace) -> None:
         return
     missing = (f"{suite.MISSING} {reason}" for reason in found.missing)
     print("\n".join([output.table(found.rows), "", *found.remarks, *missing]))
+
+
+def _robustness(args: argparse.Namespace) -> None:
+    found = robustness.measure(
+        args.checkpoint, args.source, sets=args.sets, crop=args.crop, **_sizes(args)
+    )
+    if args.json:
+        print(json.dumps(found.as_dict(), indent=2))
+        return
+    tables = [output.table(rows) for rows in (found.rows(), found.corruption_rows()) if rows]
+    print("\n\n".join(tables) + "\n")
+    print("\n".join([*found.remarks, *(f"{suite.MISSING} {reason}" for reason in found.missing)]))

@@ -160,14 +160,14 @@ def read_labels(
             raise ValueError(f"{path}, line {line}: {name} is in line {found[name][0]} already")
         found[name] = line, label
         if pairs[there[0]] in numbers:
-            say_once(logging.INFO, f"{path}: {_counted(folders)}")
+            say_once(logging.INFO, f"{path}: {counted(folders)}")
     names = sorted(found, key=os.fsencode)
     labels = [found[name][1] for name in names]
     return np.asarray(list(map(os.fsencode, names)), np.bytes_), np.asarray(labels, np.int32)
 
 
 def classes_of(
-    present: Sequence[str], folders: Sequence[str], where: Path, origin: Path
+    present: Sequence[str], folders: Sequence[str], where: Path, origin: str
 ) -> dict[str, int]:
     """Returns the label of each folder of a split.
 
@@ -190,7 +190,7 @@ def classes_of(
     numbers = all(map(str.isdecimal, present))
     all_numbers = numbers and sorted(map(int, present)) == list(range(len(folders)))
     if all_numbers and not any(map(str.isdecimal, folders)):
-        say_once(logging.INFO, f"{where}: {_counted(folders)}")
+        say_once(logging.INFO, f"{where}: {counted(folders)}")
         order = alphabetical(folders)
         return {folder: int(order[int(folder)]) for folder in present}
     hint = ""
@@ -207,7 +207,8 @@ def classes_of(
     )
 
 
-def _counted(folders: Sequence[str]) -> str:
+def counted(folders: Sequence[str]) -> str:
+    """Returns how classes that are numbers are understood, for a message."""
     names = sorted(folders)
     return (
         f"the numbers 0 to {len(names) - 1} are taken to count the classes in alphabetical order, "

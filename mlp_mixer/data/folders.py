@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -31,6 +31,20 @@ from mlp_mixer.data.listing import (
     say_what_is_left_out,
     some,
 )
+
+
+class FolderClasses(NamedTuple):
+    """The classes of a folder that does not tell them itself.
+
+    Attributes:
+        folders: names of their folders.
+        names: readable names, or the same.
+        origin: what to call the list in messages.
+    """
+
+    folders: tuple[str, ...]
+    names: tuple[str, ...]
+    origin: str
 
 
 class FolderSource:
@@ -58,18 +72,33 @@ class FolderSource:
     about 30 bytes, and 16 more in a tar.
     """
 
-    def __init__(self, path: str, split: str, channels: int = 3):
+    def __init__(
+        self, path: str, split: str, channels: int = 3, classes: FolderClasses | None = None
+    ):
+        """Opens a split.
+
+        Args:
+            path: the folder.
+            split: the split, or "" if the class folders lie in PATH itself.
+            channels: 3 for RGB, 1 for grey.
+            classes: the classes, of which any may have no images; by default PATH tells them.
+
+        Raises:
+            ValueError: the folder does not have this form, or its class folders are not classes.
+            FileNotFoundError: there is no such folder.
+        """
         self.name = f"folder:{path}"
         self._channels = channels
         root = on_disk(path)
         if not root.is_dir():
             raise FileNotFoundError(f"no folder {root}; a data source folder:PATH needs it")
         self._folder = _split_folder(root, "val" if split == "real" else split)
-        self.folders, self.class_names = _classes(root)
+        self.folders, self.class_names = classes[:2] if classes else _classes(root)
+        self._origin = classes.origin if classes else str(_origin(root))
         present, beside = class_folders(self._folder)
         left_out = {"": beside}
         if present:
-            self.groups = self._list_class_folders(root, present, left_out)
+            self.groups = self._list_class_folders(present, left_out)
         else:
             self.groups = [self._list_flat_folder(left_out)]
         self._firsts = np.cumsum([0, *(len(names) for _, names, _ in self.groups)])
@@ -80,15 +109,16 @@ class FolderSource:
                 f"names must end in {', '.join(IMAGE_SUFFIXES)}"
             )
         self._labels = np.concatenate([labels for _, _, labels in self.groups])
-        self._check_classes(root)
+        if not classes:
+            self._check_classes(root)
         if split == "real":
             self._labels = self._real_labels(root / "real.json")
 
     def _list_class_folders(
-        self, root: Path, present: list[str], left_out: dict[str, Counter]
+        self, present: list[str], left_out: dict[str, Counter]
     ) -> list[tuple[str, np.ndarray, np.ndarray]]:
         """Lists folder, file names (bytes [n]) and labels (int32 [n]) of each class present."""
-        label_of = classes_of(present, self.folders, self._folder, _origin(root))
+        label_of = classes_of(present, self.folders, self._folder, self._origin)
         present.sort(key=label_of.__getitem__)
         groups = []
         # In threads, because a network disk takes long to list each folder.

@@ -1,6 +1,8 @@
 """Accuracy and loss on a labelled data set, and predictions for each example."""
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -41,6 +43,7 @@ class Classification:
         workers: int = 0,
         class_names: Sequence[str] | None = None,
         model_is: str = "the model",
+        subsets: Mapping[str, np.ndarray] | None = None,
     ):
         """Prepares the evaluation of a model on a source.
 
@@ -54,22 +57,23 @@ class Classification:
             loss: a key of `losses.LOSSES`.
             class_names: names of the model's outputs, if known; see `models.class_names.match`.
             model_is: what to call the model in messages.
+            subsets: places of some of the model's outputs, by a name for each such choice. Examples
+                of these classes are also judged by the largest of these logits alone.
 
         Raises:
             ValueError: source and model have different classes, or there is no such crop.
         """
-        outputs = module.num_classes if class_names is None else class_names
-        self._order = match(outputs, source.class_names, model_is, source.name)
-        images.check_crop(crop, crop_fraction)
-        self._module, self._source = module, source
-        self._mesh = mesh
-        self._batch_size = meshes.divisible(min(batch_size, len(source)), mesh)
-        self._view: dict[str, Any] = dict(crop=crop, crop_fraction=crop_fraction)
+        self._module, self._mesh = module, mesh
+        self._outputs = module.num_classes if class_names is None else class_names
+        self._model_is = model_is
+        self._most = batch_size
         self._reading = pipeline.Reading(
             (jax.process_index(), jax.process_count()), workers, skip_broken=skip_broken
         )
+        self._use(source, crop, crop_fraction)
         top5 = ["top5"] if module.num_classes > 5 else []  # the best five of five are all
         self._scalars = ("accuracy", *top5, "loss", "examples")
+        self._subsets = dict(subsets or {})
         loss_fn = losses.get(loss)
 
         def sums(params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
@@ -84,13 +88,39 @@ class Classification:
                 "examples": jnp.ones(len(logits), jnp.float32),
             }
             counted = batch["mask"] * (targets.max(1) > 0)
-            return {name: (values[name] * counted).sum() for name in self._scalars}
+            found = {name: (values[name] * counted).sum() for name in self._scalars}
+            for name, places in self._subsets.items():
+                among = targets[:, places]
+                best = logits[:, places].argmax(1)
+                right = jnp.take_along_axis(among, best[:, None], axis=1)[:, 0] > 0
+                found[f"{name}/accuracy"] = (right * batch["mask"]).sum()
+                found[f"{name}/examples"] = ((among.max(1) > 0) * batch["mask"]).sum()
+            return found
 
         def probabilities(params: Any, batch: dict[str, jax.Array]) -> jax.Array:
             return to_probabilities(forward(module, params, batch["image"]), loss)
 
         self._sums = jax.jit(sums, out_shardings=meshes.everywhere(mesh))
         self._probabilities = jax.jit(probabilities, out_shardings=meshes.everywhere(mesh))
+
+    def on(
+        self, source: Source, crop: str | None = None, crop_fraction: float | None = None
+    ) -> "Classification":
+        """Returns the same evaluation of another source, for which nothing is compiled anew.
+
+        Raises:
+            ValueError: see `__init__`.
+        """
+        other = copy.copy(self)
+        other._use(source, crop or self._view["crop"], crop_fraction or self._view["crop_fraction"])
+        return other
+
+    def _use(self, source: Source, crop: str, crop_fraction: float) -> None:
+        self._order = match(self._outputs, source.class_names, self._model_is, source.name)
+        images.check_crop(crop, crop_fraction)
+        self._source = source
+        self._batch_size = meshes.divisible(min(self._most, len(source)), self._mesh)
+        self._view: dict[str, Any] = dict(crop=crop, crop_fraction=crop_fraction)
 
     @classmethod
     def from_config(
@@ -136,18 +166,24 @@ class Classification:
 
         Returns:
             "accuracy" and "top5" (shares), "loss" (the mean), and "examples" (the number counted).
-            A model of at most 5 classes has no "top5": it would always be 1.
+            A model of at most 5 classes has no "top5": it would always be 1. For each subset NAME
+            with examples "NAME/accuracy" and "NAME/examples".
 
         Raises:
             ValueError: no example has a label.
         """
-        totals = dict.fromkeys(self._scalars, 0.0)
+        totals: dict[str, float] = defaultdict(float)
         for _, sums in compute(self._sums, params, self._batches(), self._mesh):
-            totals = {name: totals[name] + float(sums[name]) for name in totals}
-        examples = totals.pop("examples")
-        if not examples:
+            for name, value in sums.items():
+                totals[name] += float(value)
+        if not (examples := totals["examples"]):
             raise ValueError(f"no example of {self._source.name} has a label")
-        return {name: total / examples for name, total in totals.items()} | {"examples": examples}
+        found = {name: totals[name] / examples for name in self._scalars} | {"examples": examples}
+        for name in self._subsets:
+            if count := totals[f"{name}/examples"]:
+                found[f"{name}/accuracy"] = totals[f"{name}/accuracy"] / count
+                found[f"{name}/examples"] = count
+        return found
 
     def predict(self, params: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Predicts every example. Works in a single process only.

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 MANUAL_FILES = {
     "imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"),
     "imagenet2012_real": ("ILSVRC2012_img_val.tar",),
+    "imagenet2012_corrupted": ("ILSVRC2012_img_val.tar",),
 }
 PACKED = ("folder", "wds", "hf")  # kinds of sources whose images are packed under a new name
 

@@ -1,0 +1,209 @@
+"""Accuracy on images unlike those a classifier of ImageNet was trained on, and on corrupted ones.
+
+`measure` evaluates one model on ImageNet-v2, -A, -R, -Sketch and -C beside ImageNet itself, as
+`evaluate --suite=robustness` does. docs/reference/evaluation.md describes the sets and protocols.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlp_mixer.analysis import published_robustness, suite
+from mlp_mixer.analysis.robustness_table import Robustness
+from mlp_mixer.data import corruptions
+from mlp_mixer.data.folders import FolderClasses
+from mlp_mixer.data.images import Crop
+from mlp_mixer.data.robustness_sets import IMAGENET, REAL, SETS
+from mlp_mixer.evaluation.corruption_error import Corrupted
+from mlp_mixer.evaluation.robustness import C, RobustnessEvaluation
+from mlp_mixer.inference.classifier import Classifier, load_classifier
+from mlp_mixer.inference.measure import evaluate
+from mlp_mixer.models import mixer
+from mlp_mixer.models.class_names import match
+from mlp_mixer.models.known_classes import imagenet
+from mlp_mixer.runs.folder import read_config, workdir_of
+from mlp_mixer.weights.resize import Resize
+
+log = logging.getLogger(__name__)
+
+NAMES = (*(name for name in SETS if name not in (IMAGENET, REAL)), C)
+
+
+def measure(
+    checkpoint: str | Path,
+    source: str | None = None,
+    *,
+    sets: Sequence[str] = (),
+    crop: Crop | None = None,
+    crop_fraction: float | None = None,
+    batch_size: int = 64,
+    image_size: int | tuple[int, int] | None = None,
+    patch_size: int | tuple[int, int] | None = None,
+    resize: Resize = "auto",
+) -> Robustness:
+    """Measures a classifier of ImageNet on images unlike ImageNet's, each image seen once.
+
+    The sets are ImageNet-v2 (three), -A, -R, -Sketch and -C, beside ImageNet's validation images.
+    One that is not there is left out, and `missing` says how to get it. The result of each set is
+    logged as soon as it is measured.
+
+    A classifier of other classes can be measured on corrupted images of these: give `sets` as
+    ["C=folder:PATH"].
+
+    Args:
+        checkpoint: weights of any source that `mlp_mixer.load` reads.
+        source: data source of ImageNet, by default tfds:imagenet2012. For other classes it is the
+            clean data set, by default the run's own.
+        sets: NAME or NAME=SOURCE of the sets to measure beside ImageNet, with NAME one of v2,
+            v2-threshold-0.7, v2-topimages, A, R, Sketch and C; by default all, as TFDS has
+            prepared them.
+        crop: "resmall" keeps the aspect ratio when images are resized, "resize" does not; by
+            default as the weights say. Images of C are cropped already.
+        crop_fraction: share of each side of the resized image that is seen; likewise.
+        batch_size: images at a time.
+        image_size: the model's, if another than the weights'; see `mlp_mixer.load`.
+        patch_size: likewise.
+        resize: how weights are adapted to other sizes, "auto", "tile" or "resample".
+
+    Raises:
+        ValueError: the model has other classes, or a source that was given is unusable.
+        FileNotFoundError: there are no such weights, or no such folder.
+    """
+    places = _parse(sets)
+    sizes: dict[str, Any] = dict(image_size=image_size, patch_size=patch_size, resize=resize)
+    classifier = load_classifier(checkpoint, **sizes)
+    classifier = replace(
+        classifier,
+        crop=crop or classifier.crop,
+        crop_fraction=crop_fraction or classifier.crop_fraction,
+    )
+    ids = imagenet().ids
+    outputs = classifier.class_names or classifier.module.num_classes
+    try:
+        order = match(outputs, ids, str(checkpoint), IMAGENET)
+    except ValueError as error:
+        if set(places) == {C} and places[C]:
+            how = sizes | dict(crop=crop, crop_fraction=crop_fraction, batch_size=batch_size)
+            return _of_other_classes(classifier, checkpoint, source, places[C], how)
+        raise ValueError(
+            f"{error}. The suite is for classifiers of ImageNet's classes; of others it measures "
+            "corrupted images only, with --sets C=SOURCE"
+        ) from error
+    classifier = replace(classifier, class_names=classifier.class_names or ids)
+    classes = FolderClasses(ids, ids, IMAGENET)
+    evaluation = _prepare(
+        classifier, checkpoint, classes, batch_size,
+        imagenet_at=np.arange(len(ids)) if order is None else order,
+    )  # fmt: skip
+    clean = {IMAGENET: source or "", REAL: ""}
+    if source and source.startswith("folder:"):
+        clean[REAL] = source
+    opened = evaluation.open_sets(clean | places)
+    corrupted_sets = evaluation.find_corrupted(places[C]) if C in places else []
+    shares: dict[str, float] = {}
+    for name, opened_set in opened.items():
+        shares |= evaluation.measure(name, opened_set)
+    corrupted = None
+    if corrupted_sets:
+        corrupted = evaluation.measure_corrupted(corrupted_sets)
+        shares |= _summary(corrupted, shares.get("imagenet"))
+
+    model = _model_name(checkpoint, classifier.module)
+    published = published_robustness.of_model(model)
+    fits = published_robustness.of_file(str(checkpoint))
+    remarks = [
+        *evaluation.remarks,
+        f"crop: {classifier.crop} {classifier.crop_fraction:g}; of C none, as its images are "
+        "cropped already",
+        *(f"[{name}]: {text}" for name, text in published_robustness.sources(published)),
+        *(["*: the published figures of these very weights"] if fits else []),
+    ]
+    if not published:
+        remarks.append(
+            f"no published figures of {model or 'this model'}; "
+            "docs/results/published_robustness.md has those of others"
+        )
+    measured = {key: 100 * share for key, share in shares.items()}
+    return Robustness(measured, corrupted, published, fits, remarks, evaluation.missing)
+
+
+def _parse(sets: Sequence[str]) -> dict[str, str]:
+    """Returns the source of each set by its name; "" for TFDS's."""
+    places = {}
+    for text in sets or NAMES:
+        name, _, spec = text.partition("=")
+        if name not in NAMES:
+            raise ValueError(f"--sets {text}: there is no set {name!r}; use {', '.join(NAMES)}")
+        places[name] = spec
+    return places
+
+
+def _prepare(
+    classifier: Classifier,
+    checkpoint: str | Path,
+    classes: FolderClasses,
+    batch_size: int,
+    **how: Any,
+) -> RobustnessEvaluation:
+    return RobustnessEvaluation(
+        classifier.module, classifier.params, classifier.class_names, classes,
+        model_is=str(checkpoint), crop=classifier.crop, crop_fraction=classifier.crop_fraction,
+        loss=classifier.loss, batch_size=batch_size, **how,
+    )  # fmt: skip
+
+
+def _of_other_classes(
+    classifier: Classifier,
+    checkpoint: str | Path,
+    source: str | None,
+    spec: str,
+    how: dict[str, Any],
+) -> Robustness:
+    """Measures a model on corrupted images of its own classes, and on clean ones."""
+    names = classifier.class_names or ()
+    classes = FolderClasses(names, names, str(checkpoint))
+    if spec.startswith("folder:"):
+        classes = corruptions.folder_classes(spec, names, str(checkpoint))
+    evaluation = _prepare(classifier, checkpoint, classes, how["batch_size"])
+    sets = evaluation.find_corrupted(spec)
+    evaluation.open(sets[0].source, sets[0].split)  # before anything takes long
+    shares, missing = {}, []
+    try:
+        clean = evaluate(checkpoint, source, **how)
+        shares["clean"] = clean.accuracy
+        log.info("%s: %.2f %% of %d images", clean.source, 100 * clean.accuracy, clean.examples)
+    except (ValueError, OSError) as error:
+        if source:
+            raise
+        missing.append(f"clean images: {error}")
+    corrupted = evaluation.measure_corrupted(sets)
+    shares |= _summary(corrupted, None)
+    remarks = [
+        "no mCE: it divides by the errors of a baseline, and those of AlexNet are for ImageNet"
+    ]
+    measured = {key: 100 * share for key, share in shares.items()}
+    return Robustness(measured, corrupted, [], None, remarks, missing + evaluation.missing)
+
+
+def _summary(corrupted: Corrupted, clean: float | None) -> dict[str, float]:
+    """Returns those of the means over corruptions that can be computed, as shares."""
+    found = {"c": corrupted.mean(), "mce": corrupted.mce()}
+    if clean is not None:
+        found["relative_mce"] = corrupted.relative_mce(clean)
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _model_name(checkpoint: str | Path, module: Any) -> str | None:
+    """Returns the name of the model in published tables, such as "Mixer-B/16"."""
+    if isinstance(module, mixer.MlpMixer):
+        variant = suite.variant(checkpoint, module)
+        return f"Mixer-{variant}" if variant else None
+    workdir = workdir_of(checkpoint)
+    config = read_config(workdir) if workdir else {}
+    if config.get("architecture") == "vit" and config["model"].get("variant"):
+        return f"ViT-{config['model']['variant']}"
+    return None
