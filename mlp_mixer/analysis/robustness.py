@@ -5,8 +5,9 @@
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ import numpy as np
 from mlp_mixer.analysis import published_robustness, suite
 from mlp_mixer.analysis.robustness_table import Robustness
 from mlp_mixer.data import corruptions
+from mlp_mixer.data.crews import keep_processes
 from mlp_mixer.data.folders import FolderClasses
 from mlp_mixer.data.images import Crop
 from mlp_mixer.data.robustness_sets import IMAGENET, REAL, SETS
 from mlp_mixer.evaluation.corruption_error import Corrupted
 from mlp_mixer.evaluation.robustness import C, RobustnessEvaluation
 from mlp_mixer.inference.classifier import Classifier, load_classifier
-from mlp_mixer.inference.measure import evaluate
+from mlp_mixer.inference.measure import Evaluation, evaluate, workers_of
 from mlp_mixer.models import mixer
 from mlp_mixer.models.class_names import match
 from mlp_mixer.models.known_classes import imagenet
@@ -41,6 +43,7 @@ def measure(
     crop: Crop | None = None,
     crop_fraction: float | None = None,
     batch_size: int = 64,
+    workers: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     patch_size: int | tuple[int, int] | None = None,
     resize: Resize = "auto",
@@ -65,6 +68,7 @@ def measure(
             default as the weights say. Images of C are cropped already.
         crop_fraction: share of each side of the resized image that is seen; likewise.
         batch_size: images at a time.
+        workers: processes that load images; see `evaluate`.
         image_size: the model's, if another than the weights'; see `mlp_mixer.load`.
         patch_size: likewise.
         resize: how weights are adapted to other sizes, "auto", "tile" or "resample".
@@ -81,36 +85,77 @@ def measure(
         crop=crop or classifier.crop,
         crop_fraction=crop_fraction or classifier.crop_fraction,
     )
-    ids = imagenet().ids
+    workers = workers_of(checkpoint, workers)
+    reading: dict[str, Any] = dict(batch_size=batch_size, workers=workers)
     outputs = classifier.class_names or classifier.module.num_classes
     try:
-        order = match(outputs, ids, str(checkpoint), IMAGENET)
+        order = match(outputs, imagenet().ids, str(checkpoint), IMAGENET)
     except ValueError as error:
-        if set(places) == {C} and places[C]:
-            how = sizes | dict(crop=crop, crop_fraction=crop_fraction, batch_size=batch_size)
-            return _of_other_classes(classifier, checkpoint, source, places[C], how)
-        raise ValueError(
-            f"{error}. The suite is for classifiers of ImageNet's classes; of others it measures "
-            "corrupted images only, with --sets C=SOURCE"
-        ) from error
+        if set(places) != {C} or not places[C]:
+            raise ValueError(
+                f"{error}. The suite is for classifiers of ImageNet's classes; of others it "
+                "measures corrupted images only, with --sets C=SOURCE"
+            ) from error
+        clean = partial(
+            evaluate, checkpoint, source, crop=crop, crop_fraction=crop_fraction, **reading, **sizes
+        )
+        with keep_processes(workers):
+            return _of_other_classes(
+                classifier, checkpoint, places[C], reading, clean, is_given=bool(source)
+            )
+    with keep_processes(workers):
+        return _of_imagenet(classifier, checkpoint, source, places, order, reading)
+
+
+def _parse(sets: Sequence[str]) -> dict[str, str]:
+    """Returns the source of each set by its name; "" for TFDS's."""
+    places = {}
+    for text in sets or NAMES:
+        name, _, spec = text.partition("=")
+        if name not in NAMES:
+            raise ValueError(f"--sets {text}: there is no set {name!r}; use {', '.join(NAMES)}")
+        places[name] = spec
+    return places
+
+
+def _prepare(
+    classifier: Classifier, checkpoint: str | Path, classes: FolderClasses, **how: Any
+) -> RobustnessEvaluation:
+    return RobustnessEvaluation(
+        classifier.module, classifier.params, classifier.class_names, classes,
+        model_is=str(checkpoint), crop=classifier.crop, crop_fraction=classifier.crop_fraction,
+        loss=classifier.loss, **how,
+    )  # fmt: skip
+
+
+def _of_imagenet(
+    classifier: Classifier,
+    checkpoint: str | Path,
+    source: str | None,
+    places: dict[str, str],
+    order: np.ndarray | None,
+    reading: dict[str, Any],
+) -> Robustness:
+    """Measures a classifier of ImageNet's classes, which are in the given order of its outputs."""
+    ids = imagenet().ids
+    at = np.arange(len(ids)) if order is None else order
     classifier = replace(classifier, class_names=classifier.class_names or ids)
     classes = FolderClasses(ids, ids, IMAGENET)
-    evaluation = _prepare(
-        classifier, checkpoint, classes, batch_size,
-        imagenet_at=np.arange(len(ids)) if order is None else order,
-    )  # fmt: skip
+    evaluation = _prepare(classifier, checkpoint, classes, imagenet_at=at, **reading)
     clean = {IMAGENET: source or "", REAL: ""}
     if source and source.startswith("folder:"):
         clean[REAL] = source
     opened = evaluation.open_sets(clean | places)
     corrupted_sets = evaluation.find_corrupted(places[C]) if C in places else []
+
     shares: dict[str, float] = {}
-    for name, opened_set in opened.items():
-        shares |= evaluation.measure(name, opened_set)
+    for name, one in opened.items():
+        shares |= evaluation.measure(name, one)
     corrupted = None
     if corrupted_sets:
         corrupted = evaluation.measure_corrupted(corrupted_sets)
         shares |= _summary(corrupted, shares.get("imagenet"))
+    measured = {key: 100 * share for key, share in shares.items()}
 
     model = _model_name(checkpoint, classifier.module)
     published = published_robustness.of_model(model)
@@ -127,57 +172,35 @@ def measure(
             f"no published figures of {model or 'this model'}; "
             "docs/results/published_robustness.md has those of others"
         )
-    measured = {key: 100 * share for key, share in shares.items()}
     return Robustness(measured, corrupted, published, fits, remarks, evaluation.missing)
-
-
-def _parse(sets: Sequence[str]) -> dict[str, str]:
-    """Returns the source of each set by its name; "" for TFDS's."""
-    places = {}
-    for text in sets or NAMES:
-        name, _, spec = text.partition("=")
-        if name not in NAMES:
-            raise ValueError(f"--sets {text}: there is no set {name!r}; use {', '.join(NAMES)}")
-        places[name] = spec
-    return places
-
-
-def _prepare(
-    classifier: Classifier,
-    checkpoint: str | Path,
-    classes: FolderClasses,
-    batch_size: int,
-    **how: Any,
-) -> RobustnessEvaluation:
-    return RobustnessEvaluation(
-        classifier.module, classifier.params, classifier.class_names, classes,
-        model_is=str(checkpoint), crop=classifier.crop, crop_fraction=classifier.crop_fraction,
-        loss=classifier.loss, batch_size=batch_size, **how,
-    )  # fmt: skip
 
 
 def _of_other_classes(
     classifier: Classifier,
     checkpoint: str | Path,
-    source: str | None,
     spec: str,
-    how: dict[str, Any],
+    reading: dict[str, Any],
+    evaluate_clean: Callable[[], Evaluation],
+    is_given: bool,
 ) -> Robustness:
-    """Measures a model on corrupted images of its own classes, and on clean ones."""
+    """Measures a model on corrupted images of its own classes, and on clean ones.
+
+    If the source of the clean images was not given, it may be unknown.
+    """
     names = classifier.class_names or ()
     classes = FolderClasses(names, names, str(checkpoint))
     if spec.startswith("folder:"):
         classes = corruptions.folder_classes(spec, names, str(checkpoint))
-    evaluation = _prepare(classifier, checkpoint, classes, how["batch_size"])
+    evaluation = _prepare(classifier, checkpoint, classes, **reading)
     sets = evaluation.find_corrupted(spec)
     evaluation.open(sets[0].source, sets[0].split)  # before anything takes long
     shares, missing = {}, []
     try:
-        clean = evaluate(checkpoint, source, **how)
+        clean = evaluate_clean()
         shares["clean"] = clean.accuracy
-        log.info("%s: %.2f %% of %d images", clean.source, 100 * clean.accuracy, clean.examples)
+        log.info("%s: %.2f %%", clean.source, 100 * clean.accuracy)
     except (ValueError, OSError) as error:
-        if source:
+        if is_given:
             raise
         missing.append(f"clean images: {error}")
     corrupted = evaluation.measure_corrupted(sets)

@@ -49,6 +49,7 @@ class RobustnessEvaluation:
         crop_fraction: float = 1.0,
         loss: str = "softmax",
         batch_size: int = 64,
+        workers: int = 0,
     ):
         """Prepares the evaluation of a model.
 
@@ -63,6 +64,7 @@ class RobustnessEvaluation:
             crop, crop_fraction: how images are cropped, but for corrupted ones.
             loss: the loss that the model was trained with.
             batch_size: images at a time.
+            workers: see `data.pipeline.Reading`.
         """
         self.remarks: list[str] = []
         self.missing: list[str] = []
@@ -75,7 +77,7 @@ class RobustnessEvaluation:
             self._subsets = {name: imagenet_at[list(few)] for name, few in of_some.items()}
         self._how: dict[str, Any] = dict(
             batch_size=batch_size, loss=loss, class_names=class_names, model_is=model_is,
-            subsets=self._subsets,
+            subsets=self._subsets, workers=workers,
         )  # fmt: skip
         self._mesh = make_mesh()
         self._params = jax.device_put(params, everywhere(self._mesh))
