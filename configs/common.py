@@ -69,7 +69,7 @@ def base() -> ml_collections.ConfigDict:
     config.warmup_epochs = 0.0
     config.warmup_steps = 0
     config.weight_decay = 0.0  # AdamW's: multiplied by the rate; on kernels only
-    config.drop_schedule = "constant"  # of dropout and stochastic depth: or early, late
+    config.drop_schedule = "constant"  # of a Mixer's dropout and stochastic depth: or early, late
     config.drop_epochs = 0.0  # until they are gone (early, linearly), or begin (late)
     config.drop_steps = 0
     config.layer_decay = 1.0  # the rate's factor from each block to the one before, over 0, to 1

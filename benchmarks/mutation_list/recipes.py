@@ -227,6 +227,11 @@ MUTATIONS = (
         "tests/training/test_independent_step.py",
     ),
     Mutation(
+        "GSAM divides by a gradient of zero",
+        "mlp_mixer/training/sam.py", "jnp.where(square, square, 1)", "square",
+        "tests/training/test_sam.py -k gsam_is_defined",
+    ),
+    Mutation(
         "SAM's rho follows a factor of the rate",
         "mlp_mixer/training/sam.py", "(schedule(step) - last)",
         "(schedule(step) / config.lr - last)", "tests/training/test_sam.py -k rho_follows",

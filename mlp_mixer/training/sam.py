@@ -114,7 +114,9 @@ class Sam:
             sums["clean_grad_norm"] = norm / span  # on each of `span` devices
             if self.alpha:
                 perturbed_grads = together(perturbed_grads)
-                along = _dot(grads, perturbed_grads) / _dot(perturbed_grads, perturbed_grads)
+                # Where g_p is zero, nothing is along it: the authors' code gives NaN there.
+                square = _dot(perturbed_grads, perturbed_grads)
+                along = _dot(grads, perturbed_grads) / jnp.where(square, square, 1)
                 perturbed_grads = jax.tree.map(
                     lambda g_p, g: ((1 + self.alpha * along) * g_p - self.alpha * g) / span,
                     perturbed_grads,

@@ -140,6 +140,23 @@ def test_groups_that_straddle_devices_are_refused():
         sam.split(12, 4)
 
 
+@pytest.mark.parametrize("weights", [(3.0, 4.0), (0.0, 0.0)])
+def test_gsam_is_defined_where_a_gradient_is_zero(weights):
+    """For f(w) = |w|^2 / 2, whose gradient is w, and perturbed weights of zero."""
+    sam = Sam(lambda step: -5.0, alpha=0.5, group_size=4)
+
+    def one_pass(w, rows):
+        n = len(rows["row"])
+        return n * w, {"loss": n * (w**2).sum() / 2}
+
+    def gradients(rows):
+        return sam.gradients(one_pass, jnp.array(weights), rows, jnp.int32(0), "d")
+
+    grads, sums = jax.vmap(gradients, axis_name="d")({"row": jnp.arange(8).reshape(1, 8)})
+    np.testing.assert_allclose(grads[0], [-0.5 * 8 * w for w in weights])  # -alpha g
+    assert sums["clean_grad_norm"] == 8 * np.hypot(*weights)
+
+
 @pytest.mark.slow
 def test_a_run_of_gsam_logs_its_measures_and_resumes_exactly(tiny_config, tmp_path):
     tiny_config.sam.update(rho_max=0.1, rho_min=0.05, alpha=0.3, group_size=8)

@@ -236,17 +236,20 @@ def test_the_model_of_published_weights_is_known_without_them():
 
 @pytest.mark.slow
 def test_a_run_resumes_exactly_and_with_its_teacher_only(tiny_config, finished, tmp_path):
+    """With all else that a step may have."""
+    tiny_config.sam.update(rho_max=0.1, rho_min=0.05, alpha=0.3)
+    tiny_config.update(ema=0.5, layer_decay=0.7, mixup=1.0, cutmix=1.0, mixup_per_example=True)
+    tiny_config.update(drop_schedule="late", drop_steps=2, accum_steps=4)
+    tiny_config.model.update(stoch_depth=0.5, dropout_rate=0.1)
     teacher = finished.copy(tmp_path / "teacher")
     tiny_config.teacher, tiny_config.label_smoothing = str(teacher), 0.0
     tiny_config.log_every_steps = 1
     workdir = tmp_path / "run"
     run = mlp_mixer.train(tiny_config, workdir)
-    before = run.params()
-    saved, without = (
-        json.loads((each / "checkpoints" / "6" / "arrays.json").read_text())["arrays"].keys()
-        for each in (workdir, finished.workdir)
-    )
-    assert saved == without
+    before, lines = run.params(), run.metrics
+    saved = json.loads((workdir / "checkpoints" / "6" / "arrays.json").read_text())["arrays"]
+    # Parameters, their two moments and their average.
+    assert len([name for name in saved if name.endswith("stem/kernel")]) == 4
     record = json.loads((workdir / TEACHER_FILE).read_text())
     assert record["source"] == str(teacher)
 
@@ -258,6 +261,9 @@ def test_a_run_resumes_exactly_and_with_its_teacher_only(tiny_config, finished, 
     moved = shutil.move(teacher / "model.npz", tmp_path / "moved.npz")
     again = resume_with(moved)
     jax.tree.map(np.testing.assert_array_equal, again.params(), before)
+    for name in ("train/loss", "train/surrogate_gap", "ema_test/loss"):
+        have, want = ([line[name] for line in x if name in line] for x in (again.metrics, lines))
+        assert have == want and len(want) >= 2, name
     for source, message in (
         (finished.workdir / "checkpoints" / "3", r"is .*moved\.npz \(sha256 .*now it is .*/3 \("),
         ("", r"is .*moved\.npz \(sha256 .*; now it is none\. Continue with the teacher"),
