@@ -1,5 +1,6 @@
 """What several tests share."""
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -8,7 +9,6 @@ import logging
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import textwrap
@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
+
+from . import forks
 
 # Programs of tests run for milliseconds and are compiled for seconds: less optimised, in a quarter
 # of the time.
@@ -35,10 +37,13 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory()  # lasts as long as the tests
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# So is the server of processes: it ends with the process of pytest that began.
+if forks.ADDRESS not in os.environ:
+    _FORKS = contextlib.ExitStack()
+    _FORKS.enter_context(forks.serving())
+    atexit.register(_FORKS.close)
 
-# Imports and tracing make many objects and few cycles: to look for these less often saves a tenth.
-FEW_COLLECTIONS = (100_000, 50, 50)
-gc.set_threshold(*FEW_COLLECTIONS)
+gc.set_threshold(*forks.FEW_COLLECTIONS)
 
 import jax  # noqa: E402 - reads what is set above
 import ml_collections  # noqa: E402
@@ -55,7 +60,7 @@ from . import published_checkpoint  # noqa: E402
 
 host_memory.keep()
 
-ROOT = Path(__file__).parent.parent
+ROOT = forks.ROOT
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = ROOT.parent / "shared"  # data too large for a repository: not everywhere
 
@@ -206,20 +211,15 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     return config
 
 
-def python(program: str) -> list[str]:
-    """The command that runs a program in a new process."""
-    return [sys.executable, "-c", f"import gc; gc.set_threshold{FEW_COLLECTIONS}\n{program}"]
-
-
 def python_with_devices(count: int, program: str) -> str:
-    """What a program prints in a new process with so many fake CPU devices."""
-    return subprocess.run(
-        python(textwrap.dedent(program)), cwd=ROOT, check=True, text=True,
-        env=with_devices(count), stdout=subprocess.PIPE,
-    ).stdout  # fmt: skip
+    """What a program prints in a process with so many fake CPU devices."""
+    process = forks.Fork(textwrap.dedent(program), env=with_devices(count), stderr_apart=True)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    return out
 
 
 def with_devices(count: int) -> dict[str, str]:
     """The environment of a process with so many fake CPU devices."""
     flags = f"{QUICKLY} --xla_force_host_platform_device_count={count}"
-    return os.environ | {"XLA_FLAGS": flags}
+    return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}

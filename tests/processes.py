@@ -4,23 +4,28 @@ import subprocess
 import sys
 
 from .bucket import free_port
-from .conftest import ROOT, python, with_devices
+from .conftest import ROOT, with_devices
+from .forks import Fork
 
-TRAIN_PY = [sys.executable, "train.py"]
-# The same, with the tests' garbage collector.
-TRAIN = python("import runpy; runpy.run_path('train.py', run_name='__main__')")
+TRAIN_PY = "import runpy; runpy.run_path('train.py', run_name='__main__')"
 
 
-def start(workdir, *arguments, config: str = "digits", command=TRAIN) -> subprocess.Popen:
+def start(workdir, *arguments, config: str = "digits") -> Fork:
     """Starts a run on one device."""
+    flags = f"--config={config}", f"--workdir={workdir}"
+    return Fork(TRAIN_PY, *flags, *arguments, env=with_devices(1))
+
+
+def start_train_py(workdir, *arguments) -> subprocess.Popen:
+    """The same as a user does."""
     return subprocess.Popen(
-        [*command, f"--config={config}", f"--workdir={workdir}", *arguments],
+        [sys.executable, "train.py", "--config=digits", f"--workdir={workdir}", *arguments],
         cwd=ROOT, env=with_devices(1), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
 
-def start_two(workdir, *arguments) -> list[subprocess.Popen]:
+def start_two(workdir, *arguments) -> list[Fork]:
     """Starts a run in two processes, with a device each."""
     address = f"127.0.0.1:{free_port()}"
     return [
@@ -30,7 +35,7 @@ def start_two(workdir, *arguments) -> list[subprocess.Popen]:
     ]  # fmt: skip
 
 
-def finish(*processes: subprocess.Popen) -> str:
+def finish(*processes: Fork) -> str:
     """What processes say that must succeed."""
     texts = [process.communicate(timeout=300)[0] for process in processes]
     for process, text in zip(processes, texts, strict=True):

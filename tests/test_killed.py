@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import textwrap
 import time
@@ -25,8 +24,9 @@ from mlp_mixer.runs.folder import is_finished
 from mlp_mixer.training import loop
 from mlp_mixer.training.preemption import Preemption
 
-from .conftest import ROOT, load_config, shrink
-from .processes import TRAIN_PY, finish, start, start_two
+from .conftest import load_config, shrink
+from .forks import Fork
+from .processes import finish, start, start_train_py, start_two
 from .runtime.test_visible_log import nothing_set_up
 from .test_train import TINY, assert_same_weights, scalars
 
@@ -255,7 +255,7 @@ def test_workers_that_end_with_the_run_are_no_error(tiny_config, tiny, tmp_path)
 def test_ctrl_c_in_the_first_second_gives_no_traceback(tmp_path):
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         pytest.skip("SIGINT is ignored here, and by every child, as in a shell's background")
-    process = start(tmp_path / "run", command=TRAIN_PY)
+    process = start_train_py(tmp_path / "run")
 
     def imports():
         """Python, which begins by ignoring SIGPIPE, has left Ctrl-C to the system."""
@@ -287,19 +287,21 @@ def test_ctrl_c_is_noted_once_and_the_next_signal_ends_it():
 
 def test_a_workdir_in_use_is_refused_until_its_process_is_gone(tiny_config, tmp_path):
     """Even if that process has left a child of its own, such as one that loads data."""
-    holder = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(f"""
-            import os, pathlib, time
-            from mlp_mixer.runs.lock import hold
-            with hold(pathlib.Path({str(tmp_path)!r})):
-                child = os.fork()
-                if child:
-                    print(child, flush=True)
-                time.sleep(600)
-        """)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    child = int(holder.stdout.readline())
+    told = tmp_path / "child"
+    program = f"""
+        import os, pathlib, time
+        from mlp_mixer.runs.lock import hold
+        told = pathlib.Path({str(told)!r})
+        with hold(told.parent):
+            child = os.fork()
+            if child:
+                told.with_suffix(".part").write_text(str(child))
+                told.with_suffix(".part").rename(told)
+            time.sleep(600)
+    """
+    holder = Fork(textwrap.dedent(program), env=dict(os.environ))
+    wait_for(holder, told.exists)
+    child = int(told.read_text())
     with pytest.raises(ValueError, match=rf"under way \(process {holder.pid} on .* since"):
         loop.train(tiny_config, tmp_path)
     holder.kill()

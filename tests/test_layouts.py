@@ -1,7 +1,6 @@
 """One run, laid over devices and processes in every way there is: the same losses and weights."""
 
 import shutil
-import subprocess
 
 import jax
 import numpy as np
@@ -14,8 +13,9 @@ from mlp_mixer.training import loop
 from mlp_mixer.training.recipe import make_model
 
 from .bucket import free_port
-from .conftest import ROOT, python, with_devices
+from .conftest import with_devices
 from .everything_random import get_config
+from .forks import Fork
 from .processes import finish
 
 pytestmark = pytest.mark.slow
@@ -39,10 +39,7 @@ for run in runs:
 
 
 def start(devices, *runs, address="", number=0):
-    return subprocess.Popen(
-        [*python(TRAIN), address, str(number), *runs], cwd=ROOT, env=with_devices(devices),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    return Fork(TRAIN, address, number, *runs, env=with_devices(devices))
 
 
 def scalars(workdir, name):

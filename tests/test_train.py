@@ -18,7 +18,7 @@ from mlp_mixer.training import layouts, loop, progress
 from mlp_mixer.training.recipe import make_model
 
 from .conftest import ROOT, load_config, shrink
-from .processes import TRAIN_PY, start
+from .processes import start_train_py
 from .runs.test_metrics import events
 
 pytestmark = pytest.mark.slow
@@ -319,7 +319,7 @@ def test_a_mistake_on_the_command_line_is_one_clear_message(
 
 
 def test_train_py_ends_with_a_message_and_a_status(tmp_path):
-    process = start(tmp_path / "run", "--config.lrr=1", command=TRAIN_PY)
+    process = start_train_py(tmp_path / "run", "--config.lrr=1")
     text, _ = process.communicate(timeout=120)
     assert process.returncode == 2 and "error: " in text and "Traceback" not in text, text
     assert not (tmp_path / "run").exists()

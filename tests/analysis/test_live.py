@@ -16,7 +16,7 @@ from mlp_mixer.analysis import live
 from mlp_mixer.runtime import notebooks
 from mlp_mixer.training.preemption import Preemption
 
-from ..conftest import FEW_COLLECTIONS, ROOT
+from ..forks import FEW_COLLECTIONS, ROOT
 
 
 class Handle:

@@ -1,12 +1,10 @@
 """Layouts of one step over meshes that one device cannot show; eight fake devices in a process."""
 
-import subprocess
-
 import pytest
 
 from mlp_mixer.training import layouts
 
-from ..conftest import ROOT, python, with_devices
+from ..conftest import python_with_devices
 
 pytestmark = pytest.mark.slow
 
@@ -87,11 +85,7 @@ print("all the same")
 
 
 def test_slices_and_layouts_agree_and_bfloat16_sums_nearly():
-    done = subprocess.run(
-        python(SCRIPT), cwd=ROOT, env=with_devices(8),
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.stdout.strip() == "all the same", done.stderr[-3000:]
+    assert python_with_devices(8, SCRIPT).strip() == "all the same"
 
 
 def test_what_cannot_be_laid_out_is_refused():
