@@ -192,9 +192,27 @@ MUTATIONS = (
     Mutation(
         "a worker process takes one reader's source for another's",
         "mlp_mixer/data/crews.py",
-        "_fill_shared, self._load.path, self._number,",
-        "_fill_shared, self._load.path, 0,",
+        "self._pool, _fill_shared, self._load.path, self._number,",
+        "self._pool, _fill_shared, self._load.path, 0,",
         "tests/data/test_workers.py -k share",
+    ),
+    Mutation(
+        "a prediction goes to the image before it",
+        "mlp_mixer/inference/classifier.py", "waiting.popleft(), batch", "waiting[0], batch",
+        "tests/inference/test_classifier.py -k order",
+    ),
+    Mutation(
+        "an image that cannot be read gets the prediction of a black one",
+        "mlp_mixer/inference/classifier.py",
+        "                if good:\n",
+        "                if True:\n",
+        "tests/inference/test_classifier.py -k read",
+    ),
+    Mutation(
+        "all images are read before the first is predicted",
+        "mlp_mixer/inference/classifier.py", "given = iter(_each(images))",
+        "given = iter(list(_each(images)))",
+        "tests/inference/test_classifier.py -k memory",
     ),
     Mutation(
         "evaluations of a run ignore data.workers",

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 import mlp_mixer
 from mlp_mixer.cli.arguments import at_home
-from mlp_mixer.cli.output import in_words
+from mlp_mixer.runtime.storage import in_words
 
 # Command -> its module in this folder, and its summary in the list of commands. A module has
 # add_arguments(parser) and main(args), and its docstring is the command's help.

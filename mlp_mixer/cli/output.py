@@ -1,25 +1,17 @@
 """Printing and writing that several commands share."""
 
 import csv
-import io
 import sys
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from typing import Any
 
-from mlp_mixer.runtime.storage import as_path, write_text, write_whole
+from mlp_mixer.runtime.storage import as_path, replacing, write_whole
 
 
 def note(text: str) -> None:
     """Prints a note on stderr, as stdout may be read by a program."""
     print(text, file=sys.stderr)
-
-
-def in_words(error: Exception) -> str:
-    """Returns an error's message; for system errors, FILE: REASON without the error number."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -49,8 +41,10 @@ def save_numbers(rows: Sequence[dict[str, Any]], path: str | PathLike | None) ->
 
 
 def save_csv(rows: Iterable[Iterable[Any]], path: str | PathLike) -> None:
-    """Writes rows, of which the first is the heading, as a CSV file."""
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_text(as_path(path), text.getvalue())
+    """Writes rows, of which the first is the heading, as a CSV file, one after the other.
+
+    The file appears when all are written.
+    """
+    with replacing(as_path(path)) as temporary, temporary.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
     note(f"numbers in {path}")

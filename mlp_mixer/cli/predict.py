@@ -3,7 +3,8 @@
     mlp-mixer predict --checkpoint=FILE_OR_WORKDIR IMAGE... [--figure=out.png]
 
 An IMAGE is a file, an address that begins with https://, or a folder, which stands for all images
-in it and its subfolders. --json and --csv=FILE give the classes to programs.
+in it and its subfolders. --json prints the classes for programs, --csv=FILE writes them to a file
+instead of printing them.
 
 Images may have any size and common format (JPEG, PNG, GIF, WebP, TIFF, AVIF, grey, CMYK, with
 transparency or EXIF rotation). Images that cannot be read are named and skipped, and the exit
@@ -11,23 +12,23 @@ status is then 1.
 """
 
 import argparse
-import itertools
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
+from tqdm import tqdm
 
 from mlp_mixer.analysis import figures
 from mlp_mixer.cli import output
 from mlp_mixer.cli.arguments import add_size_arguments
-from mlp_mixer.data.images import BrokenImage
 from mlp_mixer.data.listing import list_images
-from mlp_mixer.inference.classifier import BATCH, Classifier, Guess, load_classifier
+from mlp_mixer.inference.classifier import Classifier, Guess, load_classifier
 
 log = logging.getLogger(__name__)
+
+MOST_DRAWN = 100  # images in a figure
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_size_arguments(parser)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="file, folder or address")
     parser.add_argument("--top", type=int, default=5, help="number of classes to show")
-    parser.add_argument("--figure", help="draw the images with their predictions to this file")
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N",
+        help="processes that read images; default: 0 for threads, enough for a few CPUs",
+    )  # fmt: skip
+    parser.add_argument(
+        "--figure", help=f"draw the first {MOST_DRAWN} images with their predictions to this file"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object for each image")
     parser.add_argument("--csv", metavar="FILE", help="write image, rank, class and probability")
 
@@ -47,26 +54,18 @@ def main(args: argparse.Namespace) -> None:
         args.checkpoint, image_size=args.image_size, patch_size=args.patch_size, resize=args.resize
     )
     paths = list(_files(args.images))
-    told: list[tuple[str, list[Guess]]] = []
-    pictures = []
-    good = _readable(classifier, paths)
-    while some := list(itertools.islice(good, BATCH)):
-        names, views = zip(*some, strict=True)
-        for name, row in zip(names, classifier.of_views(np.stack(views)), strict=True):
-            told.append((name, classifier.guesses(row, args.top)))
-            _tell(*told[-1], args.json)
-        if args.figure:
-            pictures.extend(views)
+    tiles: list[figures.Tile] | None = [] if args.figure else None
+    failed: list[str] = []
+    told = _predictions(classifier, paths, args, tiles, failed)
     if args.csv:
-        _write_csv(args.csv, told)
-    if pictures:
-        tiles = [
-            figures.Tile(view, "\n".join([Path(name).name, *map(_in_words, guesses)]))
-            for view, (name, guesses) in zip(pictures, told, strict=True)
-        ]
+        output.save_csv(_rows(tqdm(told, "images", len(paths), disable=None), args.json), args.csv)
+    else:
+        for name, guesses in told:
+            _tell(name, guesses, args.json)
+    if tiles:
         output.save_figure(figures.sheet(tiles, min(4, len(tiles)), width=2.4), args.figure)
-    if failed := len(paths) - len(told):
-        raise ValueError(f"{failed} of {len(paths)} images cannot be read, as told above")
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(paths)} images cannot be read, as told above")
 
 
 def _files(given: Sequence[str]) -> Iterator[str]:
@@ -81,13 +80,28 @@ def _files(given: Sequence[str]) -> Iterator[str]:
             yield text
 
 
-def _readable(classifier: Classifier, paths: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields path and view of each image; those that cannot be read are only logged."""
-    for path in paths:
-        try:
-            yield path, classifier.view(path)
-        except (BrokenImage, OSError) as error:
-            log.error("%s", output.in_words(error))
+def _predictions(
+    classifier: Classifier,
+    paths: Sequence[str],
+    args: argparse.Namespace,
+    tiles: list[figures.Tile] | None,
+    failed: list[str],
+) -> Iterator[tuple[str, list[Guess]]]:
+    """Yields path and guesses of each image that can be read; makes tiles of the first ones.
+
+    Those that cannot be read are logged, and added to `failed`.
+    """
+
+    def note(message: str) -> None:
+        log.error("%s", message)
+        failed.append(message)
+
+    for image, view, probabilities in classifier.stream(paths, workers=args.workers, on_error=note):
+        path, guesses = str(image), classifier.guesses(probabilities, args.top)
+        if tiles is not None and len(tiles) < MOST_DRAWN:
+            text = "\n".join([Path(path).name, *map(_in_words, guesses)])
+            tiles.append(figures.Tile(view, text))
+        yield path, guesses
 
 
 def _in_words(guess: Guess) -> str:
@@ -101,10 +115,11 @@ def _tell(name: str, guesses: list[Guess], as_json: bool) -> None:
         print("\n  ".join([name, *(f"{g.probability:6.1%}  {g.name}" for g in guesses)]))
 
 
-def _write_csv(path: str, told: list[tuple[str, list[Guess]]]) -> None:
-    rows = [
-        (name, rank, guess.name, guess.probability)
-        for name, guesses in told
-        for rank, guess in enumerate(guesses, 1)
-    ]
-    output.save_csv([("image", "rank", "class", "probability"), *rows], path)
+def _rows(told: Iterable[tuple[str, list[Guess]]], also_json: bool) -> Iterator[Sequence]:
+    """Yields the rows of a CSV file; prints JSON as well where that is asked for."""
+    yield "image", "rank", "class", "probability"
+    for name, guesses in told:
+        if also_json:
+            _tell(name, guesses, as_json=True)
+        for rank, guess in enumerate(guesses, 1):
+            yield name, rank, guess.name, guess.probability

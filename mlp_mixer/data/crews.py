@@ -26,7 +26,7 @@ import numpy as np
 
 from mlp_mixer.data.examples import Broken, Example
 
-Load = Callable[[int], Example | Broken]
+Load = Callable[[Any], Example | Broken]
 
 SOURCES = 8  # data sources that a worker process keeps open
 
@@ -39,7 +39,7 @@ def usable(workers: int) -> int:
     return min(workers, os.cpu_count() or 1) if hasattr(os, "memfd_create") else 0
 
 
-def fill(load: Load, images: np.ndarray, positions: Sequence[int]) -> list[tuple]:
+def fill(load: Load, images: np.ndarray, positions: Sequence[Any]) -> list[tuple]:
     """Writes images into their rows; returns (label, messages) of each, None for no image."""
     found: list[tuple] = []
     for row, position in enumerate(positions):
@@ -83,7 +83,7 @@ class Threads:
     def buffer(self, shape: tuple[int, ...]) -> Buffer:
         return Buffer(np.zeros(shape, np.uint8))
 
-    def fill(self, buffer: Buffer, first: int, positions: Sequence[int]) -> futures.Future:
+    def fill(self, buffer: Buffer, first: int, positions: Sequence[Any]) -> futures.Future:
         part = buffer.images[first : first + len(positions)]
         return self._pool.submit(fill, self._load, part, positions)
 
@@ -115,11 +115,11 @@ class Processes:
         shared = SharedMemory(int(np.prod(shape)))
         return Buffer(np.frombuffer(shared.memory, np.uint8).reshape(shape), shared)
 
-    def fill(self, buffer: Buffer, first: int, positions: Sequence[int]) -> futures.Future:
+    def fill(self, buffer: Buffer, first: int, positions: Sequence[Any]) -> futures.Future:
         assert buffer.shared
-        future = self._pool.submit(
-            _fill_shared, self._load.path, self._number, buffer.shared.path, buffer.images.shape,
-            first, positions,
+        future = _submit(
+            self._pool, _fill_shared, self._load.path, self._number,
+            buffer.shared.path, buffer.images.shape, first, positions,
         )  # fmt: skip
         # Files that a process may still open must stay open, even if nobody waits for the result:
         # their paths would soon be those of other files.
@@ -172,10 +172,17 @@ def _shared_pool(count: int) -> Iterator[futures.ProcessPoolExecutor]:
 
 def _works(pool: futures.ProcessPoolExecutor) -> bool:
     try:
-        pool.submit(int)
+        _submit(pool, int)
     except BrokenProcessPool:
         return False
     return True
+
+
+def _submit(pool: futures.ProcessPoolExecutor, *task: Any) -> futures.Future:
+    try:
+        return pool.submit(*task)
+    except OSError as error:  # from starting a process, just when the pool notices a dead one
+        raise BrokenProcessPool(str(error)) from error
 
 
 def _start_worker() -> None:
@@ -204,7 +211,7 @@ def _read_load(path: str, number: int) -> Load:
 
 
 def _fill_shared(
-    load: str, number: int, path: str, shape: tuple[int, ...], first: int, positions: Sequence[int]
+    load: str, number: int, path: str, shape: tuple[int, ...], first: int, positions: Sequence[Any]
 ) -> list[tuple]:
     images = np.memmap(path, np.uint8, "r+", shape=shape)
     return fill(_read_load(load, number), images[first : first + len(positions)], positions)

@@ -1,12 +1,12 @@
 """Threads or processes that fill batches ahead of time, and return them in order."""
 
 import collections
-import itertools
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 import numpy as np
 
@@ -17,18 +17,20 @@ log = logging.getLogger(__name__)
 
 Batch = dict[str, np.ndarray]
 
-PART_ROWS = 32  # rows of a batch that a worker fills at a time
+PART_ROWS = 32  # rows of a batch that a worker fills at a time; fewer of small batches
+LEAST_PART_ROWS = 2
 WARN_SECONDS = 60  # interval of warnings while a batch does not arrive
 
 
 def fill_batches(
     load: Load,
-    batches: Iterable[Sequence[int]],
+    batches: Iterable[Sequence[Any]],
     rows: int,
     like: Example,
     *,
     workers: int = 0,
     threads: int | None = None,
+    tell: Callable[[Sequence[str]], object] | None = None,
 ) -> Iterator[Batch]:
     """Yields a batch for each sequence of positions.
 
@@ -37,12 +39,14 @@ def fill_batches(
     per worker if that is more.
 
     Args:
-        load: returns the example at a position; must be picklable for worker processes.
+        load: returns the example at a position, an index or whatever else it takes; must be
+            picklable for worker processes.
         batches: up to `rows` positions for each batch; remaining rows are zero, with mask 0.
         rows: number of rows in every batch.
         like: an example with the shapes of images and labels.
         workers: number of worker processes; 0 for threads of this process.
         threads: number of threads if there are no worker processes; one per CPU by default.
+        tell: is called with the messages of broken examples; by default they are logged once.
 
     Raises:
         ChildProcessError: a worker process was killed.
@@ -50,16 +54,18 @@ def fill_batches(
     """
     threads = threads or os.cpu_count() or 1
     crew = Processes(load, workers) if workers else Threads(load, threads)
-    ahead = max(2, -(-2 * (workers or threads) // -(-rows // PART_ROWS)))
-    broken_log = BrokenLog()
+    hands = workers or threads
+    part_rows = max(LEAST_PART_ROWS, min(PART_ROWS, -(-rows // hands)))
+    ahead = max(2, -(-2 * hands // -(-rows // part_rows)))
+    tell = tell or BrokenLog().add
     pending: collections.deque[_Pending] = collections.deque()
     try:
         for number, positions in enumerate(batches):
-            pending.append(_Pending(crew, positions, rows, like))
+            pending.append(_Pending(crew, positions, rows, part_rows, like))
             if number >= ahead:
-                yield pending.popleft().wait(broken_log)
+                yield pending.popleft().wait(tell)
         while pending:
-            yield pending.popleft().wait(broken_log)
+            yield pending.popleft().wait(tell)
     except BrokenProcessPool as error:
         raise ChildProcessError(
             f"one of the {workers} processes that load images died: killed, perhaps for lack of "
@@ -77,13 +83,19 @@ class _Pending:
     """A batch whose parts are being filled by a crew of threads or processes."""
 
     def __init__(
-        self, crew: Threads | Processes, positions: Sequence[int], rows: int, like: Example
+        self,
+        crew: Threads | Processes,
+        positions: Sequence[Any],
+        rows: int,
+        part_rows: int,
+        like: Example,
     ):
-        self._crew, self._like = crew, like
+        self._like = like
         self._buffer = crew.buffer((rows, *like.image.shape))
+        self._firsts = range(0, len(positions), part_rows)
         self._parts = [
-            crew.fill(self._buffer, first, positions[first : first + PART_ROWS])
-            for first in range(0, len(positions), PART_ROWS)
+            crew.fill(self._buffer, first, positions[first : first + part_rows])
+            for first in self._firsts
         ]
 
     def cancel(self) -> None:
@@ -91,14 +103,14 @@ class _Pending:
         for part in self._parts:
             part.cancel()
 
-    def wait(self, broken_log: BrokenLog) -> Batch:
+    def wait(self, tell: Callable[[Sequence[str]], object]) -> Batch:
         images = self._buffer.images
         label = stack_labels([self._like.label])
         labels = np.zeros((len(images), *label.shape[1:]), label.dtype)
         mask = np.zeros(len(labels), np.float32)
-        for first, future in zip(itertools.count(0, PART_ROWS), self._parts, strict=False):
+        for first, future in zip(self._firsts, self._parts, strict=True):
             for row, (label, broken) in enumerate(_result(future), first):
-                broken_log.add(broken)
+                tell(broken)
                 if label is not None:
                     labels[row], mask[row] = label, 1
         return {"image": images, "label": labels, "mask": mask}

@@ -1,9 +1,10 @@
 """A model with everything that is needed to classify images with it."""
 
+import collections
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,13 +13,19 @@ import numpy as np
 from PIL import Image
 
 from mlp_mixer.data import images
-from mlp_mixer.data.images import Crop
+from mlp_mixer.data.examples import Broken, Example
+from mlp_mixer.data.images import BrokenImage, Crop
+from mlp_mixer.data.workers import fill_batches
+from mlp_mixer.evaluation.compute import compute
 from mlp_mixer.models.losses import Loss, to_probabilities
 from mlp_mixer.models.pixels import forward
+from mlp_mixer.runtime import mesh as meshes
+from mlp_mixer.runtime.storage import in_words
 from mlp_mixer.weights.load import read
 from mlp_mixer.weights.resize import Resize
 
-BATCH = 32  # images at a time, so that memory does not grow with their number
+BATCHES = {"cpu": 16}  # images at a time on each device, by platform
+BATCH = 128  # on other platforms
 
 ImageLike = str | Path | Image.Image | np.ndarray
 
@@ -28,6 +35,20 @@ class Guess(NamedTuple):
 
     name: str
     probability: float
+
+
+class Prediction(NamedTuple):
+    """What a model makes of one image.
+
+    Attributes:
+        image: the image as it was given, for instance its path.
+        view: uint8 [h, w, channels], the image as the model sees it.
+        probabilities: float32 [classes].
+    """
+
+    image: ImageLike
+    view: np.ndarray
+    probabilities: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -62,8 +83,14 @@ class Classifier:
 
         It is resized and cropped as in the evaluation of the model.
         """
-        pixels = images.read_image(image, self.module.image_channels)
-        return images.eval_view(pixels, self.module.image_size, self.crop, self.crop_fraction)
+        return self._read_view(image)
+
+    @property
+    def _read_view(self) -> Callable[[ImageLike], np.ndarray]:
+        """Does what `view` does, without the parameters, so that it can be sent to processes."""
+        return partial(
+            _view, self.module.image_channels, self.module.image_size, self.crop, self.crop_fraction
+        )
 
     def probabilities(self, images: ImageLike | Iterable[ImageLike]) -> np.ndarray:
         """Computes the probability of each class for each image.
@@ -79,12 +106,64 @@ class Classifier:
             BrokenImage: a file is not an image; names it.
             OSError: a file cannot be read.
         """
-        rows = [self.of_views(np.stack(views)) for views in _batches(map(self.view, _each(images)))]
-        return np.concatenate(rows) if rows else np.zeros((0, self.module.num_classes), np.float32)
+        rows = [prediction.probabilities for prediction in self.stream(images)]
+        return np.stack(rows) if rows else np.zeros((0, self.module.num_classes), np.float32)
 
     def classify(self, images: ImageLike | Iterable[ImageLike], top: int = 5) -> list[list[Guess]]:
         """Returns the `top` most likely classes of each image; `images` as for `probabilities`."""
-        return [self.guesses(row, top) for row in self.probabilities(images)]
+        return [self.guesses(one.probabilities, top) for one in self.stream(images)]
+
+    def stream(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        *,
+        workers: int = 0,
+        on_error: Callable[[str], None] | None = None,
+    ) -> Iterator[Prediction]:
+        """Yields the prediction for each image, in order, as they are computed.
+
+        All devices of this process compute while the next images are read. Memory does not grow
+        with the number of images.
+
+        Args:
+            images: as for `probabilities`.
+            workers: processes that read images; 0 for threads, enough for a few CPUs.
+            on_error: is called with a message for each image that cannot be read, which is left
+                out; by default its error is raised.
+
+        Raises:
+            BrokenImage, OSError: as for `probabilities`, without `on_error`.
+        """
+        given = iter(_each(images))
+        mesh = meshes.make_mesh(jax.local_devices())
+        most = BATCHES.get(mesh.devices.flat[0].platform, BATCH) * mesh.size
+        first = list(itertools.islice(given, most))
+        if not first:
+            return
+        waiting = collections.deque([first])  # batches that are being read
+
+        def positions() -> Iterator[list[ImageLike]]:
+            yield first
+            while some := list(itertools.islice(given, len(first))):
+                waiting.append(some)
+                yield some
+
+        def tell(messages: Sequence[str]) -> None:
+            for message in messages:
+                if on_error:
+                    on_error(message)
+
+        load = partial(_read, self._read_view, on_error is not None)
+        rows = meshes.divisible(len(first), mesh)
+        like = Example(np.empty((*self.module.image_size, self.module.image_channels)), 0)
+        batches = fill_batches(load, positions(), rows, like, workers=workers, tell=tell)
+        for batch, probabilities in compute(self._apply, self.params, batches, mesh):
+            # Without padding, which is at the end.
+            for image, view, row, good in zip(
+                waiting.popleft(), batch["image"], probabilities, batch["mask"], strict=False
+            ):
+                if good:
+                    yield Prediction(image, view, row)
 
     def guesses(self, probabilities: np.ndarray, top: int) -> list[Guess]:
         """Names the `top` most likely classes, given probabilities [classes].
@@ -99,12 +178,12 @@ class Classifier:
 
     def of_views(self, views: np.ndarray) -> np.ndarray:
         """Computes probabilities [n, classes] for images as `view` returns them, uint8 [n, ...]."""
-        return np.asarray(self._apply(self.params, views))
+        return np.asarray(self._apply(self.params, {"image": views}))
 
     @cached_property
     def _apply(self) -> Any:
-        def apply(params: Any, views: jax.Array) -> jax.Array:
-            return to_probabilities(forward(self.module, params, views), self.loss)
+        def apply(params: Any, batch: dict[str, jax.Array]) -> jax.Array:
+            return to_probabilities(forward(self.module, params, batch["image"]), self.loss)
 
         return jax.jit(apply)
 
@@ -117,9 +196,20 @@ def _each(images: ImageLike | Iterable[ImageLike]) -> Iterable[ImageLike]:
     return images
 
 
-def _batches(views: Iterator[np.ndarray]) -> Iterator[Sequence[np.ndarray]]:
-    while some := list(itertools.islice(views, BATCH)):
-        yield some
+def _view(
+    channels: int, size: tuple[int, int], crop: Crop, fraction: float, image: ImageLike
+) -> np.ndarray:
+    return images.eval_view(images.read_image(image, channels), size, crop, fraction)
+
+
+def _read(view: Callable[[ImageLike], np.ndarray], tell: bool, image: ImageLike) -> Any:
+    """Reads the view of an image; if `tell`, returns what is wrong with it instead of raising."""
+    try:
+        return Example(view(image), 0)
+    except (BrokenImage, OSError) as error:
+        if not tell:
+            raise
+        return Broken((in_words(error),))
 
 
 def load_classifier(

@@ -184,3 +184,10 @@ def remove_tree(folder: AnyPath) -> None:
         return
     with contextlib.suppress(FileNotFoundError):
         file_system(folder).rm(os.fspath(folder), recursive=True)
+
+
+def in_words(error: Exception) -> str:
+    """Returns an error's message; for system errors, FILE: REASON without the error number."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)

@@ -1,5 +1,6 @@
 """The commands that use a model, as a user calls them."""
 
+import csv
 import http.server
 import json
 import os
@@ -241,9 +242,17 @@ def test_predict_takes_folders_and_tells_programs(run, workdir, tmp_path):
         str(tmp_path / "in" / n) for n in ("a/1.png", "b/2.png")
     ]
     assert all(len(one["classes"]) == 2 for one in told)
-    run(*predict, "--csv", tmp_path / "x.csv")
-    rows = (tmp_path / "x.csv").read_text().splitlines()
-    assert rows[0] == "image,rank,class,probability" and len(rows) == 5
+    assert run(*predict, "--csv", tmp_path / "x.csv") == ""
+    rows = list(csv.DictReader((tmp_path / "x.csv").open(newline="")))
+    assert [(row["image"], row["class"], float(row["probability"])) for row in rows] == [
+        (one["image"], guess["name"], guess["probability"])
+        for one in told
+        for guess in one["classes"]
+    ]
+    assert [row["rank"] for row in rows] == ["1", "2", "1", "2"]
+    both = run(*predict, "--csv", tmp_path / "y.csv", "--json", "--workers=1")
+    assert [json.loads(line) for line in both.splitlines()] == told
+    assert (tmp_path / "y.csv").read_bytes() == (tmp_path / "x.csv").read_bytes()
 
 
 def test_an_image_is_the_same_however_it_is_given(workdir, tmp_path):
