@@ -44,7 +44,7 @@ def base() -> ml_collections.ConfigDict:
     config.model.stoch_depth_rescale = False  # divides kept branches by their probability: timm's
     config.model.dropout_rate = 0.0  # of activations in MLPs, 0 to under 1
     config.model.gelu = "tanh"  # or exact, for weights that were trained in timm
-    config.dtype = "auto"  # float32 on CPU, bfloat16 on TPU and GPU; or one of the two
+    config.dtype = "auto"  # bfloat16 where the device is faster at it, else float32; or one of them
     config.permuted = ml_collections.ConfigDict()  # see mlp_mixer/models/permuted.py
     config.permuted.order = "original"  # of pixels; or patches, pixels
     config.permuted.patch_size = (16, 16)  # of the patches that are shuffled

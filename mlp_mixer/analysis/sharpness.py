@@ -86,7 +86,7 @@ def measure(
             raise ValueError(f"{name}={value} must be at least 1")
     if not tolerance > 0:
         raise ValueError(f"tolerance={tolerance} must be over 0")
-    classifier = load_classifier(checkpoint)
+    classifier = load_classifier(checkpoint, dtype="float32")
     workdir = workdir_of(checkpoint)
     data = read_config(workdir)["data"] if workdir else {}
     spec = source or data.get("source")

@@ -20,7 +20,6 @@ from mlp_mixer.evaluation.classification import Classification
 from mlp_mixer.inference.classifier import Classifier, load_classifier
 from mlp_mixer.inference.measure import workers_of
 from mlp_mixer.models import mixer
-from mlp_mixer.models.dtypes import compute_dtype
 from mlp_mixer.runs import metrics
 from mlp_mixer.runs.folder import is_finished, read_config, workdir_of
 from mlp_mixer.runtime.mesh import make_mesh
@@ -104,8 +103,7 @@ def measure(
         notes.append(f"Avg 5: needs --transfers with finished runs on {', '.join(missing)}")
     elif "ImageNet" in found:
         found["Avg 5"] = float(np.mean([found["ImageNet"], *others.values()]))
-    dtype = compute_dtype("auto", jax.default_backend())
-    speed = throughput.measure(module.clone(dtype=dtype), classifier.params)
+    speed = throughput.measure(module, classifier.params)
 
     rows = [
         ("", *COLUMNS, "images/s"),
@@ -127,7 +125,7 @@ def measure(
         f"crop: {classifier.crop}, to {resized} and the middle {seen} of it. Table 3 has "
         "resmall, to 256x256 and 224x224 of it; Table 2 has resize.",
         f"images/s: here on one {device.device_kind} ({device.platform}) in "
-        f"{np.dtype(dtype).name}, at batch size {speed.batch_size}; published on one TPUv3 core.",
+        f"{np.dtype(module.dtype).name}, at batch size {speed.batch_size}; published on one TPUv3 core.",
         *(f"{task}: {value:.2f}" for task, value in others.items()),
     ]
     return Suite(rows, remarks, notes)

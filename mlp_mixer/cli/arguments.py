@@ -3,6 +3,9 @@
 import argparse
 import os
 import re
+from typing import get_args
+
+from mlp_mixer.models.dtypes import Dtype
 
 
 def at_home(argument: str) -> str:
@@ -35,6 +38,15 @@ def add_size_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "tile", "resample"),
         help="how to change the image size: as in the paper for whole multiples, or by resampling",
     )
+
+
+def add_dtype_argument(parser: argparse.ArgumentParser, default: Dtype = "auto") -> None:
+    """Adds --dtype, with the same meaning as for `load_classifier`."""
+    parser.add_argument(
+        "--dtype", choices=get_args(Dtype), default=default,
+        help="number type of the computation; auto is the one in which the device is faster "
+        f"(default: {default})",
+    )  # fmt: skip
 
 
 def add_workers_argument(parser: argparse.ArgumentParser) -> None:

@@ -23,7 +23,7 @@ import json
 from mlp_mixer.analysis import robustness, sheet, suite, table_3
 from mlp_mixer.analysis.robustness import NAMES
 from mlp_mixer.cli import output
-from mlp_mixer.cli.arguments import add_size_arguments, add_workers_argument
+from mlp_mixer.cli.arguments import add_dtype_argument, add_size_arguments, add_workers_argument
 from mlp_mixer.data import images
 from mlp_mixer.evaluation import fewshot
 from mlp_mixer.inference.measure import Evaluation, evaluate, few_shot
@@ -32,6 +32,7 @@ from mlp_mixer.inference.measure import Evaluation, evaluate, few_shot
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, help="weights file, or workdir of a run")
     add_size_arguments(parser)
+    add_dtype_argument(parser)
     parser.add_argument("--source", help="data source; by default the run's own")
     parser.add_argument("--split", help="split of the data source; by default the run's, or test")
     parser.add_argument(
@@ -92,7 +93,9 @@ def _sizes(args: argparse.Namespace) -> dict:
 
 
 def _accuracy(args: argparse.Namespace) -> None:
-    result = evaluate(args.checkpoint, args.source, args.split, crop=args.crop, **_sizes(args))
+    result = evaluate(
+        args.checkpoint, args.source, args.split, crop=args.crop, dtype=args.dtype, **_sizes(args)
+    )
     if args.json:
         found = result.scalars()
         if args.per_class:
@@ -130,7 +133,7 @@ def _confusion(result: Evaluation, path: str) -> None:
 def _few_shots(args: argparse.Namespace) -> None:
     result = few_shot(
         args.checkpoint, args.fewshot, args.split or "test", train_split=args.train_split,
-        shots=args.shots, crop=args.crop or "resize", **_sizes(args),
+        shots=args.shots, crop=args.crop or "resize", dtype=args.dtype, **_sizes(args),
     )  # fmt: skip
     if args.json:
         print(json.dumps(result.__dict__, indent=2))

@@ -19,7 +19,7 @@ It runs on CPU, NVIDIA GPU and TPU. See docs/guides/export.md.
 
 import argparse
 
-from mlp_mixer.cli.arguments import add_size_arguments
+from mlp_mixer.cli.arguments import add_dtype_argument, add_size_arguments
 from mlp_mixer.inference.export import ACTIVATIONS, export
 from mlp_mixer.runtime.storage import size
 
@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="weights file, or workdir of a run")
     parser.add_argument("destination", metavar="DST", help="the file to write, a .zip")
     add_size_arguments(parser)
+    add_dtype_argument(parser, "float32")
     parser.add_argument(
         "--activation",
         choices=ACTIVATIONS,
@@ -43,6 +44,7 @@ def main(args: argparse.Namespace) -> None:
         patch_size=args.patch_size,
         resize=args.resize,
         activation=args.activation,
+        dtype=args.dtype,
     )
     shape, output = about["input"]["shape"], about["output"]
     print(

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from mlp_mixer.analysis import figures
 from mlp_mixer.cli import output
-from mlp_mixer.cli.arguments import add_size_arguments
+from mlp_mixer.cli.arguments import add_dtype_argument, add_size_arguments
 from mlp_mixer.data.listing import list_images
 from mlp_mixer.inference.classifier import Classifier, Guess, load_classifier
 
@@ -34,6 +34,7 @@ MOST_DRAWN = 100  # images in a figure
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, help="weights file, or workdir of a run")
     add_size_arguments(parser)
+    add_dtype_argument(parser)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="file, folder or address")
     parser.add_argument("--top", type=int, default=5, help="number of classes to show")
     parser.add_argument(
@@ -51,8 +52,9 @@ def main(args: argparse.Namespace) -> None:
     if args.top < 1:
         raise ValueError(f"--top={args.top} must be at least 1")
     classifier = load_classifier(
-        args.checkpoint, image_size=args.image_size, patch_size=args.patch_size, resize=args.resize
-    )
+        args.checkpoint, image_size=args.image_size, patch_size=args.patch_size,
+        resize=args.resize, dtype=args.dtype,
+    )  # fmt: skip
     paths = list(_files(args.images))
     tiles: list[figures.Tile] | None = [] if args.figure else None
     failed: list[str] = []

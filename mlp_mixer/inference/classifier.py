@@ -17,9 +17,12 @@ from mlp_mixer.data.examples import Broken, Example
 from mlp_mixer.data.images import BrokenImage, Crop
 from mlp_mixer.data.workers import fill_batches
 from mlp_mixer.evaluation.compute import compute
+from mlp_mixer.models import mixer
+from mlp_mixer.models.dtypes import Dtype, compute_dtype
 from mlp_mixer.models.losses import Loss, to_probabilities
 from mlp_mixer.models.pixels import forward
 from mlp_mixer.runtime import mesh as meshes
+from mlp_mixer.runtime.devices import has_fast_bfloat16
 from mlp_mixer.runtime.storage import in_words
 from mlp_mixer.weights.load import read
 from mlp_mixer.weights.resize import Resize
@@ -218,6 +221,7 @@ def load_classifier(
     image_size: int | tuple[int, int] | None = None,
     patch_size: int | tuple[int, int] | None = None,
     resize: Resize = "auto",
+    dtype: Dtype = "auto",
 ) -> Classifier:
     """Reads weights of a model, with what they or their run say about their use.
 
@@ -229,6 +233,7 @@ def load_classifier(
         image_size: the model's, if another than the weights'; see `mlp_mixer.load`.
         patch_size: likewise.
         resize: how weights are adapted to other sizes, "auto", "tile" or "resample".
+        dtype: as for `computing_in`.
 
     Raises:
         FileNotFoundError: there is no such file or run.
@@ -238,10 +243,27 @@ def load_classifier(
     if not module.num_classes:
         raise ValueError(f"{source} has no head, so it cannot classify images")
     return Classifier(
-        module,
+        computing_in(module, dtype),
         params,
         said.get("class_names"),
         said.get("crop", "resmall"),
         said.get("crop_fraction", 0.875),
         said.get("loss", "softmax"),
     )
+
+
+def computing_in(module: Any, dtype: Dtype) -> Any:
+    """Returns a model that computes in another number type.
+
+    Args:
+        module: the model.
+        dtype: "float32", "bfloat16", or "auto": for a Mixer the one in which JAX's first device is
+            faster, and for other models the one that they have.
+
+    Raises:
+        ValueError: the number type is unknown.
+    """
+    if dtype == "auto" and not isinstance(module, mixer.MlpMixer):
+        return module
+    device = jax.local_devices()[0]
+    return module.clone(dtype=compute_dtype(dtype, has_fast_bfloat16(device)))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import export as jax_export
 
 from mlp_mixer.inference.classifier import load_classifier
+from mlp_mixer.models.dtypes import Dtype
 from mlp_mixer.models.losses import Loss, to_probabilities
 from mlp_mixer.models.pixels import forward
 from mlp_mixer.runtime.storage import AnyPath, as_path, write_whole
@@ -37,6 +38,7 @@ def export(
     patch_size: int | tuple[int, int] | None = None,
     resize: Resize = "auto",
     activation: Loss | None = None,
+    dtype: Dtype = "float32",
 ) -> Exported:
     """Writes weights and their model as one file that runs with jax alone.
 
@@ -47,12 +49,14 @@ def export(
         patch_size: likewise.
         resize: how weights are adapted to other sizes, "auto", "tile" or "resample".
         activation: turns logits into probabilities; None for that of the run, else "softmax".
+        dtype: number type of the computation. float32 is sound on every device that the file may
+            come to; bfloat16 is faster on most (docs/lab/speed.md); "auto" asks this machine.
 
     Raises:
         FileNotFoundError, ValueError, OSError: as for `load` and `serialise`.
     """
     classifier = load_classifier(
-        source, image_size=image_size, patch_size=patch_size, resize=resize
+        source, image_size=image_size, patch_size=patch_size, resize=resize, dtype=dtype
     )
     module = classifier.module
     activation = activation or classifier.loss
@@ -67,6 +71,7 @@ def export(
             "crop_fraction": classifier.crop_fraction,
         },
         "output": {"activation": activation, "shape": ["n", module.num_classes]},
+        "computes_in": jnp.dtype(module.dtype).name,
         "class_names": classifier.output_names,
         "made_from": made_from,
         "made_with": f"jax {jax.__version__}",

@@ -14,7 +14,8 @@ from mlp_mixer.data.sources import Source, open_source, spread
 from mlp_mixer.evaluation import fewshot
 from mlp_mixer.evaluation.classification import Classification
 from mlp_mixer.evaluation.features import Features
-from mlp_mixer.inference.classifier import Classifier, load_classifier
+from mlp_mixer.inference.classifier import Classifier, computing_in, load_classifier
+from mlp_mixer.models.dtypes import Dtype
 from mlp_mixer.runs.folder import read_config, workdir_of
 from mlp_mixer.runtime.mesh import make_mesh
 from mlp_mixer.weights.load import read
@@ -144,6 +145,7 @@ def evaluate(
     image_size: int | tuple[int, int] | None = None,
     patch_size: int | tuple[int, int] | None = None,
     resize: Resize = "auto",
+    dtype: Dtype = "auto",
 ) -> Evaluation:
     """Measures a model's accuracy on a labelled data set, every example counted once.
 
@@ -162,6 +164,7 @@ def evaluate(
         image_size: the model's, if another than the weights'; see `mlp_mixer.load`.
         patch_size: likewise.
         resize: how weights are adapted to other sizes, "auto", "tile" or "resample".
+        dtype: number type of the computation; see `inference.classifier.computing_in`.
 
     Raises:
         ValueError: `examples` is not positive, no source is given and none is known, or its classes
@@ -169,7 +172,7 @@ def evaluate(
         FileNotFoundError: there are no such weights.
     """
     classifier = load_classifier(
-        checkpoint, image_size=image_size, patch_size=patch_size, resize=resize
+        checkpoint, image_size=image_size, patch_size=patch_size, resize=resize, dtype=dtype
     )
     config = _config(checkpoint)
     test = config["evals"].get("test") or config["evals"].get("val") or {}
@@ -237,6 +240,7 @@ def few_shot(
     image_size: int | tuple[int, int] | None = None,
     patch_size: int | tuple[int, int] | None = None,
     resize: Resize = "auto",
+    dtype: Dtype = "auto",
 ) -> FewShots:
     """Measures the accuracy of a linear probe, fitted to the features of a few images per class.
 
@@ -257,6 +261,7 @@ def few_shot(
         image_size: the model's, if another than the weights'; see `mlp_mixer.load`.
         patch_size: likewise.
         resize: how weights are adapted to other sizes, "auto", "tile" or "resample".
+        dtype: number type of the computation; see `inference.classifier.computing_in`.
 
     Raises:
         ValueError: a class has too few images, or images have several labels.
@@ -268,7 +273,7 @@ def few_shot(
     fraction = crop_fraction or said.get("crop_fraction", 0.875)
     workers = workers_of(checkpoint, workers)
     features = Features(
-        module,
+        computing_in(module, dtype),
         make_mesh(),
         batch_size=batch_size,
         crop=crop,

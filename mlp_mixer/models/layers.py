@@ -15,6 +15,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mlp_mixer.models.product import product
+
 
 def stored(x: jax.Array) -> jax.Array:
     """Returns x, which a GPU writes to memory in the dtype of x and nothing wider.
@@ -100,7 +102,7 @@ class Dense(nn.Module):
 def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array, dtype: Any) -> jax.Array:
     """Multiplies x [..., i] by a kernel [i, c] and adds a bias [c], in `dtype`."""
     x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=dtype)
-    return stored_gradient(plus(x @ kernel, bias))
+    return stored_gradient(plus(product(x, kernel), bias))
 
 
 class LayerNorm(nn.Module):
@@ -164,4 +166,5 @@ def stem_by_product(images: jax.Array, kernel: jax.Array) -> jax.Array:
     n, h, w, i = images.shape
     ph, pw = kernel.shape[:2]
     x = images.reshape(n, h // ph, ph, w // pw, pw, i).swapaxes(2, 3)
-    return x.reshape(n, (h // ph) * (w // pw), ph * pw * i) @ kernel.reshape(ph * pw * i, -1)
+    x = x.reshape(n, (h // ph) * (w // pw), ph * pw * i)
+    return product(x, kernel.reshape(ph * pw * i, -1))

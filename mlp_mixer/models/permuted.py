@@ -43,10 +43,11 @@ class Permuted(nn.Module):
         """Returns int [h * w]: which pixel goes to each place, both in raster order."""
         return make_order(self.order, self.image_size, self.patch_size, self.seed)
 
-    def clone(self, *, num_classes: int | None = None, **changes: Any) -> "Permuted":
-        """Copies the module as nn.Module.clone does; num_classes changes the model's."""
-        if num_classes is not None:
-            changes["model"] = self.model.clone(num_classes=num_classes)
+    def clone(self, **changes: Any) -> "Permuted":
+        """Copies the module as nn.Module.clone does; num_classes and dtype change the model's."""
+        inner = {name: changes.pop(name) for name in ("num_classes", "dtype") if name in changes}
+        if inner:
+            changes["model"] = self.model.clone(**inner)
         return super().clone(**changes)
 
     @property
@@ -56,6 +57,10 @@ class Permuted(nn.Module):
     @property
     def image_size(self) -> tuple[int, int]:
         return self.model.image_size
+
+    @property
+    def dtype(self) -> Any:
+        return self.model.dtype
 
     @property
     def image_channels(self) -> int:

@@ -3,12 +3,16 @@
 import importlib.util
 import logging
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jax
 
 log = logging.getLogger(__name__)
+
+CPU_INFO = Path("/proc/cpuinfo")
+BFLOAT16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16"}
 
 
 def has_tpu() -> bool:
@@ -20,6 +24,37 @@ def has_gpu() -> bool:
     """Returns whether this machine or container has a GPU, of NVIDIA (also in WSL 2) or AMD."""
     named = any(Path("/dev", name).exists() for name in ("dxg", "kfd"))
     return named or any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def has_fast_bfloat16(device: Any) -> bool:
+    """Returns whether a device multiplies matrices of bfloat16 faster than those of float32.
+
+    Every TPU does; NVIDIA's GPUs from compute capability 8.0 on (A100, L4), so neither a T4 (7.5)
+    nor a V100 (7.0); x86 CPUs with AVX-512 BF16 or AMX (AMD from Zen 4 on, Intel Xeon from Sapphire
+    Rapids on), as far as Linux tells of them. Nothing is known of other devices.
+
+    Args:
+        device: a jax.Device.
+    """
+    if device.platform == "gpu":
+        version = getattr(device, "compute_capability", "")
+        major = version.partition(".")[0]
+        return not major.isdigit() or int(major) >= 8  # AMD's are named gfx90a and the like
+    if device.platform == "cpu":
+        limited = "xla_cpu_max_isa" in os.environ.get("XLA_FLAGS", "")  # XLA is to use less
+        return not limited and not BFLOAT16_INSTRUCTIONS.isdisjoint(cpu_flags())
+    return device.platform == "tpu"
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """Returns what the processor can do, in Linux's words; nothing on other systems."""
+    try:
+        lines = CPU_INFO.read_text().splitlines()
+    except OSError:
+        return frozenset()
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return frozenset(flags.partition(":")[2].split())
 
 
 def in_colab() -> bool:

@@ -18,6 +18,7 @@ from mlp_mixer.models.dtypes import compute_dtype
 from mlp_mixer.models.init import init
 from mlp_mixer.models.permuted import Permuted
 from mlp_mixer.runs.checkpoints import TrainState
+from mlp_mixer.runtime.devices import has_fast_bfloat16
 from mlp_mixer.training import layouts, optimizer, teacher
 from mlp_mixer.training.mixup import Mixup
 from mlp_mixer.training.sam import make_sam
@@ -98,9 +99,9 @@ def make_recipe(
         ValueError: the config is impossible; says which fields, and what to do.
     """
     layout = layouts.make_layout(config.layout, config.sum_dtype, devices)
-    platform = layout.mesh.devices.flat[0].platform
-    module = make_model(config, num_classes, platform)
-    accum_steps = config.accum_steps or _auto_accum_steps(config, module, layout, platform)
+    device = layout.mesh.devices.flat[0]
+    module = make_model(config, num_classes, device)
+    accum_steps = config.accum_steps or _auto_accum_steps(config, module, layout, device.platform)
     layout.check_batch_size(config.batch_size, accum_steps)
     per_epoch = num_examples / config.batch_size
     total = optimizer.steps(config, "total", per_epoch)
@@ -127,7 +128,7 @@ def make_recipe(
         grad_clip=config.grad_clip,
         sam=sam,
         drop_schedule=drop_schedule,
-        teacher=teacher.prepare(config, teacher_module, num_classes, platform),
+        teacher=teacher.prepare(config, teacher_module, num_classes, device),
         accum_steps=accum_steps,
         seed=config.seed,
     )
@@ -150,7 +151,7 @@ def _auto_accum_steps(
     return next(parts for parts in range(1, rows + 1) if rows % parts == 0 and rows <= most * parts)
 
 
-def make_model(config: Config, num_classes: int, platform: str | None = None) -> Any:
+def make_model(config: Config, num_classes: int, device: Any = None) -> Any:
     """Makes the model of a config, including the permutation of its input if there is one.
 
     A Mixer is first made at the sizes `init_image_size` and `init_patch_size`, at which the weights
@@ -160,7 +161,7 @@ def make_model(config: Config, num_classes: int, platform: str | None = None) ->
     Args:
         config: see configs/common.py.
         num_classes: number of outputs.
-        platform: the platform to compute on, which decides dtype="auto"; by default JAX's own.
+        device: a device to compute on, which decides dtype="auto"; by default JAX's first.
 
     Raises:
         ValueError: the config's fields do not fit each other.
@@ -175,7 +176,7 @@ def make_model(config: Config, num_classes: int, platform: str | None = None) ->
         image_size=config.image_size,
         image_channels=config.image_channels,
         head_bias=config.init_head_bias or losses.head_bias(config.loss, num_classes),
-        dtype=compute_dtype(config.dtype, platform or jax.default_backend()),
+        dtype=compute_dtype(config.dtype, has_fast_bfloat16(device or jax.local_devices()[0])),
         **config.model,
     )
     if architecture.can_remat:

@@ -21,7 +21,7 @@ import numpy as np
 from mlp_mixer.models import mixer
 from mlp_mixer.models.class_names import match
 from mlp_mixer.models.dtypes import compute_dtype
-from mlp_mixer.models.permuted import Permuted
+from mlp_mixer.runtime.devices import has_fast_bfloat16
 from mlp_mixer.weights.files import open_weights
 from mlp_mixer.weights.load import read, recognise
 from mlp_mixer.weights.pretrained import list_pretrained
@@ -92,14 +92,14 @@ def module_of(source: str) -> Any:
         return recognise(opened).module
 
 
-def prepare(config: ml_collections.ConfigDict, module: Any, num_classes: int, platform: str) -> Any:
+def prepare(config: ml_collections.ConfigDict, module: Any, num_classes: int, device: Any) -> Any:
     """Returns a teacher's model as the step needs it; None where the config has no teacher.
 
     Args:
         config: the config of a run.
         module: the teacher's model, of `load_teacher` or `module_of`.
         num_classes: the number of classes of the data.
-        platform: the platform to compute on, which decides dtype="auto".
+        device: a device to compute on, which decides dtype="auto".
 
     Raises:
         ValueError: fields of the config do not fit a teacher, or this one.
@@ -130,10 +130,7 @@ def prepare(config: ml_collections.ConfigDict, module: Any, num_classes: int, pl
         raise ValueError(
             f"{where} tells {module.num_classes} classes apart, the data has {num_classes}"
         )
-    dtype = compute_dtype(config.dtype, platform)
-    if isinstance(module, Permuted):
-        return module.clone(model=module.model.clone(dtype=dtype))
-    return module.clone(dtype=dtype)
+    return module.clone(dtype=compute_dtype(config.dtype, has_fast_bfloat16(device)))
 
 
 def _sha256(params: Any) -> str:

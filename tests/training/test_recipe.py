@@ -1,5 +1,7 @@
 """What a config says arrives where it belongs."""
 
+import types
+
 import jax.numpy as jnp
 import ml_collections
 import pytest
@@ -24,11 +26,12 @@ def make_config(**fields) -> ml_collections.ConfigDict:
     ("dtype", "platform", "computed"),
     [
         ("float32", "tpu", jnp.float32), ("bfloat16", "cpu", jnp.bfloat16),
-        ("auto", "cpu", jnp.float32), ("auto", "tpu", jnp.bfloat16), ("auto", "gpu", jnp.bfloat16),
+        ("auto", "cpu", jnp.float32), ("auto", "tpu", jnp.bfloat16),
     ],
 )  # fmt: skip
 def test_the_model_computes_in_dtype(dtype, platform, computed):
-    assert make_model(make_config(dtype=dtype), 5, platform).dtype == computed
+    device = types.SimpleNamespace(platform=platform)
+    assert make_model(make_config(dtype=dtype), 5, device).dtype == computed
 
 
 @pytest.mark.parametrize("remat", [True, False])
