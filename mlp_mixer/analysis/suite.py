@@ -125,7 +125,8 @@ def measure(
         f"crop: {classifier.crop}, to {resized} and the middle {seen} of it. Table 3 has "
         "resmall, to 256x256 and 224x224 of it; Table 2 has resize.",
         f"images/s: here on one {device.device_kind} ({device.platform}) in "
-        f"{np.dtype(module.dtype).name}, at batch size {speed.batch_size}; published on one TPUv3 core.",
+        f"{np.dtype(module.dtype).name}, at batch size {speed.batch_size}; published on one TPUv3 "
+        "core.",
         *(f"{task}: {value:.2f}" for task, value in others.items()),
     ]
     return Suite(rows, remarks, notes)
