@@ -51,9 +51,12 @@ gc.set_threshold(*forks.FEW_COLLECTIONS)
 
 import jax  # noqa: E402 - reads what is set above
 import ml_collections  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from flax import traverse_util  # noqa: E402
 
 from mlp_mixer.cli.main import main  # noqa: E402
+from mlp_mixer.models.init import shapes  # noqa: E402
 from mlp_mixer.runtime import host_memory  # noqa: E402
 from mlp_mixer.runtime.storage import AnyPath, as_path  # noqa: E402
 from mlp_mixer.training import loop  # noqa: E402
@@ -179,6 +182,18 @@ class Finished(NamedTuple):
 def finished(tmp_path_factory) -> Finished:
     workdir = tmp_path_factory.mktemp("finished") / "run"
     return Finished(workdir, loop.train(shrink(load_config("digits")), workdir))
+
+
+def nowhere_zero(module, rng: np.random.Generator, scale: float = 0.3) -> dict:
+    """Random float32 parameters of a model, those included that begin as zero or one.
+
+    Only shapes are asked of the model, so nothing is compiled.
+    """
+    tree = traverse_util.unflatten_dict(shapes(module), sep="/")
+    return jax.tree.map(
+        lambda shape: rng.normal(0, scale, shape).astype(np.float32), tree,
+        is_leaf=lambda x: isinstance(x, tuple),
+    )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 
 import mlp_mixer
-from mlp_mixer.models.init import init
 from mlp_mixer.runs import metrics
 from mlp_mixer.training import loop
 from mlp_mixer.training.recipe import make_model
 
 from .bucket import free_port
-from .conftest import with_devices
+from .conftest import nowhere_zero, with_devices
 from .everything_random import get_config
 from .forks import Fork
 from .processes import finish
@@ -65,7 +64,7 @@ def teacher(tmp_path_factory):
     """A classifier of digits that has an opinion."""
     module = make_model(get_config(), 10)
     rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda x: np.float32(rng.normal(0, 0.3, x.shape)), init(module))
+    params = nowhere_zero(module, rng)
     path = tmp_path_factory.mktemp("teacher") / "teacher.npz"
     mlp_mixer.save(path, module, params)
     return str(path)
@@ -93,7 +92,7 @@ def test_every_layout_gives_the_run_of_one_device(tmp_path, teacher):
 
     forget_the_end(two / "fsdp")
     runs = [f"{eight}/{x},{x},2,0,{teacher}" for x in ("replicated", "fsdp", "pmap")]
-    finish(start(8, *runs, f"{two}/fsdp,pmap,1,0,{teacher}"))
+    finish(start(8, *runs, f"{two}/fsdp,pmap,2,0,{teacher}"))
     for workdir in (eight / "replicated", eight / "fsdp", eight / "pmap", two / "fsdp"):
         assert_same_run(one, workdir)
 

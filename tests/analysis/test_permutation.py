@@ -11,6 +11,8 @@ from mlp_mixer.models import bit, mixer
 from mlp_mixer.models.init import init
 from mlp_mixer.models.permuted import Permuted, make_order, patch_order, permute
 
+from ..conftest import nowhere_zero
+
 pytestmark = pytest.mark.slow
 
 IMAGE, PATCH = (8, 12), (4, 2)  # 2 x 6 patches of 8 pixels
@@ -34,7 +36,7 @@ def module():
 @pytest.fixture
 def params(module):
     """Everywhere far from zero: nothing can agree because it is nothing."""
-    return jax.tree.map(lambda x: RNG.normal(0, 0.4, x.shape).astype("f4"), init(module))
+    return nowhere_zero(module, RNG, 0.4)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import csv
 
-import jax
 import ml_collections
 import numpy as np
 import pytest
@@ -10,12 +9,11 @@ from PIL import Image
 
 import mlp_mixer
 from mlp_mixer.analysis import filters, tradeoff
-from mlp_mixer.models.init import init
 from mlp_mixer.runs import metrics
 from mlp_mixer.training import initial, loop
 from mlp_mixer.training.recipe import make_model
 
-from ..conftest import load_config, shrink
+from ..conftest import load_config, nowhere_zero, shrink
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +31,7 @@ def checkpoint(tmp_path):
         tokens_mlp_dim=16, channels_mlp_dim=8,
     )  # fmt: skip
     rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype("f4"), init(module))
+    params = nowhere_zero(module, rng, 1.0)
     units = rng.normal(size=(24, 8)).astype("f4")
     units *= np.arange(1, 9) / np.linalg.norm(units, axis=0)
     params["MixerBlock_0"]["token_mixing"]["Dense_0"]["kernel"] = np.hstack([units, -units])

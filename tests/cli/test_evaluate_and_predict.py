@@ -21,12 +21,11 @@ from mlp_mixer.data import crews, workers
 from mlp_mixer.data.sources import open_source
 from mlp_mixer.inference import measure
 from mlp_mixer.inference.classifier import load_classifier
-from mlp_mixer.models.init import init
 from mlp_mixer.models.known_classes import imagenet
 from mlp_mixer.runs import folder
 from mlp_mixer.training import loop
 
-from ..conftest import load_config, shrink
+from ..conftest import load_config, nowhere_zero, shrink
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +44,7 @@ def published_like(tmp_path):
         tokens_mlp_dim=4, channels_mlp_dim=16,
     )  # fmt: skip
     rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype("f4"), init(module))
+    params = nowhere_zero(module, rng, 1.0)
     names = imagenet().names
     mlp_mixer.save(tmp_path / "published.npz", module, params, class_names=names)
     return tmp_path / "published.npz", module, params

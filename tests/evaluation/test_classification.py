@@ -13,7 +13,7 @@ from mlp_mixer.evaluation.classification import Classification
 from mlp_mixer.models.init import init
 from mlp_mixer.runtime.mesh import make_mesh
 
-from ..conftest import SHARED
+from ..conftest import SHARED, nowhere_zero
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,7 @@ def trained():
         tokens_mlp_dim=4, channels_mlp_dim=16,
     )  # fmt: skip
     rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda x: rng.normal(0, 0.5, x.shape).astype("f4"), init(module))
+    params = nowhere_zero(module, rng, 0.5)
     return module, params
 
 
@@ -79,7 +79,7 @@ def test_any_of_several_labels_counts_and_no_label_does_not():
         channels_mlp_dim=8,
     )  # fmt: skip
     rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda x: rng.normal(0, 0.5, x.shape).astype(np.float32), init(module))
+    params = nowhere_zero(module, rng, 0.5)
     labels = (rng.random((23, 7)) < 0.25).astype(np.uint8)
     labels[[3, 22]] = 0
     source = Labelled(labels)

@@ -10,10 +10,11 @@ import mlp_mixer
 from configs import common
 from mlp_mixer.data import crews, images, workers
 from mlp_mixer.evaluation import evaluators
-from mlp_mixer.models.init import init
 from mlp_mixer.runs import metrics
 from mlp_mixer.runtime.mesh import make_mesh
 from mlp_mixer.training import loop
+
+from ..conftest import nowhere_zero
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def model():
         tokens_mlp_dim=4, channels_mlp_dim=8,
     )  # fmt: skip
     rng = np.random.default_rng(0)
-    return module, jax.tree.map(lambda x: rng.normal(0, 0.5, x.shape), init(module))
+    return module, nowhere_zero(module, rng, 0.5)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ import mlp_mixer
 from mlp_mixer.models import mixer
 from mlp_mixer.models.init import init
 
+from ..conftest import nowhere_zero
+
 # Parameters of each variant at 224 px, exact: (without a head, with 1,000 classes).
 COUNTS = {
     "S/32": (18_591_624, 19_104_624),
@@ -29,8 +31,7 @@ def small(**fields) -> mixer.MlpMixer:
 
 def random_params(module: mixer.MlpMixer, seed: int = 0):
     """Parameters that are nowhere zero, the head included."""
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), init(module))
+    return nowhere_zero(module, np.random.default_rng(seed))
 
 
 def images(module: mixer.MlpMixer, n: int = 3, seed: int = 1) -> np.ndarray:

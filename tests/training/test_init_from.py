@@ -15,6 +15,8 @@ from mlp_mixer.training.recipe import make_model
 from mlp_mixer.weights import load as load_module
 from mlp_mixer.weights.resize import resize_params
 
+from ..conftest import nowhere_zero
+
 DIGITS = tuple("0123456789")
 
 
@@ -30,7 +32,7 @@ def trained(tmp_path_factory):
     """Weights for 8x8 pixels in patches of 2x2, as some earlier run has left them."""
     module = make_model(config(), num_classes=10)
     rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), init(module))
+    params = nowhere_zero(module, rng, 1.0)
     path = tmp_path_factory.mktemp("trained") / "model.npz"
     mlp_mixer.save(path, module, params)
     return path, module, params

@@ -24,7 +24,8 @@ module = mlp_mixer.create(num_classes=5, image_size=8, patch_size=4, num_blocks=
                           tokens_mlp_dim=8, channels_mlp_dim=32, dropout_rate=0.1)
 tx = optax.sgd(0.1)
 rng = np.random.default_rng(0)
-params = jax.tree.map(lambda x: np.float32(rng.normal(0, 0.3, x.shape)), init(module))
+params = jax.tree.map(lambda x: np.float32(rng.normal(0, 0.3, x.shape)),
+                      jax.eval_shape(lambda: init(module)))
 batch = {"image": rng.integers(0, 256, (16, 8, 8, 3), dtype=np.uint8),
          "label": rng.integers(0, 5, 16).astype(np.int32)}
 

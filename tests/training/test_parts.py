@@ -15,6 +15,8 @@ from mlp_mixer.training import layouts, optimizer
 from mlp_mixer.training.recipe import make_recipe
 from mlp_mixer.training.step import make_train_step
 
+from ..conftest import nowhere_zero
+
 pytestmark = pytest.mark.slow
 
 
@@ -124,11 +126,13 @@ def test_a_run_follows_its_drop_schedule(tiny_config):
         batch = dict(image=jnp.arange(16 * 64, dtype=jnp.uint8).reshape(16, 8, 8, 1),
                      label=jnp.arange(16) % 10)  # fmt: skip
         one = jax.tree.map(lambda x: x[None], batch)
-        return [
-            float(jax.vmap(lambda b, k=k: recipe.step.local(params, b, k, "d")[0]["loss"],
-                           axis_name="d")(one)[0])
-            for k in (2, 3)
-        ]  # fmt: skip
+
+        @jax.jit
+        def loss(step):
+            local = jax.vmap(lambda b: recipe.step.local(params, b, step, "d")[0], axis_name="d")
+            return local(one)["loss"][0]
+
+        return [float(loss(step)) for step in (2, 3)]
 
     rates = {"stoch_depth": 0.9, "dropout_rate": 0.5}
     none = losses_of(model={"stoch_depth": 0.0, "dropout_rate": 0.0})
@@ -221,8 +225,7 @@ def small_model(**fields):
 
 def random_params(model, seed=1):
     """Nowhere zero, the head included."""
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), init(model))
+    return nowhere_zero(model, np.random.default_rng(seed))
 
 
 def first_step(model, batch, **options):

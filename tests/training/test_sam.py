@@ -20,7 +20,7 @@ from mlp_mixer.training.recipe import make_recipe
 from mlp_mixer.training.sam import Sam, make_sam
 from mlp_mixer.training.step import make_train_step
 
-from ..conftest import load_config
+from ..conftest import load_config, nowhere_zero
 
 ROWS = 16
 
@@ -34,7 +34,7 @@ def compile_step(module, **arguments):
     """A compiled step, a state with parameters that are zero nowhere, and a batch."""
     rng = np.random.default_rng(0)
     tx, layout = optax.adam(0.01), layouts.make_layout(devices=jax.devices()[:1])
-    params = jax.tree.map(lambda x: np.float32(rng.normal(0, 0.3, x.shape)), init(module))
+    params = nowhere_zero(module, rng)
     state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
     batch = {
         "image": rng.integers(0, 256, (ROWS, 8, 8, 3), dtype=np.uint8),
@@ -46,17 +46,18 @@ def compile_step(module, **arguments):
 
 
 def take_steps(module, **arguments):
+    """The parameters after two steps, and the metrics of each."""
     step, state, batch = compile_step(module, **arguments)
-    for _ in range(2):
-        state, metrics = step(state, batch)
-    return jax.device_get(state.params), jax.device_get(metrics)
+    state, first = step(state, batch)
+    state, second = step(state, batch)
+    return jax.device_get((state.params, first, second))
 
 
 def test_rho_zero_is_plain_training_to_the_bit():
     """Where the groups are the parts of accumulation, so that sums have the same order."""
     module = make_module(dropout_rate=0.3, stoch_depth=0.5)
-    plain, _ = take_steps(module, accum_steps=4)
-    zero, metrics = take_steps(module, sam=Sam(lambda step: 0.0 * step, group_size=4))
+    plain, *_ = take_steps(module, accum_steps=4)
+    zero, _, metrics = take_steps(module, sam=Sam(lambda step: 0.0 * step, group_size=4))
     jax.tree.map(np.testing.assert_array_equal, zero, plain)
     assert metrics["surrogate_gap"] == 0
 
@@ -64,21 +65,23 @@ def test_rho_zero_is_plain_training_to_the_bit():
 def test_both_passes_have_the_same_dropout_and_depth():
     """Else the loss would differ between them, even at the same weights."""
     module = make_module(dropout_rate=0.5, stoch_depth=0.9)
-    _, metrics = take_steps(module, sam=Sam(lambda step: 0.0 * step, 1.0, group_size=8))
-    assert metrics["surrogate_gap"] == 0 and metrics["clean_grad_norm"] > 0
-    _, metrics = take_steps(module, sam=Sam(lambda step: 0.01, group_size=8))
-    assert 0 < metrics["surrogate_gap"] < 0.1  # about rho |g|
+    sam = Sam(lambda step: 0.01 * step, alpha=1.0, group_size=8)
+    _, same, perturbed = take_steps(module, sam=sam)
+    assert same["surrogate_gap"] == 0 and same["clean_grad_norm"] > 0
+    assert 0 < perturbed["surrogate_gap"] < 0.1  # about rho |g|
 
 
 def test_the_surrogate_gap_is_rho_times_the_gradient_norm():
     """To first order, by the definition of the perturbation."""
-    _, metrics = take_steps(make_module(), sam=Sam(lambda step: 1e-3, group_size=ROWS))
+    module = make_module(num_blocks=1)
+    _, _, metrics = take_steps(module, sam=Sam(lambda step: 1e-3, group_size=ROWS))
     first_order = 1e-3 * metrics["clean_grad_norm"]
     assert metrics["surrogate_gap"] == pytest.approx(first_order, rel=0.05)
 
 
 def test_perturbed_weights_exist_once_not_for_each_group():
-    module = make_module(channels_mlp_dim=4096)  # parameters far larger than activations
+    # Its parameters are far larger than its activations.
+    module = make_module(num_blocks=1, channels_mlp_dim=4096)
     size = sum(
         4 * math.prod(x.shape) for x in jax.tree.leaves(jax.eval_shape(lambda: init(module)))
     )

@@ -31,7 +31,7 @@ from mlp_mixer.training.step import make_train_step
 from mlp_mixer.training.teacher import Teacher, load_teacher, module_of
 from mlp_mixer.weights import metadata
 
-from ..conftest import load_config
+from ..conftest import load_config, nowhere_zero
 
 DIGITS = tuple("0123456789")
 ROWS = 16
@@ -44,7 +44,7 @@ def make_module(**sizes):
 
 def make_params(module, seed=0):
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda x: np.float32(rng.normal(0, 0.3, x.shape)), init(module))
+    return nowhere_zero(module, rng)
 
 
 # --- the loss and the step ---

@@ -9,6 +9,8 @@ import mlp_mixer
 from mlp_mixer.models import mixer
 from mlp_mixer.models.init import init, shapes
 
+from ..conftest import nowhere_zero
+
 pytestmark = pytest.mark.slow
 
 
@@ -22,7 +24,7 @@ def saved(tmp_path):
     """A small model's random parameters, and the file that holds them."""
     module = small()
     rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype("f4"), init(module))
+    params = nowhere_zero(module, rng)
     mlp_mixer.save(tmp_path / "small.npz", module, params)
     return module, params, tmp_path / "small.npz"
 
