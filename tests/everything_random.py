@@ -6,7 +6,7 @@ from configs import digits
 
 
 def get_config(group_size: int = 0, teacher: str = "") -> ml_collections.ConfigDict:
-    """With GSAM in groups of so many images, or without; likewise with a teacher."""
+    """With GSAM in groups of so many images, and one block; or without. With a teacher, or not."""
     config = digits.get_config()
     config.image_channels = 3  # for RandAugment
     config.augment.randaugment_layers = 2
@@ -28,5 +28,6 @@ def get_config(group_size: int = 0, teacher: str = "") -> ml_collections.ConfigD
     if teacher:
         config.teacher, config.label_smoothing = teacher, 0.0
     if group_size:
+        config.model.num_blocks, config.ema = 1, 0.0
         config.sam.update(rho_max=0.2, rho_min=0.05, alpha=0.4, group_size=group_size)
     return config

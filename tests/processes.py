@@ -8,11 +8,18 @@ from .conftest import ROOT, with_devices
 from .forks import Fork
 
 TRAIN_PY = "import runpy; runpy.run_path('train.py', run_name='__main__')"
+SMALL = [
+    "--config.model.num_blocks=1", "--config.model.hidden_dim=16", "--config.total_epochs=0",
+    "--config.model.tokens_mlp_dim=8", "--config.model.channels_mlp_dim=32",
+    "--config.batch_size=32", "--config.log_every_steps=1", "--config.warmup_steps=1",
+    "--config.eval_every_epochs=0", "--config.checkpoint_every_epochs=0",
+    "--config.sheet_examples=0",
+]  # fmt: skip
 
 
-def start(workdir, *arguments, config: str = "digits") -> Fork:
+def start(workdir, *arguments) -> Fork:
     """Starts a run on one device."""
-    flags = f"--config={config}", f"--workdir={workdir}"
+    flags = "--config=digits", f"--workdir={workdir}"
     return Fork(TRAIN_PY, *flags, *arguments, env=with_devices(1))
 
 
@@ -25,14 +32,14 @@ def start_train_py(workdir, *arguments) -> subprocess.Popen:
     )  # fmt: skip
 
 
-def start_two(workdir, *arguments) -> list[Fork]:
-    """Starts a run in two processes, with a device each."""
-    address = f"127.0.0.1:{free_port()}"
-    return [
-        start(workdir, *arguments, f"--coordinator={address}", "--num_processes=2",
-              f"--process_id={i}", config="tests/everything_random.py")
-        for i in (0, 1)
+def start_two(workdir, *arguments, steps: int = 4, checkpoint_every: int = 2) -> list[Fork]:
+    """Starts a small run in two processes, with a device each."""
+    flags = [
+        *SMALL, f"--config.total_steps={steps}", f"--config.eval_every_steps={steps}",
+        f"--config.checkpoint_every_steps={checkpoint_every}",
+        f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2",
     ]  # fmt: skip
+    return [start(workdir, *flags, f"--process_id={i}", *arguments) for i in (0, 1)]
 
 
 def finish(*processes: Fork) -> str:

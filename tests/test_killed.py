@@ -133,8 +133,7 @@ def test_a_run_killed_asked_to_end_and_killed_ends_bit_equal(straight, tmp_path)
 
 
 def test_two_processes_end_at_the_same_step_when_one_is_asked_to(tmp_path):
-    run = ["--config.total_steps=100000", "--config.checkpoint_every_steps=100000"]
-    processes = start_two(tmp_path, *run)
+    processes = start_two(tmp_path, steps=100_000, checkpoint_every=100_000)
     wait_for(processes[0], lambda: (tmp_path / metrics.FILE).exists() and metrics.read(tmp_path))
     processes[1].terminate()
     texts = [process.communicate(timeout=120)[0] for process in processes]

@@ -91,9 +91,9 @@ def test_every_layout_gives_the_run_of_one_device(tmp_path, teacher):
     assert_same_run(one, two / "pmap")
 
     forget_the_end(two / "fsdp")
-    runs = [f"{eight}/{x},{x},2,0,{teacher}" for x in ("replicated", "fsdp", "pmap")]
-    finish(start(8, *runs, f"{two}/fsdp,pmap,2,0,{teacher}"))
-    for workdir in (eight / "replicated", eight / "fsdp", eight / "pmap", two / "fsdp"):
+    runs = [f"{eight}/{x},{x},2,0,{teacher}" for x in ("replicated", "fsdp")]
+    finish(start(8, *runs, f"{two}/fsdp,pmap,1,0,{teacher}"))
+    for workdir in (eight / "replicated", eight / "fsdp", two / "fsdp"):
         assert_same_run(one, workdir)
 
     forget_the_end(two / "fsdp")
