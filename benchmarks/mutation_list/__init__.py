@@ -6,6 +6,7 @@ from benchmarks.mutation_list import (
     images,
     models,
     recipes,
+    robustness,
     runs,
     scripts,
     sources,
@@ -21,6 +22,7 @@ MUTATIONS = (
     *runs.MUTATIONS,
     *weights.MUTATIONS,
     *evaluation.MUTATIONS,
+    *robustness.MUTATIONS,
     *analysis.MUTATIONS,
     *scripts.MUTATIONS,
 )
