@@ -77,7 +77,8 @@ MUTATIONS = (
     Mutation(
         "extra corruptions count",
         "mlp_mixer/evaluation/corruption_error.py",
-        "np.mean([by_corruption[name] for name in COUNTED])", "np.mean(list(by_corruption.values()))",
+        "np.mean([by_corruption[name] for name in COUNTED])",
+        "np.mean(list(by_corruption.values()))",
         "tests/evaluation/test_corruption_error.py -k extra",
     ),
     Mutation(
