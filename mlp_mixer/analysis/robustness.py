@@ -162,6 +162,7 @@ def _of_imagenet(
     fits = published_robustness.of_file(str(checkpoint))
     remarks = [
         *evaluation.remarks,
+        *(_incomplete(corrupted) if corrupted else []),
         f"crop: {classifier.crop} {classifier.crop_fraction:g}; of C none, as its images are "
         "cropped already",
         *(f"[{name}]: {text}" for name, text in published_robustness.sources(published)),
@@ -206,7 +207,8 @@ def _of_other_classes(
     corrupted = evaluation.measure_corrupted(sets)
     shares |= _summary(corrupted, None)
     remarks = [
-        "no mCE: it divides by the errors of a baseline, and those of AlexNet are for ImageNet"
+        *_incomplete(corrupted),
+        "no mCE: it divides by the errors of a baseline, and those of AlexNet are for ImageNet",
     ]
     measured = {key: 100 * share for key, share in shares.items()}
     return Robustness(measured, corrupted, [], None, remarks, missing + evaluation.missing)
@@ -218,6 +220,15 @@ def _summary(corrupted: Corrupted, clean: float | None) -> dict[str, float]:
     if clean is not None:
         found["relative_mce"] = corrupted.relative_mce(clean)
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _incomplete(corrupted: Corrupted) -> list[str]:
+    if not corrupted.missing:
+        return []
+    return [
+        "no mean accuracy or mCE of C, as not all 15 corruptions are there at all 5 severities: it "
+        f"lacks {', '.join(corrupted.missing)}"
+    ]
 
 
 def _model_name(checkpoint: str | Path, module: Any) -> str | None:

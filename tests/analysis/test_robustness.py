@@ -133,6 +133,15 @@ def test_published_rows_are_of_the_model_and_mark_the_file():
     assert rows[2].accuracies["c"] == 54.4 and rows[3].accuracies["a_clean"] == 91.83
 
 
+def test_a_vit_is_known_by_the_config_of_its_run(tmp_path):
+    config = dict(architecture="vit", model=dict(variant="B/16"), image_size=[224, 224])
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.npz").touch()
+    assert robustness._model_name(tmp_path, object()) == "ViT-B/16"
+    (tmp_path / "config.json").write_text(json.dumps(config | {"architecture": "bit"}))
+    assert robustness._model_name(tmp_path, object()) is None
+
+
 def test_models_of_other_classes_are_refused_in_one_line(tmp_path, command):
     file = save(tmp_path / "m.npz", tiny(2), [0], ["cat", "dog"])
     told = command("evaluate", "--suite=robustness", "--checkpoint", file)
@@ -161,7 +170,9 @@ def test_corrupted_images_of_other_classes_have_no_mce(tmp_path, run):
         ("fog", *["50.00"] * 6),
         ("mean of 1", *["50.00"] * 6),
     ]
-    assert found.corruption_rows()[0][-1] == "mean" and "no mCE" in found.remarks[0]
+    assert found.corruption_rows()[0][-1] == "mean" and "no mCE" in found.remarks[1]
+    assert "it lacks gaussian_noise, " in found.remarks[0]
+    assert ", snow 2, 3, 4, 5, frost, brightness, " in found.remarks[0]
     assert "give a source" in mlp_mixer.robustness(file, sets=sets).missing[0]
     out = run("evaluate", "--suite=robustness", "--checkpoint", file, "--sets", *sets)
     assert "mean of 1" in out
