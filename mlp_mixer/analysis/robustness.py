@@ -26,6 +26,7 @@ from mlp_mixer.inference.classifier import Classifier, load_classifier
 from mlp_mixer.inference.measure import Evaluation, evaluate, workers_of
 from mlp_mixer.models import mixer
 from mlp_mixer.models.class_names import match
+from mlp_mixer.models.dtypes import Dtype
 from mlp_mixer.models.known_classes import imagenet
 from mlp_mixer.runs.folder import read_config, workdir_of
 from mlp_mixer.weights.resize import Resize
@@ -47,6 +48,7 @@ def measure(
     image_size: int | tuple[int, int] | None = None,
     patch_size: int | tuple[int, int] | None = None,
     resize: Resize = "auto",
+    dtype: Dtype = "auto",
 ) -> Robustness:
     """Measures a classifier of ImageNet on images unlike ImageNet's, each image seen once.
 
@@ -72,14 +74,17 @@ def measure(
         image_size: the model's, if another than the weights'; see `mlp_mixer.load`.
         patch_size: likewise.
         resize: how weights are adapted to other sizes, "auto", "tile" or "resample".
+        dtype: number type of the computation; see `inference.classifier.computing_in`.
 
     Raises:
         ValueError: the model has other classes, or a source that was given is unusable.
         FileNotFoundError: there are no such weights, or no such folder.
     """
     places = _parse(sets)
-    sizes: dict[str, Any] = dict(image_size=image_size, patch_size=patch_size, resize=resize)
-    classifier = load_classifier(checkpoint, **sizes)
+    how: dict[str, Any] = dict(
+        image_size=image_size, patch_size=patch_size, resize=resize, dtype=dtype
+    )
+    classifier = load_classifier(checkpoint, **how)
     classifier = replace(
         classifier,
         crop=crop or classifier.crop,
@@ -97,7 +102,7 @@ def measure(
                 "measures corrupted images only, with --sets C=SOURCE"
             ) from error
         clean = partial(
-            evaluate, checkpoint, source, crop=crop, crop_fraction=crop_fraction, **reading, **sizes
+            evaluate, checkpoint, source, crop=crop, crop_fraction=crop_fraction, **reading, **how
         )
         with keep_processes(workers):
             return _of_other_classes(

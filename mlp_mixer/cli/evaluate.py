@@ -159,8 +159,9 @@ def _suite(args: argparse.Namespace) -> None:
 
 def _robustness(args: argparse.Namespace) -> None:
     found = robustness.measure(
-        args.checkpoint, args.source, sets=args.sets, crop=args.crop, **_sizes(args)
-    )
+        args.checkpoint, args.source, sets=args.sets, crop=args.crop, dtype=args.dtype,
+        **_sizes(args),
+    )  # fmt: skip
     if args.json:
         print(json.dumps(found.as_dict(), indent=2))
         return
