@@ -22,9 +22,9 @@ def sigmoid(logits: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def distillation(logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
-    """Computes KL(teacher || student) of the softmax of both logits, by class, [n, k] to [n].
+    """Computes KL(teacher || student) of the softmax of both logits, for each example.
 
-    Its gradient by the student's logits is softmax(logits) - softmax(teacher_logits).
+    Its gradient by `logits` is softmax(logits) - softmax(teacher_logits).
     """
     return optax.losses.kl_divergence_with_log_targets(
         jax.nn.log_softmax(logits), jax.nn.log_softmax(teacher_logits)

@@ -11,7 +11,7 @@ how gradients are summed. The mesh is that of `runtime.mesh`.
 FSDP gathers all parameters once before the accumulation loop and scatters all gradients once after
 it, with explicit collectives. This has the traffic of one all-reduce, the least possible, and the
 memory suffices for the Mixer, whose largest variant has 1.7 GB. Leaving the placement to XLA costs
-several times as much traffic: docs/lab/tpu_compiler.md.
+several times as much traffic: docs/lab/tpu_compiler.md. A teacher is gathered likewise.
 """
 
 from collections.abc import Callable, Sequence
