@@ -10,6 +10,7 @@ import pytest
 
 import mlp_mixer
 from mlp_mixer.models import vit
+from mlp_mixer.models.init import init
 from mlp_mixer.planning import compiler, estimate, hlo, plan
 from mlp_mixer.planning.chips import CHIPS, GIB, parse_topology
 from mlp_mixer.planning.estimate import Estimate
@@ -267,9 +268,16 @@ def test_the_compilers_complaint_says_how_much_memory_is_needed():
     assert hlo.memory_needed("INTERNAL: Mosaic failed") is None
 
 
-def test_a_compiled_step_sums_each_gradient_once(needs_libtpu, tiny_config):
-    program, steps = compiler.isolated(compiler.train_program, tiny_config, 10, 1437, "v5e:2x2")
+def test_a_compiled_step_sums_each_gradient_once(needs_libtpu, tiny_config, tmp_path):
+    """With a teacher, which has no gradient, but takes room and a forward pass."""
     module = make_model(tiny_config, 10)
+    teacher = module.clone(num_blocks=5)
+    tiny_config.teacher, tiny_config.label_smoothing = str(tmp_path / "teacher.npz"), 0.0
+    mlp_mixer.save(tiny_config.teacher, teacher, init(teacher))
+    program, steps = compiler.isolated(compiler.train_program, tiny_config, 10, 1437, "v5e:2x2")
+    macs = 3 * compiler.macs(module) + compiler.macs(teacher)
+    assert program.flops == 2 * macs * tiny_config.batch_size / 4
+    assert program.memory["teacher"] == compiler.bytes_of(init(teacher))
     params = jax.eval_shape(lambda: random_params(tiny_config, module))
     size = compiler.bytes_of(params)
     assert program.fits and program.cycles > 0 and steps == 6
