@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from typing import Any
 
 DEVICES = (1, 2, 4, 8)
 ROWS, PATCH = 8, 16  # images on each device, pixels of a patch
@@ -122,7 +123,7 @@ def step(varied: str, value: int) -> dict:
         "label": rng.integers(0, sizes["classes"], n).astype(np.int32),
     }
     like = jax.eval_shape(lambda: state)
-    compiled = layout.compile_step(
+    compiled: Any = layout.compile_step(
         make_train_step(module, tx, loss="softmax"), like, layout.to_devices(batch)
     )
     plan = compiled.memory_analysis()
