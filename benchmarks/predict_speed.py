@@ -1,4 +1,4 @@
-"""Images per second from JPEG files to a CSV of classes: `mlp-mixer predict FOLDER` beside timm.
+"""Images per second from JPEG files to a CSV of classes: `predict` beside timm.
 
     python -m benchmarks.predict_speed [--images FOLDER_OR_TAR] [--timm-python PYTHON]
 
