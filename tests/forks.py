@@ -180,12 +180,15 @@ def _run(program: str, arguments: list[str], env: dict[str, str]) -> NoReturn:
     """Runs a program as `python -c` does, and ends this process."""
     import jax
 
+    from mlp_mixer.runtime import xla_flags
+
     status = 0
     try:
         changed = {k for k in {*env, *os.environ} if env.get(k) != os.environ.get(k)}
         assert not any(name.startswith("JAX_") for name in changed - {"JAX_PLATFORMS"}), changed
         os.environ.clear()
         os.environ.update(env)
+        xla_flags.avoid_stale_products()  # as the import of mlp_mixer does
         jax.config.update("jax_platforms", env.get("JAX_PLATFORMS"))
         sys.argv = ["-c", *arguments]
         main = sys.modules["__main__"] = types.ModuleType("__main__")
