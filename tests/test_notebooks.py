@@ -66,6 +66,7 @@ CHECKS = {
     "pretrain_and_study": """
         assert set(shuffled.points) == {("mixer", "original"), ("mixer", "patches")}
         assert {points[-1][0] for points in shuffled.points.values()} == {run.step}
+        assert sam.config.sam.rho_max == sam.config.sam.rho_min == rho and sam.step == run.step
         matrix = np.random.default_rng(0).normal(size=(12, 12))
         matrix += matrix.T
         loss, iterations = lambda x: x @ jnp.float32(matrix) @ x / 2, 12
@@ -134,6 +135,7 @@ def check_outputs(name: str, notebook: nbformat.NotebookNode) -> None:
         assert "landscapes" in outputs(notebook, "text/html")["report"][0]
     if name == "pretrain_and_study":
         assert re.search(r"Mixer +patches .+ [+-]\d+\.\d%\n", text["permutation"])
+        assert re.search(r"Adam .+ [\d.]+\nSAM  .+ [\d.]+\n$", text["sam"])
         assert re.search("ms a step|libtpu is not installed", text["plan"])
 
 
