@@ -4,8 +4,9 @@
 
 FOLDER has train/ and test/ with a folder for each class. Runs are workdirs in OUT and resume, so
 the command may be ended and given again. The table has the mean over seeds with the smallest and
-largest: accuracy on the test set (and, by --corrupted, the mean over all corruptions and severities
-in that folder), the loss on clean training images, and the largest eigenvalue of its Hessian. All
+largest: accuracy on the test set (and, by --corrupted, that on images that benchmarks/corrupt_images
+made, the mean over corruptions and severities), the loss on training images as they are, and the
+largest eigenvalue of its Hessian. All
 methods see as many images; a step of SAM or GSAM takes about twice as long as Adam's. The defaults
 (10,000 images, 40 epochs, patches of 8 pixels) take two CPU cores about half an hour.
 """
@@ -35,7 +36,7 @@ def main() -> None:
     )
     parser.add_argument("--cifar10", type=Path, required=True, help="train/ and test/")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--corrupted", type=Path, help="CORRUPTION/SEVERITY/CLASS/ with images")
+    parser.add_argument("--corrupted", type=Path, help="made by benchmarks.corrupt_images")
     parser.add_argument("--per-class", type=int, default=1000, help="training images; 0 for all")
     parser.add_argument("--epochs", type=float, default=40)
     parser.add_argument("--patch-size", type=int, default=8)
@@ -77,10 +78,8 @@ def measure(workdir: Path, args: argparse.Namespace) -> dict[str, float]:
     """The numbers of one run, under the names that the table shows."""
     found = {"test, %": 100 * mlp_mixer.evaluate(workdir).accuracy}
     if args.corrupted:
-        folders = sorted(path for path in args.corrupted.glob("*/*") if path.is_dir())
-        found["corrupted, %"] = 100 * statistics.mean(
-            mlp_mixer.evaluate(workdir, f"folder:{folder}", "").accuracy for folder in folders
-        )
+        sets = [f"C=folder:{args.corrupted}"]
+        found["corrupted, %"] = mlp_mixer.robustness(workdir, sets=sets).measured["c"]
     sharpness = mlp_mixer.sharpness(workdir)
     return found | {
         "training loss": sharpness.loss,
