@@ -4,11 +4,11 @@
 
 FOLDER has train/ and test/ with a folder for each class. Runs are workdirs in OUT and resume, so
 the command may be ended and given again. The table has the mean over seeds with the smallest and
-largest: accuracy on the test set (and, by --corrupted, that on images that benchmarks/corrupt_images
+largest: accuracy on the test set (and, by --corrupted, on images that benchmarks.corrupt_images
 made, the mean over corruptions and severities), the loss on training images as they are, and the
-largest eigenvalue of its Hessian. All
-methods see as many images; a step of SAM or GSAM takes about twice as long as Adam's. The defaults
-(10,000 images, 40 epochs, patches of 8 pixels) take two CPU cores about half an hour.
+largest eigenvalue of its Hessian. All methods see as many images; a step of SAM or GSAM takes about
+twice as long as Adam's. The defaults (10,000 images, 40 epochs, patches of 8 pixels) take two CPU
+cores about half an hour.
 """
 
 import argparse
