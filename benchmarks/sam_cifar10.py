@@ -22,11 +22,12 @@ import mlp_mixer
 from configs import cifar10
 from mlp_mixer.cli import output
 
-# What a method sets of config.sam. The strengths were chosen before the runs, not by their results.
+# What a method changes of the config. rho and alpha were chosen before the runs, not by them.
 METHODS = {
     "Adam": {},
-    "SAM": {"rho_max": 0.1, "rho_min": 0.1},
-    "GSAM": {"rho_max": 0.15, "rho_min": 0.05, "alpha": 0.2},
+    "Adam in float32": {"dtype": "float32"},  # where the CPU's dtype="auto" is bfloat16
+    "SAM": {"sam": {"rho_max": 0.1, "rho_min": 0.1}},
+    "GSAM": {"sam": {"rho_max": 0.15, "rho_min": 0.05, "alpha": 0.2}},
 }
 
 
@@ -48,7 +49,7 @@ def main() -> None:
     found: dict[str, list[dict[str, float]]] = {method: [] for method in args.methods}
     for seed in range(args.seeds):  # all methods with each seed, so that an early table is fair
         for method in args.methods:
-            workdir = args.out / f"{method.lower()}_{seed}"
+            workdir = args.out / f"{method.lower().replace(' ', '_')}_{seed}"
             mlp_mixer.train(make_config(args, method, seed), workdir)
             found[method].append(measure(workdir, args))
             print(f"{method}, seed {seed}: {found[method][-1]}", flush=True)
@@ -70,7 +71,8 @@ def make_config(args: argparse.Namespace, method: str, seed: int) -> ml_collecti
     config.total_epochs = args.epochs
     config.eval_every_epochs = args.epochs
     config.sheet_examples = 0
-    config.sam.update(METHODS[method], group_size=args.group_size)
+    config.sam.group_size = args.group_size
+    config.update(METHODS[method])
     return config
 
 
