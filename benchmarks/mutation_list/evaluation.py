@@ -63,7 +63,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a broken image ends all predictions",
-        "mlp_mixer/cli/predict.py", "except (BrokenImage, OSError)", "except OSError",
+        "mlp_mixer/inference/classifier.py", "except (BrokenImage, OSError)", "except OSError",
         "tests/cli/test_evaluate_and_predict.py",
     ),
     Mutation(

@@ -93,4 +93,25 @@ MUTATIONS = (
         "mlp_mixer/models/permuted.py", "[patches][:, inside]", "[patches]",
         "tests/analysis/test_permutation.py",
     ),
+    Mutation(
+        "a transpose in bfloat16 is a part of a product, which is slow on CPUs",
+        "mlp_mixer/models/product.py", "_product.bind(_transposed(x), gradient)",
+        "_product.bind(x.T, gradient)", "tests/models/test_product.py",
+    ),
+    Mutation(
+        "a product in bfloat16 has the slow form",
+        "mlp_mixer/models/product.py", ", preferred_element_type=jnp.float32).astype(jnp.bfloat16)",
+        ")", "tests/models/test_product.py",
+    ),
+    Mutation(
+        "a T4 computes in bfloat16",
+        "mlp_mixer/runtime/devices.py", "int(major) >= 8", "int(major) >= 7",
+        "tests/runtime/test_devices.py",
+    ),
+    Mutation(
+        "a CPU without instructions for bfloat16 computes in it",
+        "mlp_mixer/runtime/devices.py",
+        "not limited and not BFLOAT16_INSTRUCTIONS.isdisjoint(cpu_flags())", "not limited",
+        "tests/runtime/test_devices.py",
+    ),
 )  # fmt: skip
