@@ -1,12 +1,13 @@
 """Training and inference on a CPU beside big_vision's Mixer and timm's, in images a second.
 
-    python -m benchmarks.cpu_speed --big-vision ../big_vision [--variant S/16] [--batch 8]
+    python -m benchmarks.cpu_speed [--big-vision ../big_vision] [--variant S/16] [--batch 8]
 
 Each implementation has a process of its own, which waits while another one works; they take turns
 for every step, so that a busy machine is as busy for all. The table has medians of wall time and
 of CPU time, and the median of the ratios to the first form within a round. A training step is
 forward, backward and Adam on one batch of random images. timm's GELU is set to the tanh form that
-the others compute. Needs torch (a CPU build), timm and a checkout of google-research/big_vision.
+the others compute. Needs torch (a CPU build), timm and, for its form, a checkout of
+google-research/big_vision. Ratios within a round are to the first of --forms.
 """
 
 import argparse
@@ -32,15 +33,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--big-vision", metavar="CHECKOUT", required=True)
+    parser.add_argument("--big-vision", metavar="CHECKOUT", default="")
     parser.add_argument("--variant", default="S/16")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--forms", nargs="+", default=FORMS, choices=FORMS)
+    parser.add_argument("--forms", nargs="+", choices=FORMS)
     parser.add_argument("--worker", choices=FORMS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         return work(args)
+    args.forms = args.forms or [
+        form for form in FORMS if args.big_vision or not form.startswith("big_vision")
+    ]
     workers = {form: start(args, form) for form in args.forms}
     rows = [("step", "form", "images/s", "images/CPU-s", "to the first form: wall, CPU")]
     for kind in ("training", "inference"):
@@ -56,14 +60,17 @@ def main() -> None:
                 f"{args.batch / statistics.median(s):.2f}" for s in zip(*seconds, strict=True)
             ]
             ratios = [
-                f"{statistics.median(a[i] / b[i] for a, b in zip(first, seconds, strict=True)):.2f}"
-                for i in (0, 1)
+                spread([a[i] / b[i] for a, b in zip(first, seconds, strict=True)]) for i in (0, 1)
             ]
             rows.append((kind, form, *speeds, ", ".join(ratios)))
     for worker in workers.values():
         worker.stdin.close()
         worker.wait()
     print(f"{args.variant}, batch {args.batch}, {args.rounds} rounds\n\n{output.table(rows)}")
+
+
+def spread(ratios: list[float]) -> str:
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def start(args: argparse.Namespace, form: str) -> subprocess.Popen:

@@ -49,10 +49,19 @@ def main(names: list[str]) -> None:
 
 @functools.cache
 def import_timm():
-    """timm, also where torchvision is missing: it imports names from it that no Mixer uses."""
+    """timm, also where torchvision is missing or of another build than torch.
+
+    It imports names from it that no Mixer uses.
+    """
     if "torchvision" not in sys.modules and importlib.util.find_spec("torchvision") is None:
         for name in ("", ".datasets", ".ops", ".ops.misc", ".transforms", ".transforms.functional"):
             sys.modules[f"torchvision{name}"] = mock.MagicMock(__spec__=None)
+    for name in (
+        "nms",
+        "qnms",
+    ):  # CPU builds of torch lack what torchvision's other builds look for
+        if not hasattr(torch.ops.torchvision, name):
+            torch.library.define(f"torchvision::{name}", "(Tensor a, Tensor b, float c) -> Tensor")
     import timm
 
     return timm
