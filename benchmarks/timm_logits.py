@@ -56,10 +56,8 @@ def import_timm():
     if "torchvision" not in sys.modules and importlib.util.find_spec("torchvision") is None:
         for name in ("", ".datasets", ".ops", ".ops.misc", ".transforms", ".transforms.functional"):
             sys.modules[f"torchvision{name}"] = mock.MagicMock(__spec__=None)
-    for name in (
-        "nms",
-        "qnms",
-    ):  # CPU builds of torch lack what torchvision's other builds look for
+    # CPU builds of torch lack these operators, which torchvision of another build looks for.
+    for name in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, name):
             torch.library.define(f"torchvision::{name}", "(Tensor a, Tensor b, float c) -> Tensor")
     import timm
