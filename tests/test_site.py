@@ -65,6 +65,7 @@ def pages(site) -> dict[str, Page]:
     return {str(path.relative_to(site)): Page(path) for path in site.rglob("*.html")}
 
 
+@pytest.mark.slow
 def test_every_link_of_the_site_leads_to_a_place_that_exists(site, pages):
     dead = []
     for name, page in pages.items():

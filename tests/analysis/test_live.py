@@ -88,6 +88,7 @@ def test_only_a_kernel_makes_a_notebook(as_notebook, monkeypatch):
     assert not notebooks.in_notebook()
 
 
+@pytest.mark.slow
 def test_only_process_0_of_a_notebook_shows_a_run(as_notebook, finished, monkeypatch):
     views = []
     monkeypatch.setattr(run.loop, "train", lambda config, workdir, view, *_: views.append(view))

@@ -167,6 +167,7 @@ def test_images_of_other_sizes_are_resized_when_kept_in_memory(monkeypatch):
         in_memory_data.load_all(digits(), (4, 6))
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same_batches():
     assert_equal(batches(3, False, start=2, workers=2), batches(3, False, start=2))
     source = Damaged(broken=[3, 26])

@@ -58,6 +58,7 @@ def read(number: int, count: int = 3) -> list:
     return list(fill_batches(functools.partial(where, number), batches, 2, LIKE, workers=1))
 
 
+@pytest.mark.slow
 def test_readers_share_processes_and_get_their_own_images():
     with crews.keep_processes(1):
         long = fill_batches(
@@ -75,6 +76,7 @@ def test_readers_share_processes_and_get_their_own_images():
     assert after not in processes  # which ended with the last reader
 
 
+@pytest.mark.slow
 def test_a_reader_that_stops_early_leaves_no_open_files():
     def files():
         gc.collect()

@@ -37,6 +37,7 @@ def download(folder, to):
 # --- checkpoints ---
 
 
+@pytest.mark.slow
 def test_the_newest_checkpoints_stay_and_restore(bucket):
     save(bucket, 10, 20, 30)
     assert checkpoints.all_steps(bucket) == [20, 30]
@@ -44,6 +45,7 @@ def test_the_newest_checkpoints_stay_and_restore(bucket):
     assert_equal(checkpoints.restore_params(checkpoints.latest(bucket)), make_state(30).params)
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_noticed_and_the_one_before_used(bucket, caplog):
     save(bucket, 10, 20)
     folder = checkpoints.folder_of(bucket, 20)
@@ -141,6 +143,7 @@ def test_a_dead_owners_lock_is_taken_over_after_its_time(bucket, monkeypatch, ca
     assert json.loads((bucket / lock.FILE).read_text())["released"]  # by the second, not the first
 
 
+@pytest.mark.slow
 def test_only_one_of_two_takes_over(bucket, monkeypatch):
     """Between reading a stale lock and writing one's own, another run may have been first."""
     with lock.hold(bucket):
@@ -388,6 +391,7 @@ def test_a_workdir_where_orbax_cannot_write_is_refused(monkeypatch):
         pass
 
 
+@pytest.mark.slow
 def test_a_library_that_is_missing_is_named_with_its_extra(monkeypatch):
     monkeypatch.setattr(storage.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"gs://b/run needs gcsfs: pip install 'mlp-mixer\[gcs\]'"):

@@ -53,6 +53,7 @@ def take_steps(module, **arguments):
     return jax.device_get((state.params, first, second))
 
 
+@pytest.mark.slow
 def test_rho_zero_is_plain_training_to_the_bit():
     """Where the groups are the parts of accumulation, so that sums have the same order."""
     module = make_module(dropout_rate=0.3, stoch_depth=0.5)
@@ -62,6 +63,7 @@ def test_rho_zero_is_plain_training_to_the_bit():
     assert metrics["surrogate_gap"] == 0
 
 
+@pytest.mark.slow
 def test_both_passes_have_the_same_dropout_and_depth():
     """Else the loss would differ between them, even at the same weights."""
     module = make_module(dropout_rate=0.5, stoch_depth=0.9)
@@ -79,6 +81,7 @@ def test_the_surrogate_gap_is_rho_times_the_gradient_norm():
     assert metrics["surrogate_gap"] == pytest.approx(first_order, rel=0.05)
 
 
+@pytest.mark.slow
 def test_perturbed_weights_exist_once_not_for_each_group():
     # Its parameters are far larger than its activations.
     module = make_module(num_blocks=1, channels_mlp_dim=4096)
