@@ -24,6 +24,8 @@ from mlp_mixer.models.class_names import match, relabel
 from mlp_mixer.models.pixels import forward
 from mlp_mixer.runs.folder import read_config, workdir_of
 from mlp_mixer.runtime import mesh as meshes
+from mlp_mixer.training import fields
+from mlp_mixer.training.recipe import open_data
 
 VECTORS = 20  # at least, that Lanczos keeps: ARPACK's usual number
 
@@ -68,7 +70,7 @@ def measure(
 
     Args:
         checkpoint: as for `load`.
-        source: a data source such as "folder:PATH"; by default the one that the run trained on.
+        source: a data source such as "folder:PATH"; by default the images that the run trained on.
         split: the split of the source; by default the one that the run trained on, or "train".
         examples: size of the sample; the split is taken whole if it has no more.
         top: number of eigenvalues.
@@ -88,14 +90,15 @@ def measure(
         raise ValueError(f"tolerance={tolerance} must be over 0")
     classifier = load_classifier(checkpoint, dtype="float32")
     workdir = workdir_of(checkpoint)
-    data = read_config(workdir)["data"] if workdir else {}
-    spec = source or data.get("source")
-    if not spec:
+    config = fields.restored(read_config(workdir)) if workdir else None
+    if config and source in (None, config.data.source) and split in (None, config.data.train_split):
+        opened = open_data(config)  # of a run on some images of each class only these
+    elif spec := source or (config and config.data.source):
+        opened = open_source(spec, split or "train", classifier.module.image_channels)
+    else:
         raise ValueError(
             "give a source (--source): this checkpoint does not say on which data it was trained"
         )
-    split = split or (data.get("train_split") if spec == data.get("source") else None) or "train"
-    opened = open_source(spec, split, classifier.module.image_channels)
     order = match(
         classifier.class_names or classifier.module.num_classes,
         opened.class_names, str(checkpoint), opened.name,

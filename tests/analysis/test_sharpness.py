@@ -1,6 +1,7 @@
 """The largest eigenvalues of a loss's Hessian, beside those of the Hessian itself."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -81,6 +82,17 @@ def test_the_command_measures_a_run_on_its_training_data(finished, run):
     largest = float(words.split("Hessian: ")[1].split()[0])
     assert told["eigenvalues"][0] == pytest.approx(largest, rel=0.01)
     assert len(told["eigenvalues"]) == 2
+
+
+@pytest.mark.slow
+def test_a_run_on_few_images_is_measured_on_these(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished.workdir, workdir)
+    config = json.loads((workdir / "config.json").read_text())
+    config["data"]["examples_per_class"] = 3
+    (workdir / "config.json").write_text(json.dumps(config))
+    assert mlp_mixer.sharpness(workdir, tolerance=0.1).examples == 3 * 10
+    assert mlp_mixer.sharpness(workdir, split="test", examples=40, tolerance=0.1).examples == 40
 
 
 @pytest.mark.parametrize(
