@@ -20,6 +20,7 @@ from mlp_mixer.evaluation.classification import Classification
 from mlp_mixer.inference.classifier import Classifier, load_classifier
 from mlp_mixer.inference.measure import workers_of
 from mlp_mixer.models import mixer
+from mlp_mixer.models.dtypes import Dtype
 from mlp_mixer.runs import metrics
 from mlp_mixer.runs.folder import is_finished, read_config, workdir_of
 from mlp_mixer.runtime.mesh import make_mesh
@@ -65,6 +66,7 @@ def measure(
     image_size: int | tuple[int, int] | None = None,
     patch_size: int | tuple[int, int] | None = None,
     resize: Resize = "auto",
+    dtype: Dtype = "auto",
 ) -> Suite:
     """Measures as much as possible of a model's row of Table 3.
 
@@ -77,13 +79,14 @@ def measure(
         crop, crop_fraction: how images are cropped; by default as in Table 3.
         batch_size: batch size of the evaluation.
         workers: processes that load images; see `evaluate`.
+        dtype: number type of the computation, of the images a second too; see `load_classifier`.
 
     Raises:
         ValueError: the model is not a Mixer, or a transfer is of another model or on another data
             set.
     """
     classifier = load_classifier(
-        checkpoint, image_size=image_size, patch_size=patch_size, resize=resize
+        checkpoint, image_size=image_size, patch_size=patch_size, resize=resize, dtype=dtype
     )
     classifier = replace(
         classifier, crop=crop or CROP, crop_fraction=crop_fraction or CROP_FRACTION

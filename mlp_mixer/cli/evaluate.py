@@ -148,7 +148,7 @@ def _few_shots(args: argparse.Namespace) -> None:
 def _suite(args: argparse.Namespace) -> None:
     found = suite.measure(
         args.checkpoint, source=args.source, transfers=args.transfers,
-        pretraining=args.pretraining, crop=args.crop, **_sizes(args),
+        pretraining=args.pretraining, crop=args.crop, dtype=args.dtype, **_sizes(args),
     )  # fmt: skip
     if args.json:
         print(json.dumps(found.__dict__, indent=2))

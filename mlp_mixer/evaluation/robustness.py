@@ -100,8 +100,10 @@ class RobustnessEvaluation:
             ValueError, OSError: a source that was given cannot be used.
         """
         opened = {}
-        for name in places.keys() & SETS.keys():
-            one, given = SETS[name], places[name]
+        for name, one in SETS.items():
+            if name not in places:
+                continue
+            given = places[name]
             split = "real" if name == REAL and given else one.split
             try:
                 opened[name] = self.open(given or one.source, split)
@@ -109,7 +111,7 @@ class RobustnessEvaluation:
                 if given and name != REAL:
                     raise
                 self._note_absence(one.title, error, "" if given else one.how_to_get(name))
-        return {name: opened[name] for name in SETS if name in opened}
+        return opened
 
     def find_corrupted(self, spec: str) -> list[corruptions.CorruptedSet]:
         """Finds the corrupted images at `spec`; if it is "" and TFDS has none, notes that.

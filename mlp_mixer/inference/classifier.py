@@ -21,6 +21,7 @@ from mlp_mixer.models import mixer
 from mlp_mixer.models.dtypes import Dtype, compute_dtype
 from mlp_mixer.models.losses import Loss, to_probabilities
 from mlp_mixer.models.pixels import forward
+from mlp_mixer.runs.folder import read_config, workdir_of
 from mlp_mixer.runtime import mesh as meshes
 from mlp_mixer.runtime.devices import has_fast_bfloat16
 from mlp_mixer.runtime.storage import in_words
@@ -243,7 +244,7 @@ def load_classifier(
     if not module.num_classes:
         raise ValueError(f"{source} has no head, so it cannot classify images")
     return Classifier(
-        computing_in(module, dtype),
+        computing_in(module, dtype, source),
         params,
         said.get("class_names"),
         said.get("crop", "resmall"),
@@ -252,17 +253,21 @@ def load_classifier(
     )
 
 
-def computing_in(module: Any, dtype: Dtype) -> Any:
+def computing_in(module: Any, dtype: Dtype, source: str | Path) -> Any:
     """Returns a model that computes in another number type.
 
     Args:
         module: the model.
-        dtype: "float32", "bfloat16", or "auto": for a Mixer the one in which JAX's first device is
+        dtype: "float32", "bfloat16", or "auto": what the config of the weights' run says; if that
+            is "auto", too, or there is no run, for a Mixer the one in which JAX's first device is
             faster, and for other models the one that they have.
+        source: where its weights come from.
 
     Raises:
         ValueError: the number type is unknown.
     """
+    if dtype == "auto" and (workdir := workdir_of(source)):
+        dtype = read_config(workdir).get("dtype", "auto")
     if dtype == "auto" and not isinstance(module, mixer.MlpMixer):
         return module
     device = jax.local_devices()[0]

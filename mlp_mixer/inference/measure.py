@@ -273,7 +273,7 @@ def few_shot(
     fraction = crop_fraction or said.get("crop_fraction", 0.875)
     workers = workers_of(checkpoint, workers)
     features = Features(
-        computing_in(module, dtype),
+        computing_in(module, dtype, checkpoint),
         make_mesh(),
         batch_size=batch_size,
         crop=crop,

@@ -61,7 +61,10 @@ def load_teacher(config: ml_collections.ConfigDict, class_names: Sequence[str]) 
     if not config.teacher:
         return None
     where = f"teacher={config.teacher}"
-    module, params, said = read(config.teacher)
+    try:
+        module, params, said = read(config.teacher)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{where}: {error}") from None
     if not module.num_classes:
         raise ValueError(f"{where} has no head; a teacher must classify the data's classes")
     have = said.get("class_names", module.num_classes)
