@@ -9,6 +9,7 @@ from PIL import Image
 
 from mlp_mixer.data import corruptions
 from mlp_mixer.data.folders import FolderClasses
+from mlp_mixer.data.robustness_sets import SETS
 from mlp_mixer.evaluation.robustness import RobustnessEvaluation
 from mlp_mixer.models.known_classes import imagenet
 
@@ -151,3 +152,10 @@ def test_what_is_not_there_is_told_with_how_to_get_it(tmp_path, monkeypatch):
             ours.open_sets(given)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         ours.find_corrupted("folder:nowhere")
+
+
+def test_what_is_missing_is_told_in_the_order_of_the_table(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    ours = evaluation()
+    assert ours.open_sets(dict.fromkeys(reversed(SETS), "")) == {}
+    assert [text.partition(":")[0] for text in ours.missing] == [one.title for one in SETS.values()]

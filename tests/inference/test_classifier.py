@@ -1,5 +1,7 @@
 """Many images at a time: their order, what is read ahead, and what cannot be read."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -86,3 +88,13 @@ def test_an_image_that_cannot_be_read_is_told_and_left_out(classifier, images, t
 def test_no_image_gives_no_prediction(classifier):
     assert list(classifier.stream([])) == [] and classifier.classify([]) == []
     assert classifier.probabilities([]).shape == (0, 7)
+
+
+def test_auto_is_the_number_type_of_the_run_if_it_has_one(classifier, tmp_path):
+    def computed(dtype):
+        return np.dtype(classifiers.computing_in(classifier.module, dtype, tmp_path).dtype).name
+
+    assert computed("auto") == "float32"  # of tests, on every CPU: see conftest.py
+    config = {"model": {}, "image_size": [8, 8], "dtype": "bfloat16"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert computed("auto") == "bfloat16" and computed("float32") == "float32"

@@ -217,6 +217,11 @@ def test_a_teacher_that_does_not_fit_is_refused(teacher_file, fields, classes, m
         make_recipe(config, len(classes), 1437, teacher_module=teacher.module)
 
 
+def test_a_teacher_that_is_not_there_is_named_as_the_teacher():
+    with pytest.raises(FileNotFoundError, match=r"teacher=nosuch\.npz: no file nosuch\.npz"):
+        load_teacher(config_of("nosuch.npz"), DIGITS)
+
+
 def test_a_teacher_without_a_head_is_refused(teacher_file, tmp_path):
     _, module, params = teacher_file
     headless = {name: x for name, x in params.items() if name != "head"}
