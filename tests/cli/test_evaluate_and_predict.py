@@ -16,7 +16,7 @@ from PIL import Image
 
 import mlp_mixer
 from mlp_mixer.analysis import figures
-from mlp_mixer.cli import output
+from mlp_mixer.cli import evaluate, output
 from mlp_mixer.data import crews, workers
 from mlp_mixer.data.sources import open_source
 from mlp_mixer.inference import measure
@@ -271,3 +271,24 @@ def test_an_image_is_the_same_however_it_is_given(workdir, tmp_path):
     assert found.shape == (5, 10) and (found == found[0]).all()
     with pytest.raises(ValueError, match=r"uint8.*float64"):
         load_classifier(workdir).probabilities(np.zeros((4, 4)))
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "words"),
+    [
+        (evaluate, "evaluate", []),
+        (evaluate, "few_shot", ["--fewshot=digits"]),
+        (evaluate.suite, "measure", ["--suite=paper"]),
+        (evaluate.robustness, "measure", ["--suite=robustness"]),
+    ],
+)
+def test_all_that_evaluate_does_gets_the_number_type(module, function, words, command, monkeypatch):
+    given = []
+
+    def measure(*_, dtype, **__):
+        given.append(dtype)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(module, function, measure)
+    told = command("evaluate", "--checkpoint=any.npz", "--dtype=bfloat16", *words)
+    assert told.status == 1 and "enough" in told.err and given == ["bfloat16"]
