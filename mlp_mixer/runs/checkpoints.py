@@ -28,6 +28,7 @@ with visible_log.root_as_it_is():
 log = logging.getLogger(__name__)
 
 FOLDER, BEST_FILE = "checkpoints", "best.json"
+ANOTHER = "give another checkpoint of the run"
 
 
 def folder_of(workdir: str | PathLike, step: int | None = None) -> AnyPath:
@@ -114,17 +115,21 @@ def restore_params(step_folder: AnyPath) -> dict[str, Any]:
     log.info("reading the parameters in %s", step_folder)
     step_folder = absolute(step_folder)
     if reason := digests.damage(step_folder, "params/"):
-        raise ValueError(f"checkpoint {step_folder} is damaged: {reason}")
+        raise ValueError(f"checkpoint {step_folder} is damaged: {reason}; {ANOTHER}")
     item = step_folder / "params"
     try:
         like = ocp.StandardCheckpointHandler().metadata(item).tree
         params = read_item(item, jax.tree.map(on_host, like))
     except Exception as error:  # tensorstore raises bare Exception
-        raise ValueError(f"checkpoint {step_folder} is unreadable ({in_a_line(error)})") from error
+        raise ValueError(
+            f"checkpoint {step_folder} is unreadable ({in_a_line(error)}); {ANOTHER}"
+        ) from error
     saved = digests.read_arrays(step_folder)[1].items()
     expected = {name: digest for name, digest in saved if name.startswith("params/")}
     if names := digests.changed(expected, digests.of_arrays({"params": params})):
-        raise ValueError(f"checkpoint {step_folder} is damaged: {names} is not what was saved")
+        raise ValueError(
+            f"checkpoint {step_folder} is damaged: {names} is not what was saved; {ANOTHER}"
+        )
     return jax.device_get(params)
 
 

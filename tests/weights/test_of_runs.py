@@ -150,6 +150,8 @@ def test_a_damaged_checkpoint_is_named_and_the_previous_one_read(workdir, flat, 
     for source in (workdir, step):
         with pytest.raises(ValueError, match=r"damaged.*file params/.* has changed"):
             mlp_mixer.load(source)
+    with pytest.raises(ValueError, match="has changed; give another checkpoint of the run"):
+        mlp_mixer.load(step)
 
 
 def damage(step):
