@@ -53,6 +53,13 @@ def _transposed(x: jax.Array) -> jax.Array:
     return pairs.transpose(2, 0, 1).reshape(i, -1)[:, :m]
 
 
+def _product_of_columns(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Multiplies the transpose of x [m, i] by y [m, c]; the narrower of the two is transposed."""
+    if x.shape[1] > y.shape[1]:
+        return _transposed(_product_of_columns(y, x))
+    return _product.bind(_transposed(x), y)
+
+
 _product.def_impl(_computed)
 _product.def_abstract_eval(lambda x, kernel: x.update(shape=(x.shape[0], kernel.shape[1])))
 mlir.register_lowering(_product, mlir.lower_fun(_computed, multiple_results=False))
@@ -60,5 +67,5 @@ batching.primitive_batchers[_product] = _batched
 ad.defbilinear(
     _product,
     lambda gradient, x, kernel: _product.bind(gradient, _transposed(kernel)),
-    lambda gradient, x, kernel: _product.bind(_transposed(x), gradient),
+    lambda gradient, x, kernel: _product_of_columns(x, gradient),
 )
