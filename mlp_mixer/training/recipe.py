@@ -27,10 +27,10 @@ from mlp_mixer.weights.resize import resize_module
 
 Config: TypeAlias = ml_collections.ConfigDict
 
-# Largest number of token activations in one part of an accumulated batch: that of 32 images in
-# B/16. It fits the on-chip memory of a TPU v5e, which makes a step faster
-# (docs/lab/tpu_compiler.md).
-PART_ACTIVATIONS = 32 * 196 * 768
+# Largest number of token activations in one part of an accumulated batch, by platform. On a TPU it
+# is that of 32 images in B/16, which fits the on-chip memory of a v5e (docs/lab/tpu_compiler.md); on
+# a CPU it was fastest with two cores (docs/lab/speed.md). A GPU gains nothing from parts.
+PART_ACTIVATIONS = {"tpu": 32 * 196 * 768, "cpu": 2**19}
 
 
 def open_data(config: Config) -> sources.Source:
@@ -142,13 +142,17 @@ def make_recipe(
 def _auto_accum_steps(
     config: Config, module: Any, layout: layouts.Replicated, platform: str
 ) -> int:
-    """Returns the fewest parts that fit a TPU's on-chip memory; 1 for other devices or models."""
+    """Returns the fewest equal parts whose activations stay near the arithmetic; 1 if none do.
+
+    A batch size such as 509 has only parts that are far too small, which would cost more time.
+    """
     rows = config.batch_size // layout.mesh.size
     numbers = getattr(module, "numbers_in_tokens", 0)  # only the Mixer has it
-    if platform != "tpu" or not rows or not numbers:
+    if platform not in PART_ACTIVATIONS or not rows or not numbers:
         return 1
-    most = max(1, PART_ACTIVATIONS // numbers)
-    return next(parts for parts in range(1, rows + 1) if rows % parts == 0 and rows <= most * parts)
+    most = max(1, PART_ACTIVATIONS[platform] // numbers)  # rows of a part
+    fewest = -(-rows // most)
+    return next((parts for parts in range(fewest, 4 * fewest) if rows % parts == 0), 1)
 
 
 def make_model(config: Config, num_classes: int, device: Any = None) -> Any:

@@ -54,7 +54,18 @@ def test_gradients_are_summed_in_sum_dtype(sum_dtype):
 
 @pytest.mark.parametrize(("accum_steps", "parts"), [(0, 1), (1, 1), (4, 4)])
 def test_a_step_has_as_many_parts_as_accum_steps_says(accum_steps, parts, monkeypatch):
-    # No result shows it, so the step's maker is asked. 0 chooses, and for a CPU that is one part.
+    # No result shows it, so the step's maker is asked. 0 chooses: of so few images, one part.
     monkeypatch.setattr(recipes, "make_train_step", lambda module, tx, **options: options)
     recipe = make_recipe(make_config(accum_steps=accum_steps), 5, 100)
+    assert recipe.step["accum_steps"] == parts
+
+
+@pytest.mark.parametrize(("rows", "parts"), [(60, 1), (64, 2), (120, 2), (128, 4), (251, 1)])
+def test_parts_are_the_largest_that_a_cache_holds(rows, parts, monkeypatch):
+    # Up to 60 images in a part. 251 is a prime: parts of one image would cost more than they save.
+    monkeypatch.setattr(recipes, "make_train_step", lambda module, tx, **options: options)
+    tokens, channels = 4, 8
+    monkeypatch.setitem(recipes.PART_ACTIVATIONS, "cpu", 60 * tokens * channels)
+    assert make_model(make_config(), 5).numbers_in_tokens == tokens * channels
+    recipe = make_recipe(make_config(batch_size=rows), 5, 1000)
     assert recipe.step["accum_steps"] == parts
