@@ -118,6 +118,7 @@ def our_steps(args: argparse.Namespace, dtype: str) -> dict[str, Callable[[], No
     from mlp_mixer.models.pixels import normalise
     from mlp_mixer.runs.checkpoints import TrainState
     from mlp_mixer.training import layouts
+    from mlp_mixer.training.recipe import best_accum_steps
     from mlp_mixer.training.step import make_train_step
 
     module = mixer.create(args.variant, num_classes=CLASSES, dtype=jnp.dtype(dtype))
@@ -126,7 +127,9 @@ def our_steps(args: argparse.Namespace, dtype: str) -> dict[str, Callable[[], No
     state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
     # The step takes its state's memory, and inference keeps the parameters.
     held = [jax.device_put(jax.tree.map(jnp.copy, state), layout.shardings(state))]
-    step = layout.jit_step(make_train_step(module, tx, loss="softmax"), held[0])
+    parts = best_accum_steps(module, args.batch, "cpu")  # as training does it
+    local = make_train_step(module, tx, loss="softmax", accum_steps=parts)
+    step = layout.jit_step(local, held[0])
     forward = jax.jit(lambda params, x: module.apply({"params": params}, normalise(x)))
 
     def train():

@@ -30,7 +30,7 @@ Config: TypeAlias = ml_collections.ConfigDict
 # Largest number of token activations in one part of an accumulated batch, by platform. On a TPU it
 # is that of 32 images in B/16, which fits the on-chip memory of a v5e (docs/lab/tpu_compiler.md); on
 # a CPU it was fastest with two cores (docs/lab/speed.md). A GPU gains nothing from parts.
-PART_ACTIVATIONS = {"tpu": 32 * 196 * 768, "cpu": 2**19}
+PART_ACTIVATIONS = {"tpu": 32 * 196 * 768, "cpu": 8 * 196 * 768}
 
 
 def open_data(config: Config) -> sources.Source:
@@ -101,7 +101,8 @@ def make_recipe(
     layout = layouts.make_layout(config.layout, config.sum_dtype, devices)
     device = layout.mesh.devices.flat[0]
     module = make_model(config, num_classes, device)
-    accum_steps = config.accum_steps or _auto_accum_steps(config, module, layout, device.platform)
+    rows = config.batch_size // layout.mesh.size
+    accum_steps = config.accum_steps or best_accum_steps(module, rows, device.platform)
     layout.check_batch_size(config.batch_size, accum_steps)
     per_epoch = num_examples / config.batch_size
     total = optimizer.steps(config, "total", per_epoch)
@@ -139,14 +140,16 @@ def make_recipe(
     )  # fmt: skip
 
 
-def _auto_accum_steps(
-    config: Config, module: Any, layout: layouts.Replicated, platform: str
-) -> int:
+def best_accum_steps(module: Any, rows: int, platform: str) -> int:
     """Returns the fewest equal parts whose activations stay near the arithmetic; 1 if none do.
 
-    A batch size such as 509 has only parts that are far too small, which would cost more time.
+    A number of rows such as 509 has only parts that are far too small, which would cost more time.
+
+    Args:
+        module: a model; all but Mixers are computed whole.
+        rows: a device's share of the batch.
+        platform: of the device, in JAX's words.
     """
-    rows = config.batch_size // layout.mesh.size
     numbers = getattr(module, "numbers_in_tokens", 0)  # only the Mixer has it
     if platform not in PART_ACTIVATIONS or not rows or not numbers:
         return 1
