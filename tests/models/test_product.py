@@ -43,9 +43,10 @@ DERIVATIVES = {
 
 
 @pytest.mark.parametrize("order", DERIVATIVES)
-@pytest.mark.parametrize("rows", [6, 5])  # an even and an odd number are transposed differently
-def test_derivatives_of_all_orders_are_those_of_jax(order, rows):
-    x, kernel = random(3, rows, 4), random(4, 2)
+# An even and an odd number of rows are transposed differently, a narrow and a wide kernel, too.
+@pytest.mark.parametrize(("rows", "width"), [(6, 2), (5, 6)])
+def test_derivatives_of_all_orders_are_those_of_jax(order, rows, width):
+    x, kernel = random(3, rows, 4), random(4, width)
     derive = DERIVATIVES[order]
     found, expected = (jax.jit(derive(f))(x, kernel) for f in (loss, plain_loss))
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
@@ -65,6 +66,13 @@ def test_all_three_products_of_a_step_have_the_fast_form():
         assert "contracting_dims = [1] x [0]" in found
         assert re.search(r"\(tensor<\w+xbf16>, tensor<\w+xbf16>\) -> tensor<\w+xf32>", found)
     assert not re.search(r"stablehlo.transpose .*\[1, 0\]", text)  # XLA would fold it into them
+
+
+@pytest.mark.parametrize(("width", "left"), [(2, "2x24"), (10, "8x24")])
+def test_of_two_factors_the_narrower_is_transposed(width, left):
+    # The kernel's gradient is the transpose of x times that of the result, or vice versa.
+    text = jax.jit(jax.grad(loss, 1)).lower(random(24, 8), random(8, width)).as_text()
+    assert f"(tensor<{left}xbf16>," in re.findall(r"dot_general .*", text)[-1]
 
 
 def test_other_devices_get_the_plain_product():
