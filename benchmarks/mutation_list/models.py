@@ -95,13 +95,18 @@ MUTATIONS = (
     ),
     Mutation(
         "a transpose in bfloat16 is a part of a product, which is slow on CPUs",
-        "mlp_mixer/models/product.py", "_product.bind(_transposed(x), gradient)",
-        "_product.bind(x.T, gradient)", "tests/models/test_product.py",
+        "mlp_mixer/models/product.py", "_product.bind(_transposed(x), y)",
+        "_product.bind(x.T, y)", "tests/models/test_product.py",
     ),
     Mutation(
         "a product in bfloat16 has the slow form",
         "mlp_mixer/models/product.py", ", preferred_element_type=jnp.float32).astype(jnp.bfloat16)",
         ")", "tests/models/test_product.py",
+    ),
+    Mutation(
+        "the wider factor of a kernel's gradient is transposed",
+        "mlp_mixer/models/product.py", "if x.shape[1] > y.shape[1]", "if x.shape[1] < y.shape[1]",
+        "tests/models/test_product.py",
     ),
     Mutation(
         "a T4 computes in bfloat16",

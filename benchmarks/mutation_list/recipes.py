@@ -69,6 +69,16 @@ MUTATIONS = (
         "tests/training/test_recipe.py",
     ),
     Mutation(
+        "a batch of a prime number of rows is cut into single images",
+        "mlp_mixer/training/recipe.py", "range(fewest, 4 * fewest)", "range(fewest, rows + 1)",
+        "tests/training/test_recipe.py",
+    ),
+    Mutation(
+        "parts are chosen too large",
+        "mlp_mixer/training/recipe.py", "fewest = -(-rows // most)", "fewest = rows // most or 1",
+        "tests/training/test_recipe.py",
+    ),
+    Mutation(
         "accum_steps is ignored",
         "mlp_mixer/training/recipe.py", "        accum_steps=accum_steps,\n", "",
         "tests/training/test_recipe.py",
