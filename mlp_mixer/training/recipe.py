@@ -28,8 +28,8 @@ from mlp_mixer.weights.resize import resize_module
 Config: TypeAlias = ml_collections.ConfigDict
 
 # Largest number of token activations in one part of an accumulated batch, by platform. On a TPU it
-# is that of 32 images in B/16, which fits the on-chip memory of a v5e (docs/lab/tpu_compiler.md); on
-# a CPU it was fastest with two cores (docs/lab/speed.md). A GPU gains nothing from parts.
+# is that of 32 images in B/16, which fits the on-chip memory of a v5e (docs/lab/tpu_compiler.md).
+# On a CPU it was fastest with two cores (docs/lab/speed.md). A GPU gains nothing from parts.
 PART_ACTIVATIONS = {"tpu": 32 * 196 * 768, "cpu": 8 * 196 * 768}
 
 
