@@ -40,7 +40,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-# Without it sums by atomic additions differ from run to run (docs/reference/robustness.md).
+# Without it sums by atomic additions differ from run to run (docs/reference/reliability.md).
 REPEATABLE = "--xla_gpu_exclude_nondeterministic_ops=true"
 
 

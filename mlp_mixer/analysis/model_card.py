@@ -25,6 +25,7 @@ LISTED = 20  # most class names in the text; config.json has all
 RECIPE = ("batch_size", "optimizer", "lr", "decay", "warmup_steps", "warmup_epochs", "weight_decay",
           "layer_decay", "grad_clip", "loss", "label_smoothing", "mixup", "cutmix",
           "ema", "teacher")  # fmt: skip
+SCHEDULE = ("drop_schedule", "drop_steps", "drop_epochs")
 COLOURS = {1: "grey", 3: "RGB"}  # by number of channels
 CITATION = "[arXiv 2105.01601](https://arxiv.org/abs/2105.01601)"
 
@@ -226,12 +227,15 @@ def _training(model: Model) -> str:
     if model.step and run.examples:
         steps += f", {model.step * config.batch_size / run.examples:.3g} epochs"
     recipe = {name: config[name] for name in RECIPE}
+    recipe |= {name: config.model.get(name) for name in ("dropout_rate", "stoch_depth")}
+    if config.drop_schedule != "constant":
+        recipe |= {name: config[name] for name in SCHEDULE}
     if config.sam.rho_max:
         recipe |= {f"sam.{name}": value for name, value in config.sam.items()}
     augment = ", ".join(
         f"{name} {shown(value)}"
         for name, value in sorted(config.augment.items())
-        if value and not isinstance(value, str)  # which form of an operation that may be off
+        if value and (name != "randaugment_form" or config.augment.randaugment_layers)
     )
     command = str(run.starts[-1].get("command", run_facts.UNKNOWN)) if run.starts else ""
     rows = [

@@ -110,6 +110,8 @@ def prepare(config: ml_collections.ConfigDict, module: Any, num_classes: int, de
     if not config.teacher:
         return None
     where = f"teacher={config.teacher}"
+    if module is None:
+        raise ValueError(f"{where} needs its model here: give load_teacher(config, names).module")
     if config.loss != "softmax" or config.label_smoothing:
         raise ValueError(
             f"{where} takes the place of labels, and its softmax is what is learnt, but the config "

@@ -295,6 +295,21 @@ def test_a_card_of_a_run_says_how_it_was_trained_and_evaluated(finished, tmp_pat
 
 
 @pytest.mark.slow
+def test_a_card_tells_of_all_that_changes_what_is_trained(finished, tmp_path):
+    workdir = finished.copy(tmp_path / "run")
+    config = json.loads((workdir / "config.json").read_text())
+    config |= {"drop_schedule": "early", "drop_epochs": 2.0}
+    config["model"]["stoch_depth"] = 0.1
+    config["augment"] |= {"autoaugment": "cifar10", "randaugment_form": "timm"}
+    (workdir / "config.json").write_text(json.dumps(config))
+    mlp_mixer.push(workdir, tmp_path / "x")
+    text = (tmp_path / "x" / "README.md").read_text()
+    assert "stoch_depth 0.1, drop_schedule early, drop_epochs 2 |" in text
+    # Which form of RandAugment a run would take says nothing where it has none.
+    assert "| augmentation | autoaugment cifar10, rotate 10, shift 1, zoom 0.1 |" in text
+
+
+@pytest.mark.slow
 def test_a_checkpoint_has_the_accuracy_of_its_own_step(finished, tmp_path):
     by_step = {line["step"]: line["test/accuracy"] for line in metrics.read(finished.workdir)
                if "test/accuracy" in line}  # fmt: skip

@@ -217,6 +217,11 @@ def test_a_teacher_that_does_not_fit_is_refused(teacher_file, fields, classes, m
         make_recipe(config, len(classes), 1437, teacher_module=teacher.module)
 
 
+def test_a_recipe_asks_for_the_model_of_its_teacher(teacher_file):
+    with pytest.raises(ValueError, match=r"teacher=.*needs its model.*load_teacher"):
+        make_recipe(config_of(teacher_file[0]), 10, 1437)
+
+
 def test_a_teacher_that_is_not_there_is_named_as_the_teacher():
     with pytest.raises(FileNotFoundError, match=r"teacher=nosuch\.npz: no file nosuch\.npz"):
         load_teacher(config_of("nosuch.npz"), DIGITS)
