@@ -161,7 +161,7 @@ class Classifier:
         rows = meshes.divisible(len(first), mesh)
         like = Example(np.empty((*self.module.image_size, self.module.image_channels)), 0)
         batches = fill_batches(load, positions(), rows, like, workers=workers, tell=tell)
-        for batch, probabilities in compute(self._apply, self.params, batches, mesh):
+        for batch, probabilities in compute(self._apply, self._placed, batches, mesh):
             # Without padding, which is at the end.
             for image, view, row, good in zip(
                 waiting.popleft(), batch["image"], probabilities, batch["mask"], strict=False
@@ -182,7 +182,13 @@ class Classifier:
 
     def of_views(self, views: np.ndarray) -> np.ndarray:
         """Computes probabilities [n, classes] for images as `view` returns them, uint8 [n, ...]."""
-        return np.asarray(self._apply(self.params, {"image": views}))
+        return np.asarray(self._apply(self._placed, {"image": views}))
+
+    @cached_property
+    def _placed(self) -> Any:
+        """The parameters on all devices of this process, where they stay for the next images."""
+        mesh = meshes.make_mesh(jax.local_devices())
+        return jax.device_put(mixer.rounded(self.module, self.params), meshes.everywhere(mesh))
 
     @cached_property
     def _apply(self) -> Any:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import export as jax_export
 
 from mlp_mixer.inference.classifier import load_classifier
+from mlp_mixer.models import mixer
 from mlp_mixer.models.dtypes import Dtype
 from mlp_mixer.models.losses import Loss, to_probabilities
 from mlp_mixer.models.pixels import forward
@@ -78,7 +79,7 @@ def export(
         "platforms": PLATFORMS,
     }
     path = as_path(destination)
-    write(path, serialise(module, classifier.params, activation), about)
+    write(path, serialise(module, mixer.rounded(module, classifier.params), activation), about)
     return Exported(path, about)
 
 

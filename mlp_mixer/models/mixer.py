@@ -267,6 +267,23 @@ def create(
     return module
 
 
+def rounded(module: Any, params: Any) -> Any:
+    """Returns parameters in the number types in which a Mixer multiplies and adds them.
+
+    Results are the same to the bit. They take half the memory where it computes in bfloat16, and
+    need not be converted for each batch. Those of other models are returned as they are.
+    """
+    if not isinstance(module, MlpMixer) or module.dtype == jnp.float32:
+        return params
+
+    def layer(tree: Any) -> Any:
+        if "kernel" in tree:  # LayerNorm, which has none, and the head are computed in float32
+            return {name: jnp.asarray(x, module.dtype) for name, x in tree.items()}
+        return {name: layer(x) if isinstance(x, dict) else x for name, x in tree.items()}
+
+    return {name: x if name == "head" else layer(x) for name, x in params.items()}
+
+
 def list_variants() -> list[str]:
     """Returns the names of the paper's variants, such as "B/16"."""
     return list(VARIANTS)

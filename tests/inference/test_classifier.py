@@ -1,5 +1,6 @@
 """Many images at a time: their order, what is read ahead, and what cannot be read."""
 
+import dataclasses
 import json
 
 import jax
@@ -83,6 +84,18 @@ def test_an_image_that_cannot_be_read_is_told_and_left_out(classifier, images, t
         [one.probabilities for one in found], expected(classifier, images[[0, 2, 4]]), atol=1e-5
     )
     assert told[0] == f"{paths[1]}: No such file or directory" and "3.png" in told[1]
+
+
+def test_parameters_are_brought_to_the_devices_once(classifier, images, monkeypatch):
+    brought = []
+    monkeypatch.setattr(
+        classifiers.mixer, "rounded", lambda module, params: brought.append(1) or params
+    )
+    fresh = dataclasses.replace(classifier)
+    for _ in range(2):
+        fresh.probabilities(images[:2])
+        fresh.of_views(images[:2])
+    assert len(brought) == 1
 
 
 def test_no_image_gives_no_prediction(classifier):

@@ -87,7 +87,7 @@ def test_the_command_exports_the_requested_size_and_describes_it(tmp_path, run):
         model = jax.export.deserialize(bytearray(file.read("model.jax")))
     assert about["input"]["shape"] == ["n", 8, 12, 3]
     assert about["output"] == {"activation": "softmax", "shape": ["n", 4]}
-    assert about["made_from"]["sha256"]
+    assert about["made_from"]["sha256"] and about["computes_in"] == "float32"
     assert set(model.platforms) == {"cpu", "cuda", "tpu"}
     with pytest.raises(ValueError, match="uint8"):
         model.call(np.zeros((1, 8, 12, 3), np.float32))
@@ -100,3 +100,22 @@ def test_command_refuses_weights_without_a_head_in_one_line(tmp_path, command):
     assert told.status == 1
     assert "no head" in told.err and "Traceback" not in told.err
     assert not (tmp_path / "model.zip").exists()
+
+
+def test_a_file_that_computes_in_bfloat16_holds_such_weights(tmp_path):
+    module, params = weights(tmp_path / "weights.npz")
+    images = np.random.default_rng(1).integers(0, 256, (2, 8, 12, 3), np.uint8)
+    export.export(
+        tmp_path / "weights.npz", tmp_path / "x.zip", image_size=(8, 12), dtype="bfloat16"
+    )
+    with zipfile.ZipFile(tmp_path / "x.zip") as file:
+        about = json.loads(file.read("about.json"))
+        model = jax.export.deserialize(bytearray(file.read("model.jax")))
+    assert about["computes_in"] == "bfloat16"
+    kernel = r"tensor<16x32xbf16>"  # of channel mixing
+    constants = [line for line in model.mlir_module().splitlines() if "stablehlo.constant" in line]
+    assert any(kernel in line for line in constants)
+    assert not any("tensor<16x32xf32>" in line for line in constants)
+    module = module.clone(dtype=jax.numpy.bfloat16)
+    logits = jax.jit(module.apply)({"params": params}, np.float32(images) / 127.5 - 1)
+    np.testing.assert_allclose(model.call(images), jax.nn.softmax(logits), atol=1e-6)

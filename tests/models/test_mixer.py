@@ -1,5 +1,7 @@
 """The model against the paper's numbers, an independent NumPy Mixer, and identities."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -142,6 +144,26 @@ def test_the_compute_dtype_changes_no_parameter_or_result_type():
     assert logits.dtype == jnp.float32
     exact = small().apply({"params": params}, x)
     assert 0 < np.abs(logits - exact).max() < 0.1 * np.abs(exact).max() + 0.1
+
+
+def test_rounded_parameters_give_the_same_bits_in_half_the_memory():
+    module = small(dtype=jnp.bfloat16)
+    params, x = random_params(module), images(module)
+    rounded = mixer.rounded(module, params)
+    for found, expected in zip(
+        *(jax.tree.leaves(module.apply({"params": p}, x, return_features=True))
+          for p in (rounded, params)), strict=True,
+    ):  # fmt: skip
+        np.testing.assert_array_equal(found, expected)
+    block = rounded["MixerBlock_1"]
+    for layer in (
+        rounded["stem"],
+        *block["token_mixing"].values(),
+        *block["channel_mixing"].values(),
+    ):
+        assert {x.dtype for x in layer.values()} == {jnp.dtype("bfloat16")}
+    assert mixer.rounded(small(), params) is params  # in float32
+    assert mixer.rounded(types.SimpleNamespace(dtype=jnp.bfloat16), params) is params  # no Mixer
 
 
 def test_stochastic_depth_drops_the_last_most_the_first_never():
