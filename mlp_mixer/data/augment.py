@@ -204,10 +204,13 @@ def random_crop(
 def pad_crop(batch: np.ndarray, rng: np.random.Generator, pad: int) -> np.ndarray:
     """Pads images [n, h, w, c] by reflection and cuts [h, w] out of each at a random place."""
     n, h, w, _ = batch.shape
-    padded = np.pad(batch, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (h, w), axis=(1, 2))
     tops, lefts = rng.integers(0, 2 * pad + 1, (2, n))
-    return windows[np.arange(n), tops, lefts].transpose(0, 2, 3, 1)
+    cut = np.empty_like(batch)
+    # One by one, OpenCV is nearly as fast as NumPy on a whole batch, and far faster on one image.
+    for image, part, top, left in zip(batch, cut, tops, lefts, strict=True):
+        padded = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_REFLECT_101)
+        part[:] = padded[top : top + h, left : left + w].reshape(part.shape)
+    return cut
 
 
 def color_jitter(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
