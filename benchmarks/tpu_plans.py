@@ -71,7 +71,7 @@ def print_table(plans: dict[str, Estimate], steps: dict[str, int]) -> None:
         count = steps[label]
         print(
             f"| {label} | {plan.topology.chips} | {size} | {plan.rate:,.0f} | {plan.mfu:.0%} "
-            f"| {1e3 * plan.step_seconds:.1f} | {1e3 * plan.ici_seconds:.1f} | {count:,} "
+            f"| {1e3 * plan.step_seconds:.1f} | {1e3 * plan.waiting_seconds:.1f} | {count:,} "
             f"| {plan.run_hours(count):.1f} | {plan.chip_hours(count):,.0f} |"
         )
 

@@ -70,7 +70,7 @@ MUTATIONS = (
     Mutation(
         "communication costs no time",
         "mlp_mixer/planning/estimate.py",
-        "max(self.core_seconds, self.hbm_seconds) + self.ici_seconds",
+        "max(self.core_seconds, self.hbm_seconds) + self.waiting_seconds",
         "max(self.core_seconds, self.hbm_seconds)",
         "tests/planning/test_plan.py",
     ),

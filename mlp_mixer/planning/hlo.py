@@ -3,6 +3,10 @@
 The compiler annotates operations with the cycles that it expects them to take; those in a loop's
 body count once for each iteration. An array whose layout has S(1) or S(2) is in on-chip memory, any
 other in the device's main memory (HBM).
+
+The compiler can overlap a collective with arithmetic: it fuses the collective's steps into
+operations between a start and an end, which are fusions themselves. Each of these names the
+collective again, with the same chain_id.
 """
 
 import math
@@ -32,12 +36,15 @@ class Collective:
         devices: number of devices in each group.
         count: number of operations in a step.
         bytes: size of the whole arrays that are reduced, gathered, scattered or sent, in total.
+        cycles: those of the operations into which its steps are fused, in total; 0 if it runs
+            alone.
     """
 
     kind: str
     devices: int
     count: int
     bytes: int
+    cycles: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,14 +102,18 @@ def parse(text: str) -> Module:
     """Reads the costs of an optimized HLO module, as `compiled.as_text()` prints it."""
     computations = dict(_computations(text))
     module = Module()
-    collectives: dict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
+    collectives: dict[tuple[str, int, bool], list[int]] = defaultdict(lambda: [0, 0, 0])
     for run in _runs(computations, "ENTRY"):
         instruction = run.instruction
         kind = instruction.opcode.removesuffix("-start")
         if kind in COLLECTIVES and (devices := _group_size(instruction.text)) > 1:
-            entry = collectives[kind, devices]
-            entry[0] += run.times
-            entry[1] += run.times * _collective_bytes(kind, instruction, run.neighbours)
+            overlaps = "chain_id=" in instruction.text
+            entry = collectives[kind, devices, overlaps]
+            if not overlaps or _starts(run.neighbours):
+                entry[0] += run.times
+                entry[1] += run.times * _collective_bytes(kind, instruction, run.neighbours)
+            else:
+                entry[2] += run.times * run.fusion_cycles
         if run.is_fused:  # its cost is counted with the fusion
             continue
         cycles = _cycles(instruction)
@@ -110,7 +121,10 @@ def parse(text: str) -> Module:
         module.hbm_bytes += run.times * _hbm_bytes(instruction, run.neighbours, computations)
         if cycles is not None or '"tpu_custom_call"' in instruction.text:
             module.operations.append(_operation(instruction, run.times, cycles))
-    module.collectives = [Collective(*key, *value) for key, value in sorted(collectives.items())]
+    module.collectives = [
+        Collective(kind, devices, *value)
+        for (kind, devices, _), value in sorted(collectives.items())
+    ]
     return module
 
 
@@ -121,6 +135,7 @@ class _Run(NamedTuple):
     neighbours: dict[str, _Instruction]  # of its computation, by name
     times: int
     is_fused: bool
+    fusion_cycles: int  # those of the innermost fusion that it is in
 
 
 def _runs(
@@ -128,15 +143,22 @@ def _runs(
     name: str,
     times: int = 1,
     is_fused: bool = False,
+    fusion_cycles: int = 0,
 ) -> Iterator[_Run]:
     """Yields every instruction of a computation, and of all computations that it calls."""
     instructions = computations.get(name, {})
     for instruction in instructions.values():
-        yield _Run(instruction, instructions, times, is_fused)
+        yield _Run(instruction, instructions, times, is_fused, fusion_cycles)
         loops = _trip_count(instruction, computations) if instruction.opcode == "while" else 1
         inside = is_fused or instruction.opcode == "fusion" or _cycles(instruction) is not None
         for called in _called(instruction):
-            yield from _runs(computations, called, times * loops, inside)
+            cycles = _cycles(instruction) or 0
+            yield from _runs(computations, called, times * loops, inside, cycles)
+
+
+def _starts(instructions: dict[str, _Instruction]) -> bool:
+    """Returns whether these are the start of a collective that overlaps with arithmetic."""
+    return any('"AsyncCollectiveStart"' in each.text for each in instructions.values())
 
 
 def _cycles(instruction: _Instruction) -> int | None:

@@ -162,6 +162,7 @@ def describe(plan: Estimate, steps: int) -> str:
         return "\n".join(
             [*lines, f"  does not fit: needs {gib(plan.memory)} of {gib(plan.capacity)} a {unit}"]
         )
+    hidden = plan.ici_seconds - plan.waiting_seconds
     memory = ", ".join(f"{name} {gib(size)}" for name, size in plan.program.memory.items())
     lines += [
         f"  fits: {gib(plan.memory)} of {gib(plan.capacity)} a {unit}: {memory}",
@@ -170,12 +171,15 @@ def describe(plan: Estimate, steps: int) -> str:
         f"  limited by {plan.limit}: {1e3 * plan.peak_seconds:.1f} ms of arithmetic at peak, "
         f"{1e3 * plan.core_seconds:.1f} ms by the compiler's cycles, "
         f"{1e3 * plan.hbm_seconds:.1f} ms of memory traffic, "
-        f"{1e3 * plan.ici_seconds:.1f} ms of communication",
+        f"{1e3 * plan.ici_seconds:.1f} ms of communication"
+        + (f" ({1e3 * hidden:.1f} ms of it beside other work)" if hidden else ""),
     ]
     for c in plan.program.collectives:
+        work = 1e-3 * c.cycles / topology.chip.mhz
         lines.append(
             f"  {c.count} x {c.kind} over {c.devices} devices, {c.bytes / 2**20:,.1f} MiB "
             f"together: {1e3 * estimate.ici_seconds(c, topology):.2f} ms"
+            + (f", fused into {work:.2f} ms of other work" if work else "")
         )
     if steps > 1:
         lines.append(
@@ -197,7 +201,7 @@ def table(plans: dict[str, Estimate], steps: int) -> list[Sequence[str]]:
             continue
         rows.append(
             (*cells, f"{1e3 * plan.step_seconds:.1f}", f"{plan.rate:,.0f}",
-             estimate.percent(plan.mfu), f"{1e3 * plan.ici_seconds:.1f}",
+             estimate.percent(plan.mfu), f"{1e3 * plan.waiting_seconds:.1f}",
              hours(plan.run_hours(steps)), hours(plan.chip_hours(steps)))
         )  # fmt: skip
     return rows

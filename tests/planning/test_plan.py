@@ -90,6 +90,72 @@ def test_communication_is_found_with_its_bytes_and_devices():
     ]
 
 
+# As libtpu 0.0.52 writes it: the gather of %w runs in %product, and each of its three parts, which
+# are fusions, names it. The 900 cycles of %alone are not its.
+OVERLAPPED = textwrap.dedent("""\
+    HloModule jit_step, is_scheduled=true
+
+    %fused_computation.1 (p.1: bf16[128,64]) -> (bf16[128,64], bf16[512,64], u32[]) {
+      %p.1 = bf16[128,64]{1,0:T(8,128)(2,1)} parameter(0)
+      %all-gather.1 = bf16[512,64]{1,0:T(8,128)(2,1)} all-gather(%p.1), GATHER
+      ROOT %custom-call.1 = (bf16[128,64]{1,0:T(8,128)(2,1)}, bf16[512,64]{1,0:T(8,128)(2,1)}, \
+u32[]{:S(2)}) custom-call(%all-gather.1), custom_call_target="AsyncCollectiveStart"
+    }
+
+    %async_collective_fusion.2 (p.2: bf16[128,64], s.2: u32[]) -> (f32[8,8], u32[]) {
+      %p.2 = bf16[128,64]{1,0:T(8,128)(2,1)} parameter(0)
+      %s.2 = u32[]{:S(2)} parameter(1)
+      %all-gather.2 = bf16[512,64]{1,0:T(8,128)(2,1)} all-gather(%p.2), GATHER
+      %result = f32[8,8]{1,0:T(8,128)} constant(0)
+      ROOT %both = (f32[8,8]{1,0:T(8,128)}, u32[]{:S(2)}) tuple(%result, %s.2)
+    }
+
+    %fused_computation.3 (p.3: bf16[128,64], s.3: u32[]) -> bf16[512,64] {
+      %p.3 = bf16[128,64]{1,0:T(8,128)(2,1)} parameter(0)
+      %s.3 = u32[]{:S(2)} parameter(1)
+      %all-gather.3 = bf16[512,64]{1,0:T(8,128)(2,1)} all-gather(%p.3), GATHER
+      ROOT %custom-call.3 = bf16[512,64]{1,0:T(8,128)(2,1)} custom-call(%all-gather.3, %s.3), \
+custom_call_target="AsyncCollectiveDone"
+    }
+
+    ENTRY %main (w: bf16[128,64]) -> bf16[512,64] {
+      %w = bf16[128,64]{1,0:T(8,128)(2,1)} parameter(0)
+      %start = (bf16[128,64]{1,0:T(8,128)(2,1)}, bf16[512,64]{1,0:T(8,128)(2,1)}, u32[]{:S(2)}) \
+fusion(%w), kind=kCustom, calls=%fused_computation.1
+      %state = u32[]{:S(2)} get-tuple-element(%start), index=2
+      %product = (f32[8,8]{1,0:T(8,128)}, u32[]{:S(2)}) fusion(%w, %state), kind=kOutput, \
+calls=%async_collective_fusion.2, backend_config={"window_config":{"estimated_cycles":"500"}}
+      %alone = u32[]{:S(2)} negate(%state), backend_config={"estimated_cycles":"900"}
+      ROOT %whole = bf16[512,64]{1,0:T(8,128)(2,1)} fusion(%w, %state), kind=kCustom, \
+calls=%fused_computation.3
+    }
+    """).replace(
+    "GATHER",
+    'channel_id=1, replica_groups={{0,1,2,3}}, dimensions={0}, frontend_attributes={chain_id="0"}',
+)
+
+
+def test_a_gather_fused_into_work_counts_once_with_its_cycles():
+    module = hlo.parse(OVERLAPPED)
+    assert module.cycles == 500 + 900
+    assert module.collectives == [hlo.Collective("all-gather", 4, 1, 512 * 64 * 2, cycles=500)]
+
+
+def test_communication_beside_work_costs_what_the_work_does_not():
+    topology = parse_topology("v5e:2x4")
+    milliseconds = int(topology.chip.mhz * 1e3)  # in cycles
+    for covered, waiting in ((4, 3.0), (100, 0.0)):
+        fused = hlo.Collective("all-gather", 8, 1, 800_000_000, covered * milliseconds)  # 7 ms
+        program = compiler.Program(True, {}, cycles=100 * milliseconds, collectives=(fused,))
+        made = Estimate(program, topology, 8)
+        assert made.ici_seconds == pytest.approx(7e-3)
+        assert made.waiting_seconds == pytest.approx(waiting * 1e-3)
+        assert made.step_seconds == pytest.approx((100 + waiting) * 1e-3)
+        assert f"7.0 ms of communication ({7 - waiting:.1f} ms of it beside" in plan.describe(
+            made, 1
+        )
+
+
 @pytest.mark.parametrize(
     ("groups", "devices"),
     [
