@@ -276,12 +276,22 @@ def _hbm_bytes(
         return 0.0
     if opcode.endswith("-start"):  # results are (destination, source, context)
         return sum(array.bytes for array in instruction.arrays[:2] if not array.on_chip)
-    arrays = list(instruction.arrays)
-    for operand in instruction.operands:
-        arrays += instructions[operand].arrays if operand in instructions else ()
-    moved = [array.bytes for array in arrays if not array.on_chip]
     called = _called(instruction) if opcode == "fusion" else ()
     inner = [i for name in called for i in computations.get(name, {}).values()]
+    results = dict(enumerate(instruction.arrays))
+    operands = dict(enumerate(instruction.operands))
+    if any("chain_id=" in i.text for i in inner):
+        # What belongs to a collective is handed on; its traffic counts where it starts.
+        if any('"AsyncCollectiveDone"' in i.text for i in inner):
+            return 0.0
+        for result, operand in re.findall(r"\{(\d+)\}: \((\d+), ", instruction.text):
+            results.pop(int(result), None)
+            if not _starts({i.name: i for i in inner}):
+                operands.pop(int(operand), None)
+    arrays = list(results.values())
+    for name in operands.values():
+        arrays += instructions[name].arrays if name in instructions else ()
+    moved = [array.bytes for array in arrays if not array.on_chip]
     # If an array is sliced or updated in place, only the slice is moved.
     slices = [i for i in inner if i.opcode in ("dynamic-slice", "dynamic-update-slice")]
     if opcode in ("dynamic-slice", "dynamic-update-slice"):

@@ -102,12 +102,14 @@ OVERLAPPED = textwrap.dedent("""\
 u32[]{:S(2)}) custom-call(%all-gather.1), custom_call_target="AsyncCollectiveStart"
     }
 
-    %async_collective_fusion.2 (p.2: bf16[128,64], s.2: u32[]) -> (f32[8,8], u32[]) {
+    %async_collective_fusion.2 (p.2: bf16[128,64], s.2: u32[], x.2: f32[8,8]) -> \
+(f32[8,8], bf16[128,64], u32[]) {
       %p.2 = bf16[128,64]{1,0:T(8,128)(2,1)} parameter(0)
       %s.2 = u32[]{:S(2)} parameter(1)
+      %x.2 = f32[8,8]{1,0:T(8,128)} parameter(2)
       %all-gather.2 = bf16[512,64]{1,0:T(8,128)(2,1)} all-gather(%p.2), GATHER
-      %result = f32[8,8]{1,0:T(8,128)} constant(0)
-      ROOT %both = (f32[8,8]{1,0:T(8,128)}, u32[]{:S(2)}) tuple(%result, %s.2)
+      ROOT %all = (f32[8,8]{1,0:T(8,128)}, bf16[128,64]{1,0:T(8,128)(2,1)}, u32[]{:S(2)}) \
+tuple(%x.2, %p.2, %s.2)
     }
 
     %fused_computation.3 (p.3: bf16[128,64], s.3: u32[]) -> bf16[512,64] {
@@ -118,12 +120,14 @@ u32[]{:S(2)}) custom-call(%all-gather.1), custom_call_target="AsyncCollectiveSta
 custom_call_target="AsyncCollectiveDone"
     }
 
-    ENTRY %main (w: bf16[128,64]) -> bf16[512,64] {
+    ENTRY %main (w: bf16[128,64], x: f32[8,8]) -> bf16[512,64] {
       %w = bf16[128,64]{1,0:T(8,128)(2,1)} parameter(0)
+      %x = f32[8,8]{1,0:T(8,128)} parameter(1)
       %start = (bf16[128,64]{1,0:T(8,128)(2,1)}, bf16[512,64]{1,0:T(8,128)(2,1)}, u32[]{:S(2)}) \
-fusion(%w), kind=kCustom, calls=%fused_computation.1
+fusion(%w), kind=kCustom, output_to_operand_aliasing={{0}: (0, {})}, calls=%fused_computation.1
       %state = u32[]{:S(2)} get-tuple-element(%start), index=2
-      %product = (f32[8,8]{1,0:T(8,128)}, u32[]{:S(2)}) fusion(%w, %state), kind=kOutput, \
+      %product = (f32[8,8]{1,0:T(8,128)}, bf16[128,64]{1,0:T(8,128)(2,1)}, u32[]{:S(2)}) \
+fusion(%w, %state, %x), kind=kOutput, output_to_operand_aliasing={{1}: (0, {}), {2}: (1, {})}, \
 calls=%async_collective_fusion.2, backend_config={"window_config":{"estimated_cycles":"500"}}
       %alone = u32[]{:S(2)} negate(%state), backend_config={"estimated_cycles":"900"}
       ROOT %whole = bf16[512,64]{1,0:T(8,128)(2,1)} fusion(%w, %state), kind=kCustom, \
@@ -138,6 +142,8 @@ calls=%fused_computation.3
 def test_a_gather_fused_into_work_counts_once_with_its_cycles():
     module = hlo.parse(OVERLAPPED)
     assert module.cycles == 500 + 900
+    gather, product = (128 + 512) * 64 * 2, 2 * 8 * 8 * 4
+    assert module.hbm_bytes == gather + product
     assert module.collectives == [hlo.Collective("all-gather", 4, 1, 512 * 64 * 2, cycles=500)]
 
 
