@@ -9,7 +9,8 @@ from mlp_mixer.planning.estimate import Estimate, percent
 
 COLORS = {
     "parameters": "#1d3557", "optimizer": "#457b9d", "batch": "#a8dadc", "padding": "#d9d9d9",
-    "outputs": "#b5838d", "activations": "#f4a261", "code": "#8d99ae", "needed": figures.WRONG,
+    "teacher": "#e9c46a", "outputs": "#b5838d", "activations": "#f4a261", "code": "#8d99ae",
+    "needed": figures.WRONG,
 }  # fmt: skip
 
 

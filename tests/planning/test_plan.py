@@ -11,7 +11,7 @@ import pytest
 import mlp_mixer
 from mlp_mixer.models import vit
 from mlp_mixer.models.init import init
-from mlp_mixer.planning import compiler, estimate, hlo, plan
+from mlp_mixer.planning import compiler, estimate, hlo, picture, plan
 from mlp_mixer.planning.chips import CHIPS, GIB, parse_topology
 from mlp_mixer.planning.estimate import Estimate
 from mlp_mixer.training.recipe import make_model, make_recipe, random_params
@@ -253,6 +253,23 @@ def test_a_step_takes_its_slower_part_plus_communication():
         seconds[gigabytes] = Estimate(program, topology, 8).step_seconds
     assert seconds[0] == pytest.approx(1 + 2 * 7 / 8 * 0.8 / 100)
     assert seconds[1000] == pytest.approx(1000e9 / topology.hbm_rate + 2 * 7 / 8 * 0.8 / 100)
+
+
+def test_bars_of_a_plan_add_up_to_its_memory():
+    topology = parse_topology("v5e:2x4")
+    parts = (
+        "parameters",
+        "optimizer",
+        "batch",
+        "teacher",
+        "padding",
+        "outputs",
+        "activations",
+        "code",
+    )
+    memory = {part: GIB / 2 for part in parts}
+    axes = picture.draw({"a": Estimate(compiler.Program(True, memory, cycles=1), topology, 8)}).axes
+    assert sum(bar.get_width() for bar in axes[0].patches) == len(parts) / 2
 
 
 def test_the_fastest_that_fits_is_recommended():
