@@ -107,6 +107,8 @@ def parse(text: str) -> Module:
         instruction = run.instruction
         kind = instruction.opcode.removesuffix("-start")
         if kind in COLLECTIVES and (devices := _group_size(instruction.text)) > 1:
+            if run.is_fused and _is_sliced(instruction, run.neighbours):
+                kind = "reduce-scatter"  # which the compiler writes so, for one operation
             overlaps = "chain_id=" in instruction.text
             entry = collectives[kind, devices, overlaps]
             if not overlaps or _starts(run.neighbours):
@@ -233,6 +235,14 @@ def _group_size(text: str) -> int:
         raise ValueError(f"the compiler writes groups of devices as is not known here: {found[1]}")
     pairs = re.search(r"source_target_pairs=\{(.*?)\}\}", text)
     return len(set(re.findall(r"\d+", pairs[1]))) if pairs else 0
+
+
+def _is_sliced(instruction: _Instruction, instructions: dict[str, _Instruction]) -> bool:
+    """Returns whether what is left of a sum over devices is a slice."""
+    return instruction.opcode == "all-reduce" and any(
+        each.opcode == "dynamic-slice" and instruction.name in each.operands
+        for each in instructions.values()
+    )
 
 
 def _collective_bytes(

@@ -147,6 +147,17 @@ def test_a_gather_fused_into_work_counts_once_with_its_cycles():
     assert module.collectives == [hlo.Collective("all-gather", 4, 1, 512 * 64 * 2, cycles=500)]
 
 
+def test_a_sum_fused_with_a_slice_of_it_is_a_reduce_scatter():
+    text = MODULE.replace(
+        "ROOT %piece = f32[1,16]{1,0:T(1,128)} dynamic-slice(%p, %i)",
+        "%sums = f32[4,16]{1,0:T(4,128)} all-reduce(%p), replica_groups={{0,1,2,3}}\n"
+        "  ROOT %piece = f32[1,16]{1,0:T(1,128)} dynamic-slice(%sums, %i)",
+    )
+    scatters = [c for c in hlo.parse(text).collectives if c.kind == "reduce-scatter"]
+    # %inside is called once by %big and 4 times by the loop
+    assert scatters == [hlo.Collective("reduce-scatter", 4, 5, 5 * 4 * 16 * 4)]
+
+
 def test_communication_beside_work_costs_what_the_work_does_not():
     topology = parse_topology("v5e:2x4")
     milliseconds = int(topology.chip.mhz * 1e3)  # in cycles
