@@ -232,11 +232,10 @@ def _training(model: Model) -> str:
         recipe |= {name: config[name] for name in SCHEDULE}
     if config.sam.rho_max:
         recipe |= {f"sam.{name}": value for name, value in config.sam.items()}
-    augment = ", ".join(
-        f"{name} {shown(value)}"
-        for name, value in sorted(config.augment.items())
-        if value and (name != "randaugment_form" or config.augment.randaugment_layers)
-    )
+    changes = config.augment.to_dict()
+    if not changes["randaugment_layers"]:
+        del changes["randaugment_form"]
+    augment = ", ".join(f"{name} {shown(x)}" for name, x in sorted(changes.items()) if x)
     command = str(run.starts[-1].get("command", run_facts.UNKNOWN)) if run.starts else ""
     rows = [
         ("data", run_facts.data(run)),

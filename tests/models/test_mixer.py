@@ -146,7 +146,7 @@ def test_the_compute_dtype_changes_no_parameter_or_result_type():
     assert 0 < np.abs(logits - exact).max() < 0.1 * np.abs(exact).max() + 0.1
 
 
-def test_rounded_parameters_give_the_same_bits_in_half_the_memory():
+def test_rounded_parameters_give_the_same_bits():
     module = small(dtype=jnp.bfloat16)
     params, x = random_params(module), images(module)
     rounded = mixer.rounded(module, params)
