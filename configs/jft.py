@@ -33,4 +33,6 @@ def get_config(variant: str = "L/16") -> ml_collections.ConfigDict:
     config.model.stoch_depth = 0.0
     config.total_epochs, config.lr = SCHEDULE[variant[0]]
     config.weight_decay = 0.03
+    if variant[0] == "H":  # the optimizer, too, is then split: docs/lab/tpu_compiler.md
+        config.layout = "fsdp"
     return config

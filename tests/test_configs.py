@@ -42,6 +42,11 @@ def test_pretraining_is_table_4_of_the_paper(row):
     assert config.optimizer == "adam"
 
 
+def test_only_the_largest_model_is_split_over_devices():
+    layouts = {variant: load_config("jft", variant).layout for variant in ("B/16", "L/16", "H/14")}
+    assert layouts == {"B/16": "replicated", "L/16": "replicated", "H/14": "fsdp"}
+
+
 # GSAM's Table 4: rho_max, rho_min, alpha.
 GSAM_TABLE_4 = {
     "S/32": (0.5, 0.0, 0.2), "S/16": (0.5, 0.0, 0.6), "S/8": (0.5, 0.1, 0.1),

@@ -7,6 +7,7 @@ import ml_collections
 import pytest
 
 from configs import common
+from mlp_mixer.models import mixer
 from mlp_mixer.training import recipe as recipes
 from mlp_mixer.training.recipe import make_model, make_recipe
 
@@ -69,3 +70,12 @@ def test_parts_are_the_largest_that_a_cache_holds(rows, parts, monkeypatch):
     assert make_model(make_config(), 5).numbers_in_tokens == tokens * channels
     recipe = make_recipe(make_config(batch_size=rows), 5, 1000)
     assert recipe.step["accum_steps"] == parts
+
+
+@pytest.mark.parametrize(
+    ("variant", "rows", "parts"),
+    [("B/16", 32, 1), ("B/16", 128, 4), ("H/14", 16, 1), ("H/14", 32, 4)],
+)
+def test_on_a_tpu_parts_are_as_the_compiler_advises(variant, rows, parts):
+    # A part is the largest that fits its on-chip memory, but 16 images of H/14 are not split.
+    assert recipes.best_accum_steps(mixer.create(variant), rows, "tpu") == parts
