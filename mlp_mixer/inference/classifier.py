@@ -59,6 +59,8 @@ class Prediction(NamedTuple):
 class Classifier:
     """A model, its parameters, what its outputs mean and how its inputs are cropped.
 
+    From the first image on, the devices of this process keep the parameters, too.
+
     Attributes:
         module: the model; a Mixer, or another one of a run.
         params: its parameters, a nested dict of arrays.
