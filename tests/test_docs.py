@@ -144,6 +144,7 @@ def test_the_blocks_of_the_page_on_evaluation_run():
     assert evaluator.run({"stem": {"kernel": np.full(4, 2.0)}}) == {"norm": 4.0}
 
 
+@pytest.mark.slow
 def test_the_blocks_of_the_page_on_own_images_run(finished, capsys):
     shutil.copytree(finished.workdir, "runs/mine")
     Image.fromarray(np.arange(300, dtype=np.uint8).reshape(10, 10, 3)).save("photo.jpg")

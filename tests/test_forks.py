@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from .conftest import ROOT, with_devices
 from .forks import Fork
 
@@ -20,6 +22,7 @@ sys.exit(3)
 """
 
 
+@pytest.mark.slow
 def test_a_fork_does_what_a_new_interpreter_does():
     env = with_devices(3)
     fork = Fork(PROGRAM, "a", "b", env=env, stderr_apart=True)

@@ -83,6 +83,7 @@ def test_every_link_of_the_site_leads_to_a_place_that_exists(site, pages):
     assert not dead
 
 
+@pytest.mark.slow
 def test_a_page_loads_nothing_from_another_server(site, pages):
     assert not [(name, link) for name, page in pages.items() for link in page.loaded
                 if re.match(r"(\w+:)?//", link)]  # fmt: skip

@@ -52,6 +52,7 @@ def test_a_stem_in_its_own_colours_has_no_key(tmp_path):
     assert len(figure.axes) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accuracy", tradeoff.PAPER_ACCURACIES)
 def test_labels_of_the_tradeoff_touch_nothing(accuracy):
     figure = tradeoff.read_tradeoff(paper_accuracy=accuracy).figure()

@@ -338,6 +338,7 @@ def test_averaged_weights_have_the_accuracy_of_the_average(finished, tmp_path):
     assert "43.21%" not in (tmp_path / "last" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_not_evaluated_says_so(finished, tmp_path):
     workdir = finished.copy(tmp_path / "run")
     (workdir / "metrics.jsonl").write_text("")

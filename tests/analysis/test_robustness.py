@@ -87,6 +87,7 @@ def test_a_model_is_measured_on_all_sets_that_are_there(sets, tmp_path, names):
     assert found.corrupted.accuracy["fog"] == dict.fromkeys(range(1, 6), 0.5)
 
 
+@pytest.mark.slow
 def test_the_command_prints_tables_or_json(sets, tmp_path, run, monkeypatch):
     monkeypatch.setattr(robustness.suite, "variant", lambda *args: "S/32")
     file = save(tmp_path / "m.npz", tiny(1000), [0, 6, 1], IDS)

@@ -95,6 +95,7 @@ def test_a_run_on_few_images_is_measured_on_these(finished, tmp_path):
     assert mlp_mixer.sharpness(workdir, split="test", examples=40, tolerance=0.1).examples == 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

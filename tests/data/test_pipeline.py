@@ -196,6 +196,7 @@ def test_a_killed_worker_process_is_one_clear_error():
             next(stream)
 
 
+@pytest.mark.slow
 def test_worker_processes_end_with_the_process_that_started_them():
     script = """if __name__ == "__main__":
         import os, signal

@@ -73,6 +73,7 @@ def test_worker_processes_of_the_run_give_the_same_bits(config, model, monkeypat
         assert run(config, model) == result and result["test/examples"] == 6
 
 
+@pytest.mark.slow
 def test_an_evaluator_has_its_own_crop_and_skips_broken_images(config, model, photographs):
     config.eval_crop, config.eval_crop_fraction = "resmall", 0.875
     config.evals.square = common.classification("test")

@@ -65,6 +65,7 @@ def config(**fields):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_random_features_of_digits_learn_from_more_shots(digits_features):
     module, params = digits_features
     made = evaluators.make(config(), module, make_mesh(), "0123456789")

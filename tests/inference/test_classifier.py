@@ -39,6 +39,7 @@ def expected(classifier, images):
     return np.asarray(jax.nn.softmax(logits))
 
 
+@pytest.mark.slow
 def test_many_images_keep_their_order_and_are_compiled_once(classifier, images, tmp_path):
     paths = [tmp_path / f"{i}.png" for i in range(MANY)]
     for path, image in zip(paths, images, strict=True):

@@ -21,6 +21,7 @@ def by_name(params):
     }
 
 
+@pytest.mark.slow
 def test_every_leaf_has_the_shape_and_distribution_of_flax():
     module = mlp_mixer.create(**MODEL)
     ours = by_name(init(module))

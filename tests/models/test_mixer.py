@@ -211,6 +211,7 @@ def test_what_stochastic_depth_keeps_is_rescaled_as_in_timm():
     np.testing.assert_array_equal(nothing["MixerBlock_1"], nothing["MixerBlock_0"])
 
 
+@pytest.mark.slow
 def test_a_factor_of_the_rates_is_as_another_rate():
     train, test = dropping(small(stoch_depth=0.8, dropout_rate=0.4, num_blocks=2), scale=0.5)
     other, _ = dropping(small(stoch_depth=0.4, dropout_rate=0.2, num_blocks=2))
@@ -295,6 +296,7 @@ def test_the_layers_of_all_blocks_are_traced_once():
         assert (len(jaxprs), len(set(jaxprs))) == (count, traces)
 
 
+@pytest.mark.slow
 def test_a_block_more_costs_the_same_whatever_the_depth():
     """On CPUs, XLA has fused the gradient of each block with those of all blocks after it."""
 

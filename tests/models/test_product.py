@@ -42,6 +42,7 @@ DERIVATIVES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", DERIVATIVES)
 # An even and an odd number of rows are transposed differently, a narrow and a wide kernel, too.
 @pytest.mark.parametrize(("rows", "width"), [(6, 2), (5, 6)])

@@ -60,6 +60,7 @@ def test_a_flipped_bit_is_noticed_and_the_one_before_used(bucket, caplog):
     assert_equal(restore(bucket), make_state(20))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["disk", "bucket"])
 def test_without_its_marker_a_folder_is_no_checkpoint(where, tmp_path, request):
     workdir = tmp_path if where == "disk" else request.getfixturevalue("bucket")
@@ -70,6 +71,7 @@ def test_without_its_marker_a_folder_is_no_checkpoint(where, tmp_path, request):
     assert storage.names(checkpoints.folder_of(workdir)) == ["10"]
 
 
+@pytest.mark.slow
 def test_the_marker_comes_last_and_goes_first(bucket, monkeypatch):
     """At no moment does a checkpoint seem to exist that is not whole."""
     seen = []
@@ -91,6 +93,7 @@ def test_the_marker_comes_last_and_goes_first(bucket, monkeypatch):
     assert seen == [("before marker", True), ("exist", [10]), ("removing", "10", [20])]
 
 
+@pytest.mark.slow
 def test_a_lost_lock_stops_a_save_before_its_marker(bucket):
     def check():
         if storage.names(checkpoints.folder_of(bucket, 20)):

@@ -159,6 +159,7 @@ def delete(path, rng):
     path.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [flip, cut, delete])
 def test_damage_to_any_file_is_noticed_and_the_one_before_used(tmp_path, harm, caplog):
     save(tmp_path / "good", 10, 20)

@@ -31,6 +31,7 @@ def files(folder) -> set[str]:
     return {path.name for path in folder.rglob("*-cache")}
 
 
+@pytest.mark.slow
 def test_compiled_programs_are_found_again_in_the_users_cache(tmp_path):
     folder = run(XDG_CACHE_HOME=str(tmp_path))
     assert folder.startswith(str(tmp_path / "mlp_mixer" / "jax"))
@@ -40,6 +41,7 @@ def test_compiled_programs_are_found_again_in_the_users_cache(tmp_path):
     assert files(tmp_path) == kept
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_set_is_used(tmp_path):
     ours, other = tmp_path / "ours", tmp_path / "other"
     assert run(XDG_CACHE_HOME=str(ours), JAX_COMPILATION_CACHE_DIR=str(other)) == str(other)

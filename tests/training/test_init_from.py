@@ -38,6 +38,7 @@ def trained(tmp_path_factory):
     return path, module, params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "patch_size", "tokens_mlp_dim"),
     [
@@ -126,6 +127,7 @@ def test_a_tiled_model_is_gone_on_from_with_its_width(trained, tmp_path):
     assert later.to_dict() == found.to_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["vit", "bit"])
 def test_a_run_of_another_architecture_can_be_gone_on_from(architecture, tmp_path):
     own = {

@@ -73,6 +73,7 @@ def test_both_passes_have_the_same_dropout_and_depth():
     assert 0 < perturbed["surrogate_gap"] < 0.1  # about rho |g|
 
 
+@pytest.mark.slow
 def test_the_surrogate_gap_is_rho_times_the_gradient_norm():
     """To first order, by the definition of the perturbation."""
     module = make_module(num_blocks=1)

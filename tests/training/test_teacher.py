@@ -97,6 +97,7 @@ def test_nothing_moves_where_the_teacher_is_the_student():
     assert moved > 0.01 and metrics["loss"] > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sam", [None, Sam(lambda step: 0.1, 0.5, group_size=ROWS)])
 def test_a_teacher_costs_one_forward_pass_and_no_backward_pass(sam):
     """By the multiplications of a traced step; also where SAM has two passes."""
@@ -121,6 +122,7 @@ def test_a_teacher_costs_one_forward_pass_and_no_backward_pass(sam):
     assert count(teacher) - count() == ROWS * compiler.macs(teacher)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vit", "bit", "permuted"])
 def test_other_models_than_mixers_may_teach(kind):
     config = load_config("digits")

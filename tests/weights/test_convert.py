@@ -128,6 +128,7 @@ def test_inspect_describes_the_file_and_flags_nonfinite_values(flat, tmp_path, r
     assert row.split()[1:4] == ["2x2x3x8", f"{kernel.mean():.4g}", f"{kernel.std():.4g}"]
 
 
+@pytest.mark.slow
 def test_inspect_names_the_variant_and_the_origin(published, tmp_path, run):
     published.write(tmp_path / "s32.npz", "S/32")
     convert.convert(tmp_path / "s32.npz", tmp_path / "x.npz", dtype="bfloat16")

@@ -278,6 +278,7 @@ def test_hub_models_get_the_gelu_they_were_trained_with(tag, gelu, flat, tmp_pat
     assert mlp_mixer.load(f"hf:timm/mixer_b16_224.{tag}")[0].gelu == gelu
 
 
+@pytest.mark.slow
 def test_hub_models_are_read_by_name_through_huggingface_hub(server, flat, tmp_path):
     pytest.importorskip("huggingface_hub")
     path = tmp_path / "model.safetensors"

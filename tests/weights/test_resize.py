@@ -46,6 +46,7 @@ def pooled(module: mixer.MlpMixer, params: dict, x: np.ndarray) -> np.ndarray:
 # --- tile -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kh", "kw"), [(2, 2), (3, 2), (1, 2), (2, 1), (1, 3)])
 def test_a_tiled_model_sees_the_mean_of_what_the_old_one_sees(kh, kw):
     module = small()
@@ -182,6 +183,7 @@ def test_resampling_commutes_with_mirroring_the_image():
 # --- patches --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patch", [(6, 6), (8, 4), (4, 7)])
 def test_larger_patches_of_an_enlarged_image_keep_the_logits(patch):
     """FlexiViT's promise: the stem sees an interpolated patch as the old one saw the patch."""
