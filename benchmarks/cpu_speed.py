@@ -22,6 +22,7 @@ from unittest import mock
 
 import numpy as np
 
+from benchmarks.ratios import spread
 from mlp_mixer.cli import output
 from mlp_mixer.models.init import init
 
@@ -67,10 +68,6 @@ def main() -> None:
         worker.stdin.close()
         worker.wait()
     print(f"{args.variant}, batch {args.batch}, {args.rounds} rounds\n\n{output.table(rows)}")
-
-
-def spread(ratios: list[float]) -> str:
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def start(args: argparse.Namespace, form: str) -> subprocess.Popen:

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import mlp_mixer
+from benchmarks.ratios import spread
 from mlp_mixer.cli import output
 from mlp_mixer.inference.export import serialise
 from mlp_mixer.models.losses import to_probabilities
@@ -62,8 +63,7 @@ def main() -> None:
     for name, found in seconds.items():
         model = seconds[name.replace("export", "model")]
         ratios = [a / b for a, b in zip(model, found, strict=True)]
-        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        rows.append((name, f"{args.batch / statistics.median(found):.1f}", spread))
+        rows.append((name, f"{args.batch / statistics.median(found):.1f}", spread(ratios)))
     print(f"{args.variant}, batch {args.batch}, {args.rounds} rounds\n\n{output.table(rows)}")
 
 

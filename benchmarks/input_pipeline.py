@@ -23,6 +23,7 @@ import types
 import numpy as np
 
 from benchmarks import photographs
+from benchmarks.ratios import spread
 from mlp_mixer.cli import output
 from mlp_mixer.cli.main import guard
 from mlp_mixer.data import pipeline
@@ -189,8 +190,7 @@ def measure(args: argparse.Namespace) -> None:
         )
         ratios = [run[0] / base for run, base in zip(runs, reference, strict=True)]
         rows.append(
-            (side, f"{per_cpu:.0f}", f"{statistics.median(ratios):.2f}"
-             f" ({min(ratios):.2f} to {max(ratios):.2f})", f"{per_second:.0f}", f"{first:.1f}",
+            (side, f"{per_cpu:.0f}", spread(ratios), f"{per_second:.0f}", f"{first:.1f}",
              f"{peak:.0f}")
         )  # fmt: skip
     print(output.table(rows))

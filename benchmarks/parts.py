@@ -1,10 +1,10 @@
-"""What it brings on a CPU to compute a batch in parts that its caches hold (`accum_steps`).
+"""How much faster a CPU trains on a batch in parts that fit its caches (`accum_steps`).
 
     python -m benchmarks.parts --config=configs/cifar10.py:nano --batch=512
     python -m benchmarks.parts --config=configs/imagenet.py:S/16 --batch=32 --rounds=3
 
-The training step of a config with one part and with several, which take turns in one process.
-Prints the median of images a second, and that of the ratios to one part within a round.
+Times the training step of a config with one part and with several, in turns in one process, and
+prints medians of images a second and of the ratios to the first of --parts within a round.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import time
 import jax
 import numpy as np
 
+from benchmarks.ratios import spread
 from mlp_mixer.cli import output
 from mlp_mixer.runtime import host_memory
 from mlp_mixer.training import config_files
@@ -53,9 +54,8 @@ def main() -> None:
     rows = [("parts", "images in each", "images/s", f"to {args.parts[0]} (least to most)")]
     for parts, found in seconds.items():
         ratios = [a / b for a, b in zip(seconds[args.parts[0]], found, strict=True)]
-        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
         speed = f"{args.batch / statistics.median(found):.1f}"
-        rows.append((str(parts), str(args.batch // parts), speed, spread))
+        rows.append((str(parts), str(args.batch // parts), speed, spread(ratios)))
     print(f"{args.config}, batch {args.batch}, {recipe.module.dtype}\n\n{output.table(rows)}")
 
 

@@ -51,6 +51,7 @@ def measure(args: argparse.Namespace, folder: Path) -> None:
 
     import mlp_mixer
     from benchmarks import photographs
+    from benchmarks.ratios import spread
     from mlp_mixer.cli import output
 
     few, every = folder / "few", folder / "every"
@@ -84,7 +85,7 @@ def measure(args: argparse.Namespace, folder: Path) -> None:
             ratios = []
             for i in (2, 3):
                 each = [a[i] / b[i] for a, b in zip(first, seconds, strict=True)]
-                ratios.append(f"{statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})")
+                ratios.append(spread(each))
             rows.append(
                 (variant, form, f"{args.count / wall:.1f}", f"{args.count / cpu:.1f}",
                  ", ".join(ratios), f"{start_wall:.1f}, {start_cpu:.1f}")

@@ -25,6 +25,7 @@ import numpy as np
 
 from benchmarks import photographs
 from benchmarks.input_pipeline import _cpu_seconds
+from benchmarks.ratios import spread
 from mlp_mixer.cli import output
 from mlp_mixer.cli.main import guard
 from mlp_mixer.data import pipeline
@@ -124,8 +125,7 @@ def measure(args: argparse.Namespace) -> None:
         base = [run[1] for run in found[how, "folder"]]
         ratios = [run[1] / other for run, other in zip(runs, base, strict=True)]
         rows.append(
-            (how, kind, f"{per_cpu:.0f}", f"{statistics.median(ratios):.2f}"
-             f" ({min(ratios):.2f} to {max(ratios):.2f})", f"{per_second:.0f}", f"{opened:.2f}")
+            (how, kind, f"{per_cpu:.0f}", spread(ratios), f"{per_second:.0f}", f"{opened:.2f}")
         )  # fmt: skip
     print(output.table(rows))
 

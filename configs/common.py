@@ -98,7 +98,7 @@ def base() -> ml_collections.ConfigDict:
 
     # --- how it lies on devices; changes no result. See mlp_mixer/training/layouts.py ---
     config.layout = "replicated"  # or fsdp, pmap
-    config.accum_steps = 0  # parts of a device's rows, one after the other; 0 chooses by the device
+    config.accum_steps = 0  # parts of a device's rows, in turn; 0 lets the device decide
     config.remat = False  # computes blocks twice to save memory; accum_steps costs less
     config.sum_dtype = "float32"  # in which gradients are summed over devices; or bfloat16
 

@@ -25,7 +25,7 @@ LISTED = 20  # most class names in the text; config.json has all
 RECIPE = ("batch_size", "optimizer", "lr", "decay", "warmup_steps", "warmup_epochs", "weight_decay",
           "layer_decay", "grad_clip", "loss", "label_smoothing", "mixup", "cutmix",
           "ema", "teacher")  # fmt: skip
-SCHEDULE = ("drop_schedule", "drop_steps", "drop_epochs")
+DROP_SCHEDULE = ("drop_schedule", "drop_steps", "drop_epochs")
 COLOURS = {1: "grey", 3: "RGB"}  # by number of channels
 CITATION = "[arXiv 2105.01601](https://arxiv.org/abs/2105.01601)"
 
@@ -229,7 +229,7 @@ def _training(model: Model) -> str:
     recipe = {name: config[name] for name in RECIPE}
     recipe |= {name: config.model.get(name) for name in ("dropout_rate", "stoch_depth")}
     if config.drop_schedule != "constant":
-        recipe |= {name: config[name] for name in SCHEDULE}
+        recipe |= {name: config[name] for name in DROP_SCHEDULE}
     if config.sam.rho_max:
         recipe |= {f"sam.{name}": value for name, value in config.sam.items()}
     changes = config.augment.to_dict()

@@ -3,10 +3,10 @@
 On a CPU, XLA's products of bfloat16 matrices are no faster than those of float32, whatever the CPU
 can do, unless they have one form: [m, i] times [i, c], both as they lie in memory, with a result in
 float32 that is rounded afterwards. In that form they are about twice as fast where the CPU has such
-instructions. (Jax 0.7 to 0.10; with 0.12 that is left of the kernel's gradient only. Figures are in
-docs/lab/speed.md.) JAX writes the two products of the gradient in other forms, hence the primitive
-below: a bilinear one, whose transposes are products of the same form. It has derivatives of all
-orders, forward and reverse.
+instructions, in jax 0.7 to 0.10; from 0.12 on this is true of the kernel's gradient only (figures
+are in docs/lab/speed.md). JAX writes the two products of the gradient in other forms, hence the
+primitive below: a bilinear one, whose transposes are products of the same form. It has derivatives
+of all orders, forward and reverse.
 """
 
 import jax

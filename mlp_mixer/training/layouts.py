@@ -10,7 +10,7 @@ how gradients are summed. The mesh is that of `runtime.mesh`.
 
 FSDP gathers all parameters once before the accumulation loop and scatters all gradients once after
 it, with explicit collectives. The memory suffices for the Mixer, whose largest variant has 1.7 GB.
-XLA's TPU compiler gathers in bfloat16, behind the forward pass; what it makes of the scattering
+XLA's TPU compiler gathers in bfloat16, during the forward pass; what it makes of the scattering
 depends on the shape of the slice. Leaving the placement to XLA costs several times as much traffic.
 All of this is in docs/lab/tpu_compiler.md. A teacher is gathered likewise.
 """

@@ -144,9 +144,10 @@ def make_recipe(
 
 
 def best_accum_steps(module: Any, rows: int, platform: str) -> int:
-    """Returns the fewest equal parts whose activations stay near the arithmetic; 1 if none do.
+    """Returns into how many equal parts a batch is best cut, for its activations to stay in caches.
 
-    A number of rows such as 509 has only parts that are far too small, which would cost more time.
+    That is the fewest that fit. A number of rows such as 509 could only be cut into single rows,
+    which would take longer than the batch as a whole; it is left whole.
 
     Args:
         module: a model; all but Mixers are computed whole.

@@ -111,7 +111,10 @@ def prepare(config: ml_collections.ConfigDict, module: Any, num_classes: int, de
         return None
     where = f"teacher={config.teacher}"
     if module is None:
-        raise ValueError(f"{where} needs its model here: give load_teacher(config, names).module")
+        raise ValueError(
+            f"{where} needs a model: give that of load_teacher(...) as teacher_module, or set "
+            "teacher to ''"
+        )
     if config.loss != "softmax" or config.label_smoothing:
         raise ValueError(
             f"{where} takes the place of labels, and its softmax is what is learnt, but the config "

@@ -220,7 +220,7 @@ def test_a_teacher_that_does_not_fit_is_refused(teacher_file, fields, classes, m
 
 
 def test_a_recipe_asks_for_the_model_of_its_teacher(teacher_file):
-    with pytest.raises(ValueError, match=r"teacher=.*needs its model.*load_teacher"):
+    with pytest.raises(ValueError, match=r"teacher=.*load_teacher.*as teacher_module"):
         make_recipe(config_of(teacher_file[0]), 10, 1437)
 
 
