@@ -28,12 +28,10 @@ from mlp_mixer.weights.resize import resize_module
 Config: TypeAlias = ml_collections.ConfigDict
 
 # Largest number of token activations in one part of an accumulated batch, by platform. On a TPU it
-# is that of 32 images in B/16, which fits the on-chip memory of a v5e (docs/lab/tpu_compiler.md).
-# On a CPU it was fastest with two cores (docs/lab/speed.md). A GPU gains nothing from parts.
-PART_ACTIVATIONS = {"tpu": 32 * 196 * 768, "cpu": 8 * 196 * 768}
-# Those of a batch that stays whole even so: 16 images in H/14. In two parts, whose gradients are
-# added up, a step takes 16 % more of a TPU's cycles (docs/lab/tpu_compiler.md).
-WHOLE_ACTIVATIONS = {"tpu": 16 * 256 * 1280}
+# is that of 16 images in H/14, or 34 in B/16, which fits the on-chip memory of a v5e; with parts of
+# 8 images a step of H/14 takes 6 % more cycles (docs/lab/tpu_compiler.md). On a CPU, that of 8
+# images in B/16 was fastest with two cores (docs/lab/speed.md). A GPU gains nothing from parts.
+PART_ACTIVATIONS = {"tpu": 16 * 256 * 1280, "cpu": 8 * 196 * 768}
 
 
 def open_data(config: Config) -> sources.Source:
@@ -156,8 +154,6 @@ def best_accum_steps(module: Any, rows: int, platform: str) -> int:
     """
     numbers = getattr(module, "numbers_in_tokens", 0)  # only the Mixer has it
     if platform not in PART_ACTIVATIONS or not rows or not numbers:
-        return 1
-    if rows * numbers <= WHOLE_ACTIVATIONS.get(platform, 0):
         return 1
     most = max(1, PART_ACTIVATIONS[platform] // numbers)  # rows of a part
     fewest = -(-rows // most)
