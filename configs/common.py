@@ -62,7 +62,7 @@ def base() -> ml_collections.ConfigDict:
     config.batch_size = 4096  # images in each step, over all devices; 1 or more
     config.total_epochs = 0.0
     config.total_steps = 0
-    config.optimizer = "adam"  # or momentum, lion, lamb
+    config.optimizer = "adam"  # or momentum, lion, lamb, muon
     config.lr = 0.001  # the peak
     config.decay = "cosine"  # or linear
     config.decay_end = 0.0  # where the decay ends, as a share of the peak, 0 to 1

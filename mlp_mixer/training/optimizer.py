@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
+from optax import contrib
 
 from mlp_mixer.training.averaging import moving_average
 
@@ -17,16 +18,13 @@ Schedule = Callable[[Any], jax.Array]
 BLOCK = r"(?:MixerBlock_|encoderblock_)(\d+)/"
 HEAD = r"(?:^|/)(?:head|pre_logits|pre_head_layer_norm|encoder_norm)/"
 
+# Of a ViT: heads and their width are the last two axes of its kernel, not the first two.
+INTO_HEADS = r"/(?:query|key|value)/kernel$"
+
 # Factor of the rate, by progress from the end of the warm-up (0) to the end of the run (1).
 DECAYS: dict[str, Schedule] = {
     "linear": lambda progress: 1 - progress,
     "cosine": lambda progress: 0.5 * (1 + jnp.cos(jnp.pi * progress)),
-}
-OPTIMIZERS = {
-    "adam": lambda: optax.scale_by_adam(b1=0.9, b2=0.999),
-    "momentum": lambda: optax.trace(decay=0.9),
-    "lion": lambda: optax.scale_by_lion(b1=0.9, b2=0.99),  # arXiv 2302.06675
-    "lamb": lambda: optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-6),  # arXiv 1904.00962
 }
 
 
@@ -121,6 +119,51 @@ def make_drop_schedule(name: str, steps: int) -> Schedule | None:
     if name == "late":
         return lambda step: jnp.float32(step >= steps)
     return None
+
+
+def scale_by_muon_and_adam() -> optax.GradientTransformation:
+    """Scales updates of the blocks' kernels by Muon, all others by Adam with Nesterov momentum.
+
+    Muon (kellerjordan.github.io/posts/muon) makes the momentum of a matrix orthogonal. Its updates
+    are then given the size of Adam's, as in arXiv 2502.16982, so that Adam's rates and decays serve
+    for both.
+    """
+    # The rate and its sign come later, as for all optimizers.
+    muon = contrib.muon(1.0, consistent_rms=0.2, muon_weight_dimension_numbers=_matrices)
+    return optax.chain(muon, optax.scale(-1.0))
+
+
+def _matrices(params: Any) -> Any:
+    """Returns which axes of each kernel in a block are its inputs and outputs; None for the rest.
+
+    Raises:
+        ValueError: the model has no blocks.
+    """
+
+    def matrix(path: Any, x: Any) -> contrib.MuonDimensionNumbers | None:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if not re.search(BLOCK, name) or not name.endswith("/kernel"):
+            return None
+        inputs = 1 if re.search(INTO_HEADS, name) else x.ndim - 1
+        axes = tuple(range(x.ndim))
+        return contrib.MuonDimensionNumbers(axes[:inputs], axes[inputs:])
+
+    found = jax.tree_util.tree_map_with_path(matrix, params)
+    if not jax.tree.leaves(found):
+        raise ValueError(
+            "optimizer=muon is for models of numbered blocks (mixer, vit), which this one has not; "
+            "use adam"
+        )
+    return found
+
+
+OPTIMIZERS = {
+    "adam": lambda: optax.scale_by_adam(b1=0.9, b2=0.999),
+    "momentum": lambda: optax.trace(decay=0.9),
+    "lion": lambda: optax.scale_by_lion(b1=0.9, b2=0.99),  # arXiv 2302.06675
+    "lamb": lambda: optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-6),  # arXiv 1904.00962
+    "muon": scale_by_muon_and_adam,
+}
 
 
 def make_optimizer(

@@ -1,14 +1,18 @@
 """Losses, schedules, optimizers and the step against formulas and optax's own optimizers."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
 import pytest
+from flax import traverse_util
 
 import mlp_mixer
 from mlp_mixer.models import losses
+from mlp_mixer.models.architectures import ARCHITECTURES
 from mlp_mixer.models.init import init
 from mlp_mixer.runs.checkpoints import TrainState
 from mlp_mixer.training import layouts, optimizer
@@ -156,17 +160,54 @@ def test_a_run_follows_its_drop_schedule(tiny_config):
             dict(optimizer="lamb", weight_decay=0.3),
             optax.lamb(0.1, weight_decay=0.3, mask=optimizer.kernels),
         ),
+        (
+            dict(optimizer="muon", weight_decay=0.3),
+            optax.contrib.muon(0.1, weight_decay=0.3, consistent_rms=0.2),
+        ),
     ],
 )
 def test_optimizers_equal_those_of_optax(fields, reference):
     rng = np.random.default_rng(0)
-    params = {"a": {"kernel": np.ones((3, 2), "f4"), "bias": np.ones(2, "f4")}}
+    params = {"MixerBlock_0": {"kernel": np.ones((3, 2), "f4"), "bias": np.ones(2, "f4")}}
     gradients = [
         jax.tree.map(lambda x: rng.normal(size=x.shape).astype("f4"), params) for _ in range(4)
     ]
     ours = optimizer.make_optimizer(config(**fields), lambda step: 0.1)
     got, expected = run(ours, params, gradients), run(reference, params, gradients)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), got, expected)
+
+
+@pytest.mark.parametrize("name", ["mixer", "vit"])
+def test_muon_makes_updates_of_kernels_in_blocks_orthogonal(name):
+    sizes = {
+        "mixer": dict(tokens_mlp_dim=6, channels_mlp_dim=16),
+        "vit": dict(mlp_dim=16, num_heads=2),
+    }[name]
+    model = ARCHITECTURES[name].create(
+        num_classes=5, image_size=8, patch_size=4, num_blocks=1, hidden_dim=8, **sizes
+    )
+    params, rng = init(model), np.random.default_rng(0)
+    gradients = jax.tree.map(lambda x: rng.normal(size=x.shape).astype("f4"), params)
+    tx = optimizer.scale_by_muon_and_adam()
+    updates, _ = tx.update(gradients, tx.init(params), params)
+    flat, spread = traverse_util.flatten_dict(jax.device_get(updates), sep="/"), {}
+    for path, x in flat.items():
+        if path.endswith("/kernel"):
+            # A matrix from inputs to outputs; of attention, one side of it is heads x their width.
+            inputs = x.shape[0] if re.search("query|key|value", path) else x.size // x.shape[-1]
+            matrix = x.reshape(inputs, -1)
+            values = np.linalg.svd(matrix, compute_uv=False) / (0.2 * max(matrix.shape) ** 0.5)
+            spread[path] = values.mean() > 0.7 and values.max() < 1.2
+    assert len(spread) == {"mixer": 6, "vit": 8}[name]
+    assert {path for path, even in spread.items() if even} == {p for p in spread if "lock_0" in p}
+
+
+def test_muon_refuses_a_model_without_blocks():
+    model = ARCHITECTURES["bit"].create(
+        stages=(1,), width=32, stem="3x3", num_classes=5, image_size=8
+    )
+    with pytest.raises(ValueError, match=r"optimizer=muon .* numbered blocks .* use adam"):
+        jax.eval_shape(lambda: optimizer.scale_by_muon_and_adam().init(init(model)))
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.1, 100.0])
@@ -211,7 +252,7 @@ def test_decay_touches_kernels_only_and_scales_with_the_rate():
             after = after[key.key]
         factor = 1 - 0.01 * 0.1 if path[-1].key == "kernel" else 1
         np.testing.assert_allclose(after, before * factor, rtol=1e-6)
-    with pytest.raises(ValueError, match=r"adagrad.*adam or momentum or lion or lamb"):
+    with pytest.raises(ValueError, match=r"adagrad.*adam or momentum or lion or lamb or muon"):
         optimizer.make_optimizer(config(optimizer="adagrad"), lambda step: 0.01)
 
 
