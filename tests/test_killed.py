@@ -284,19 +284,31 @@ def test_ctrl_c_is_noted_once_and_the_next_signal_ends_it():
     assert stopped.value.code == 128 + signal.SIGINT
 
 
-def test_a_workdir_in_use_is_refused_until_its_process_is_gone(tiny_config, tmp_path):
-    """Even if that process has left a child of its own, such as one that loads data."""
+def test_a_workdir_in_use_is_refused_until_its_process_is_gone(tiny_config, tiny, tmp_path):
+    """Even if that process has left a child of its own, such as one that loads data.
+
+    It is killed right after a save, while nothing is being written, and before the evaluation.
+    """
     told = tmp_path / "child"
     program = f"""
         import os, pathlib, time
-        from mlp_mixer.runs.lock import hold
-        told = pathlib.Path({str(told)!r})
-        with hold(told.parent):
+        from ml_collections import ConfigDict
+        from mlp_mixer.runs.checkpointer import Checkpointer
+        from mlp_mixer.training import loop
+
+        told, save = pathlib.Path({str(told)!r}), Checkpointer.save
+
+        def save_and_sleep(self, *args, **kwargs):
+            save(self, *args, **kwargs)
+            self.wait()
             child = os.fork()
             if child:
                 told.with_suffix(".part").write_text(str(child))
                 told.with_suffix(".part").rename(told)
             time.sleep(600)
+
+        Checkpointer.save = save_and_sleep
+        loop.train(ConfigDict({tiny_config.to_dict()}), told.parent)
     """
     holder = Fork(textwrap.dedent(program), env=dict(os.environ))
     wait_for(holder, told.exists)
@@ -305,8 +317,12 @@ def test_a_workdir_in_use_is_refused_until_its_process_is_gone(tiny_config, tmp_
         loop.train(tiny_config, tmp_path)
     holder.kill()
     holder.wait()
+    assert checkpoints.latest_step(tmp_path) == 3
     loop.train(tiny_config, tmp_path)
     os.kill(child, signal.SIGKILL)
+    assert_same_weights(tiny[0] / "model.npz", tmp_path / "model.npz")
+    assert [x["step"] for x in metrics.read(tmp_path) if "train/loss" in x] == [2, 4, 6]
+    assert scalars(tmp_path, "test/loss") == scalars(tiny[0], "test/loss")
 
 
 def test_a_workdir_at_an_address_of_no_bucket_is_refused(tiny_config):

@@ -74,32 +74,39 @@ def teacher(tmp_path_factory):
 
 
 def test_every_layout_gives_the_run_of_one_device(tmp_path, teacher):
-    """And a run goes on with another layout, on other devices, and without accumulation."""
-    one, eight, two = (tmp_path / name for name in ("one", "eight", "two"))
-    loop.train(get_config(teacher=teacher), one)
+    """And a run goes on with another layout, on other devices, and without accumulation.
+
+    Two of the runs learn from a teacher, which is split and shared as the layout has it; the others
+    from mixed and smoothed labels.
+    """
+    one, taught, eight, two = (tmp_path / name for name in ("one", "taught", "eight", "two"))
+
+    def train_here(workdir, teacher=""):
+        config = get_config(teacher=teacher)
+        config.layout, config.accum_steps = "replicated", 1
+        loop.train(config, workdir)
 
     def forget_the_end(workdir):
         (workdir / "model.npz").unlink()
         shutil.rmtree(workdir / "checkpoints" / "4")
 
-    address, runs = (
-        f"127.0.0.1:{free_port()}",
-        [f"{two}/{x},{x},2,0,{teacher}" for x in ("fsdp", "pmap")],
-    )
+    train_here(one)
+    train_here(taught, teacher)
+    address = f"127.0.0.1:{free_port()}"
+    runs = f"{two}/fsdp,fsdp,2,0,", f"{two}/pmap,pmap,2,0,{teacher}"
     finish(*(start(4, *runs, address=address, number=i) for i in (0, 1)))
     assert_same_run(one, two / "fsdp")
-    assert_same_run(one, two / "pmap")
+    assert_same_run(taught, two / "pmap")
 
     forget_the_end(two / "fsdp")
-    runs = [f"{eight}/{x},{x},2,0,{teacher}" for x in ("replicated", "fsdp")]
-    finish(start(8, *runs, f"{two}/fsdp,pmap,1,0,{teacher}"))
-    for workdir in (eight / "replicated", eight / "fsdp", two / "fsdp"):
+    runs = [f"{eight}/{x},{x},2,0," for x in ("replicated", "pmap")]
+    finish(start(8, *runs, f"{two}/fsdp,pmap,2,0,", f"{eight}/fsdp,fsdp,2,0,{teacher}"))
+    for workdir in (eight / "replicated", eight / "pmap", two / "fsdp"):
         assert_same_run(one, workdir)
+    assert_same_run(taught, eight / "fsdp")
 
     forget_the_end(two / "fsdp")
-    config = get_config(teacher=teacher)
-    config.layout, config.accum_steps = "replicated", 1
-    loop.train(config, two / "fsdp")
+    train_here(two / "fsdp")
     assert_same_run(one, two / "fsdp")
 
 

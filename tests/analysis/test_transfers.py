@@ -8,11 +8,6 @@ import pytest
 from mlp_mixer.analysis import transfers
 
 
-def show(*workdirs):
-    found = transfers.read_transfers(list(map(str, workdirs)))
-    return [" ".join(row).split() for row in found.summary()]
-
-
 def write(workdir, source, accuracy, lr=0.03):
     workdir.mkdir()
     result = dict(source=source, dev={str(lr): 0.5}, lr=lr, test={"test/accuracy": accuracy})
@@ -20,7 +15,10 @@ def write(workdir, source, accuracy, lr=0.03):
     return workdir
 
 
-def test_avg_5_is_the_mean_of_five_data_sets_means_over_runs(tmp_path):
+def test_avg_5_is_the_mean_of_five_data_sets_means_over_runs(tmp_path, run):
+    def show(*workdirs):
+        return [line.split() for line in run("transfers", *workdirs).splitlines()]
+
     accuracies = {
         "tfds:imagenet2012": 0.80, "tfds:cifar10": 0.96, "tfds:cifar100": 0.84,
         "tfds:oxford_iiit_pet": 0.90,
@@ -32,11 +30,9 @@ def test_avg_5_is_the_mean_of_five_data_sets_means_over_runs(tmp_path):
     rows = show(*four, *named, tmp_path / "nothing")
     assert ["Avg", "5", "89.60"] in rows  # (80 + 96 + 84 + 90 + 98) / 5
     assert ["Flowers", "0.03,", "0.03", "98.00", "1.41", "of", "2"] in rows
-    assert transfers.read_transfers([str(tmp_path / "nothing")]).unfinished == [
-        str(tmp_path / "nothing")
-    ]
+    assert " ".join(rows[-1]).startswith(f"{tmp_path / 'nothing'} is not a finished sweep: ")
     with pytest.raises(ValueError, match=r"folder:flowers.*NAME=WORKDIR.*Pets"):
-        show(flowers[0])
+        transfers.read_transfers([str(flowers[0])])
 
 
 def test_vtab_is_the_mean_over_19_tasks_in_three_groups():

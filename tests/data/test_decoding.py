@@ -79,15 +79,18 @@ def test_a_transparent_colour_of_16_bits_is_laid_over_white():
     np.testing.assert_array_equal(images.decode(png(colours, 16, clear)), expected)
 
 
-@pytest.mark.parametrize(("mode", "kind"), [("LA", "PNG"), ("PA", "TIFF"), ("P", "PNG")])
-def test_half_transparent_is_half_white(mode, kind):
-    image = picture().convert("L").convert(mode[0])
+@pytest.mark.parametrize("alpha", [0, 128])
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("RGBA", "PNG"), ("LA", "PNG"), ("PA", "TIFF"), ("P", "PNG")]
+)
+def test_half_transparent_is_half_white_and_clear_is_white(mode, kind, alpha):
+    image = picture().convert("L").convert(mode.removesuffix("A"))
     if "A" in mode:
-        image.putalpha(128)
+        image.putalpha(alpha)
     assert image.mode == mode
-    options = {"transparency": bytes([128]) * 256} if mode == "P" else {}
+    options = {"transparency": bytes([alpha]) * 256} if mode == "P" else {}
     decoded = images.decode(encode(image, kind, **options), 1)[..., 0]
-    expected = 255 - (255 - np.asarray(picture().convert("L")).astype(float)) * 128 / 255
+    expected = 255 - (255 - np.asarray(picture().convert("L")).astype(float)) * alpha / 255
     assert np.abs(decoded - expected).max() <= 1
 
 

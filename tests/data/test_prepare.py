@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import logging
 import os
 
 import numpy as np
@@ -34,9 +33,10 @@ def tfrecords(write_data_set):
     return write_data_set("imagenet2012", splits, "tfrecord", shards=3)
 
 
-def test_conversion_keeps_the_records_and_the_original(tfrecords, tmp_path, caplog):
+def test_conversion_keeps_the_records_and_the_original(tfrecords, tmp_path, command):
     before = contents(tfrecords)
-    made = run("imagenet2012")
+    told = command("prepare", "imagenet2012")
+    assert told.status == 0, told.err
     assert contents(tfrecords) == before
     builder = prepared_files.find("imagenet2012", tmp_path)
     assert prepared_files.is_array_record(builder) and str(tfrecords) not in str(builder.data_dir)
@@ -51,11 +51,13 @@ def test_conversion_keeps_the_records_and_the_original(tfrecords, tmp_path, capl
             for record in from_tfrecord.read(path)
         ]
         assert list(map(bytes, source._records.__getitems__(range(count)))) == records
-    assert made.examples == {"train": 20, "validation": 3}
-    assert made.source == "tfds:imagenet2012" and str(made.folder) == str(builder.data_dir)
-    with caplog.at_level(logging.INFO):
-        assert run("tfds:imagenet2012") == made  # again: nothing to do
-    assert "prepared already" in caplog.text
+    assert told.out.splitlines() == [
+        str(builder.data_dir),
+        "  examples: train 20, validation 3",
+        "In a config: --config.data.source=tfds:imagenet2012",
+    ]
+    again = command("prepare", "tfds:imagenet2012")
+    assert again.out == told.out and "prepared already" in again.err
 
 
 def flip(data: bytes, at: int) -> bytes:

@@ -1,7 +1,6 @@
 """Plans against the paper's numbers, arithmetic, and figures that others compiled."""
 
 import importlib.util
-import logging
 import os
 import textwrap
 
@@ -295,22 +294,24 @@ def test_the_fastest_that_fits_is_recommended():
     assert "none of these fits" in plan.recommend({"c": plans["c"]})
 
 
-def test_a_plan_tells_what_it_compiles_before_each_wait(monkeypatch, caplog):
+def test_a_plan_tells_what_it_compiles_before_each_wait(monkeypatch, capsys, run):
     told = []
 
     def make(config, num_classes, examples, topology, evaluation):
-        told.append(caplog.messages[-1])
+        told.append(capsys.readouterr())
         return Estimate(compiler.Program(True, {}, cycles=1e6), parse_topology(topology), 8), 6
 
     monkeypatch.setattr(plan, "make", make)
-    with caplog.at_level(logging.INFO, "mlp_mixer"):
-        plans = plan.plan(load_config("imagenet"), ["v5e:2x2", "v6e:2x2"], compare=True)
-    assert len(told) == 10 and "compiling 7 of 10, v6e:2x2 accum_steps=1:" in told[6]
-    assert [line.partition(" (")[0] for line in plans.recommendations()] == [
+    last = run("plan", "--config=imagenet", "--topology", "v5e:2x2", "v6e:2x2", "--compare")
+    assert len(told) == 10 and "compiling 7 of 10, v6e:2x2 accum_steps=1:" in told[6].err
+    assert told[6].out.startswith("v6e:2x2 as it is\n  4 chips")
+    words, table, *recommended, _ = last.split("\n\n")
+    assert words.startswith("v6e:2x2 fsdp, accum_steps=1\n")
+    rows = [line.split("  ")[0] for line in table.splitlines()]
+    assert len(rows) == 12 and "v6e:2x2 accum_steps=1, remat" in rows
+    assert [line.partition(" (")[0] for line in recommended] == [
         "recommended: v5e:2x2 as it is", "recommended: v6e:2x2 as it is",
     ]  # fmt: skip
-    assert len(plans.summary()) == 11
-    assert plans.describe("v6e:2x2 accum_steps=1, remat").startswith("v6e:2x2 accum_steps=1, remat")
 
 
 def test_plans_printed_one_by_one_survive_a_later_failure(monkeypatch, command):

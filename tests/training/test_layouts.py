@@ -20,18 +20,19 @@ from mlp_mixer.training.sam import Sam
 from mlp_mixer.runs.checkpoints import TrainState
 from mlp_mixer.training.step import make_train_step
 
-module = mlp_mixer.create(num_classes=5, image_size=8, patch_size=4, num_blocks=1, hidden_dim=16,
-                          tokens_mlp_dim=8, channels_mlp_dim=32, dropout_rate=0.1)
+two_blocks = mlp_mixer.create(num_classes=5, image_size=8, patch_size=4, num_blocks=2,
+                              hidden_dim=16, tokens_mlp_dim=8, channels_mlp_dim=32, stoch_depth=0.5)
+one_block = two_blocks.clone(num_blocks=1, dropout_rate=0.1)
 tx = optax.sgd(0.1)
 rng = np.random.default_rng(0)
-params = jax.tree.map(lambda x: np.float32(rng.normal(0, 0.3, x.shape)),
-                      jax.eval_shape(lambda: init(module)))
 batch = {"image": rng.integers(0, 256, (16, 8, 8, 3), dtype=np.uint8),
          "label": rng.integers(0, 5, 16).astype(np.int32)}
 
-teacher = jax.tree.map(lambda x: np.float32(rng.normal(0, 0.3, x.shape)), params)
+def random(module):
+    return jax.tree.map(lambda x: np.float32(rng.normal(0, 0.3, x.shape)),
+                        jax.eval_shape(lambda: init(module)))
 
-def run(layout, teachers=(), **more):
+def run(layout, module, params, teachers=(), **more):
     step = make_train_step(module, tx, loss="softmax", mixup=Mixup(0.5), **more)
     state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
     state = jax.device_put(state, layout.shardings(state))
@@ -49,13 +50,14 @@ def run(layout, teachers=(), **more):
 def mesh(slices, each):
     return Mesh(np.array(jax.devices()[: slices * each]).reshape(slices, each), AXES)
 
-one, metrics = run(layouts.Replicated(mesh(1, 1)))
+plain = dict(module=two_blocks, params=random(two_blocks), accum_steps=2)
+one, metrics = run(layouts.Replicated(mesh(1, 1)), **plain)
 for kind in (layouts.Replicated, layouts.Fsdp):
-    layout = kind(mesh(2, 4))
-    state, same = run(layout)
+    layout = kind(mesh(4, 2))
+    state, same = run(layout, **plain)
     if kind is layouts.Fsdp:  # split within a slice, the same in every slice
         kernel = state.params["MixerBlock_0"]["channel_mixing"]["Dense_0"]["kernel"]
-        assert {s.data.shape for s in kernel.addressable_shards} == {(16, 32 // 4)}
+        assert {s.data.shape for s in kernel.addressable_shards} == {(16, 32 // 2)}
     params_ = jax.device_get(layout.to_everywhere(state.params))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), params_,
                  jax.device_get(one.params))
@@ -64,8 +66,9 @@ for kind in (layouts.Replicated, layouts.Fsdp):
 
 # 4 groups of 4 rows: on one device, two on each of 2 devices, each on 2 of 8 devices in 2 slices.
 # With a teacher, which is split as parameters are.
-gsam = dict(sam=Sam(lambda step: 0.5 - 0.1 * step, alpha=0.5, group_size=4),
-            teacher=module, teachers=[teacher])
+gsam = dict(module=one_block, params=random(one_block), teacher=one_block,
+            teachers=[random(one_block)],
+            sam=Sam(lambda step: 0.5 - 0.1 * step, alpha=0.5, group_size=4))
 wanted, metrics = run(layouts.Replicated(mesh(1, 1)), accum_steps=8, **gsam)
 for layout in (layouts.Replicated(mesh(1, 2)), layouts.Replicated(mesh(2, 4)),
                layouts.Fsdp(mesh(2, 4)), layouts.Pmap(mesh(1, 8))):
@@ -75,9 +78,9 @@ for layout in (layouts.Replicated(mesh(1, 2)), layouts.Replicated(mesh(2, 4)),
     for name in ("loss", "accuracy", "surrogate_gap", "clean_grad_norm", "grad_norm", "rho"):
         np.testing.assert_allclose(float(same[name]), float(metrics[name]), rtol=1e-5, err_msg=name)
 assert 0.01 < max(jax.tree.leaves(jax.tree.map(lambda a, b: float(abs(a - b).max()),
-                          jax.device_get(wanted.params), jax.device_get(one.params))))
+                          jax.device_get(wanted.params), gsam["params"])))
 
-rough, _ = run(layouts.Replicated(mesh(1, 8), jnp.bfloat16))
+rough, _ = run(layouts.Replicated(mesh(1, 8), jnp.bfloat16), **plain | {"accum_steps": 1})
 differences = jax.tree.leaves(jax.tree.map(lambda a, b: float(abs(a - b).max()),
                               jax.device_get(rough.params), jax.device_get(one.params)))
 assert 1e-5 < max(differences) < 1e-2, max(differences)
