@@ -68,6 +68,16 @@ MUTATIONS = (
         "tests/planning/test_plan.py -k one_by_one",
     ),
     Mutation(
+        "several plans are printed without their table",
+        "mlp_mixer/cli/plan.py", "if len(plans.estimates) > 1:", "if False:",
+        "tests/planning/test_plan.py -k before_each_wait",
+    ),
+    Mutation(
+        "plans are compared and none recommended",
+        "mlp_mixer/cli/plan.py", "    if args.compare:\n", "    if args.figure:\n",
+        "tests/planning/test_plan.py -k before_each_wait",
+    ),
+    Mutation(
         "communication costs no time",
         "mlp_mixer/planning/estimate.py",
         "max(self.core_seconds, self.hbm_seconds) + self.waiting_seconds",
@@ -78,6 +88,17 @@ MUTATIONS = (
         "VTAB's structured tasks begin one too early",
         "mlp_mixer/analysis/transfers.py", "_VTAB[11:]", "_VTAB[10:]",
         "tests/analysis/test_transfers.py",
+    ),
+    Mutation(
+        "the table of sweeps is not printed",
+        "mlp_mixer/cli/transfers.py", "    print(output.table(found.summary()))\n",
+        "    output.table(found.summary())\n",
+        "tests/analysis/test_transfers.py -k avg_5",
+    ),
+    Mutation(
+        "of an unfinished sweep nothing is said",
+        "mlp_mixer/cli/transfers.py", "for path in found.unfinished:", "for path in []:",
+        "tests/analysis/test_transfers.py -k avg_5",
     ),
     Mutation(
         "the units of a rectangular model are shown in the wrong shape",

@@ -63,6 +63,12 @@ MUTATIONS = (
         "tests/data/test_decoding.py",
     ),
     Mutation(
+        "what is transparent in RGBA has its colour",
+        "mlp_mixer/data/decoding.py", "    if image.has_transparency_data:\n",
+        '    if image.has_transparency_data and image.mode != "RGBA":\n',
+        "tests/data/test_decoding.py -k clear_is_white",
+    ),
+    Mutation(
         "images are not turned as their metadata says",
         "mlp_mixer/data/decoding.py",
         "opened.getexif().get(ORIENTATION, 1)",

@@ -153,6 +153,30 @@ MUTATIONS = (
         "tests/training/test_layouts.py",
     ),
     Mutation(
+        "stochastic depth drops by the place in a part",
+        "mlp_mixer/models/mixer.py", 'keep(self.make_rng("dropout"), rows, drop_path, (1, 1))',
+        'keep(self.make_rng("dropout"), rows - rows[0], drop_path, (1, 1))',
+        "tests/training/test_layouts.py -k slices",
+    ),
+    Mutation(
+        "a part has more than one image",
+        "mlp_mixer/training/step.py", "for parts in range(1, given + 1)",
+        "for parts in range(1, given)",
+        "tests/training/test_parts.py -k accumulated",
+    ),
+    Mutation(
+        "the label of a mixed pair is of the device's own rows",
+        "mlp_mixer/training/mixup.py", '_row_before(batch["label"], axis)',
+        'jnp.roll(batch["label"], 1, 0)',
+        "tests/training/test_layouts.py -k slices",
+    ),
+    Mutation(
+        "pmap needs a teacher",
+        "mlp_mixer/training/layouts.py", "in_axes=(None, 0, *[None] * len(teacher)),",
+        "in_axes=(None, 0, None),",
+        "tests/test_layouts.py -k every_layout",
+    ),
+    Mutation(
         "FSDP sums gradients within a slice only",
         "mlp_mixer/training/layouts.py",
         'return jax.lax.psum(part, "slice").astype(grad.dtype)', "return part.astype(grad.dtype)",

@@ -271,6 +271,12 @@ MUTATIONS = (
         "tests/runs/test_bucket.py -k marker",
     ),
     Mutation(
+        "an evaluation that a kill cost is not made up for",
+        "mlp_mixer/training/loop.py",
+        "if self._evaluation_is_due(start) and not self._was_evaluated(start):", "if False:",
+        "tests/test_killed.py -k workdir_in_use",
+    ),
+    Mutation(
         "a run that has lost its lock goes on to write checkpoints",
         "mlp_mixer/runs/checkpointer.py",
         "        before_marker()\n        self._check_lock()\n", "        before_marker()\n",

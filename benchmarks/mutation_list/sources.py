@@ -36,6 +36,17 @@ MUTATIONS = (
         "tests/data/test_prepare.py -k damaged",
     ),
     Mutation(
+        "a prepared data set is told without its numbers of examples",
+        "mlp_mixer/cli/prepare.py", 'f"{split} {count:,}" for', 'f"{split}" for',
+        "tests/data/test_prepare.py -k keeps_the_records",
+    ),
+    Mutation(
+        "a prepared data set is told without the name that a config has for it",
+        "mlp_mixer/cli/prepare.py", "--config.data.source={made.source}",
+        "--config.data.source={made.folder}",
+        "tests/data/test_prepare.py -k keeps_the_records",
+    ),
+    Mutation(
         "fewer examples per class are taken than asked for, without a word",
         "mlp_mixer/data/sources.py", "if len(of_class) < count:", "if not len(of_class):",
         "tests/data/test_sources.py -k few_examples",
