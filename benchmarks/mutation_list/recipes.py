@@ -75,7 +75,8 @@ MUTATIONS = (
     ),
     Mutation(
         "parts are chosen too large",
-        "mlp_mixer/training/recipe.py", "fewest = -(-rows // most)", "fewest = rows // most or 1",
+        "mlp_mixer/training/recipe.py", "fewest = -(-rows // max(1, most))",
+        "fewest = rows // max(1, most) or 1",
         "tests/training/test_recipe.py",
     ),
     Mutation(

@@ -153,9 +153,9 @@ class MlpMixer(nn.Module):
         return tile(self.image_size, self.patch_size)
 
     @property
-    def numbers_in_tokens(self) -> int:
-        """The number of elements in all tokens of one image, S times C."""
-        return self.grid[0] * self.grid[1] * self.hidden_dim
+    def num_tokens(self) -> int:
+        """The number of tokens of one image, S."""
+        return self.grid[0] * self.grid[1]
 
     @nn.compact
     def __call__(

@@ -27,11 +27,13 @@ from mlp_mixer.weights.resize import resize_module
 
 Config: TypeAlias = ml_collections.ConfigDict
 
-# Largest number of token activations in one part of an accumulated batch, by platform. On a TPU it
-# is that of 16 images in H/14, or 34 in B/16, which fits the on-chip memory of a v5e; with parts of
-# 8 images a step of H/14 takes 6 % more cycles (docs/lab/tpu_compiler.md). On a CPU, that of 8
-# images in B/16 was fastest with two cores (docs/lab/speed.md). A GPU gains nothing from parts.
-PART_ACTIVATIONS = {"tpu": 16 * 256 * 1280, "cpu": 8 * 196 * 768}
+# The largest part of an accumulated batch. On a TPU, by its activations between layers: those of 16
+# images in H/14, or 34 in B/16, fit the on-chip memory of a v5e; with parts of 8 images a step of
+# H/14 takes 6 % more cycles (docs/lab/tpu_compiler.md). On a CPU, by its tokens: fewer leave caches
+# earlier, but summing the gradients of many parts costs more (docs/lab/speed.md). A GPU gains
+# nothing from parts.
+PART_ACTIVATIONS_ON_TPU = 16 * 256 * 1280
+PART_TOKENS_ON_CPU = 2048
 
 
 def open_data(config: Config) -> sources.Source:
@@ -152,11 +154,14 @@ def best_accum_steps(module: Any, rows: int, platform: str) -> int:
         rows: a device's share of the batch.
         platform: of the device, in JAX's words.
     """
-    numbers = getattr(module, "numbers_in_tokens", 0)  # only the Mixer has it
-    if platform not in PART_ACTIVATIONS or not rows or not numbers:
+    tokens = getattr(module, "num_tokens", 0)  # only the Mixer has it
+    if platform not in ("tpu", "cpu") or not rows or not tokens:
         return 1
-    most = max(1, PART_ACTIVATIONS[platform] // numbers)  # rows of a part
-    fewest = -(-rows // most)
+    if platform == "tpu":
+        most = PART_ACTIVATIONS_ON_TPU // (tokens * module.hidden_dim)
+    else:
+        most = PART_TOKENS_ON_CPU // tokens
+    fewest = -(-rows // max(1, most))
     return next((parts for parts in range(fewest, 4 * fewest) if rows % parts == 0), 1)
 
 

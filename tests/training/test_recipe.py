@@ -65,9 +65,9 @@ def test_a_step_has_as_many_parts_as_accum_steps_says(accum_steps, parts, monkey
 def test_parts_are_the_largest_that_a_cache_holds(rows, parts, monkeypatch):
     # Up to 60 images in a part. 251 is a prime: parts of one image would cost more than they save.
     monkeypatch.setattr(recipes, "make_train_step", lambda module, tx, **options: options)
-    tokens, channels = 4, 8
-    monkeypatch.setitem(recipes.PART_ACTIVATIONS, "cpu", 60 * tokens * channels)
-    assert make_model(make_config(), 5).numbers_in_tokens == tokens * channels
+    tokens = 4
+    monkeypatch.setattr(recipes, "PART_TOKENS_ON_CPU", 60 * tokens)
+    assert make_model(make_config(), 5).num_tokens == tokens
     recipe = make_recipe(make_config(batch_size=rows), 5, 1000)
     assert recipe.step["accum_steps"] == parts
 
