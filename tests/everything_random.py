@@ -6,7 +6,11 @@ from configs import digits
 
 
 def get_config(group_size: int = 0, teacher: str = "") -> ml_collections.ConfigDict:
-    """With GSAM in groups of so many images, and one block; or without. With a teacher, or not."""
+    """With GSAM in groups of so many images, or without. With a teacher, or without.
+
+    Both have programs that take long to compile, so with them the model has one block, and no
+    average.
+    """
     config = digits.get_config()
     config.image_channels = 3  # for RandAugment
     config.augment.randaugment_layers = 2
@@ -25,9 +29,10 @@ def get_config(group_size: int = 0, teacher: str = "") -> ml_collections.ConfigD
     for name, steps in (("total", 4), ("warmup", 1), ("eval_every", 4), ("checkpoint_every", 2)):
         config[f"{name}_steps"], config[f"{name}_epochs"] = steps, 0.0
     config.log_every_steps, config.sheet_examples = 1, 0
+    if teacher or group_size:
+        config.model.num_blocks, config.ema = 1, 0.0
     if teacher:
         config.teacher, config.label_smoothing = teacher, 0.0
     if group_size:
-        config.model.num_blocks, config.ema = 1, 0.0
         config.sam.update(rho_max=0.2, rho_min=0.05, alpha=0.4, group_size=group_size)
     return config

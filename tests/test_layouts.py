@@ -62,7 +62,7 @@ def assert_same_run(one, workdir, atol=1e-5):
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     """A classifier of digits that has an opinion."""
-    module = make_model(get_config(), 10)
+    module = make_model(get_config(teacher="any"), 10)
     rng = np.random.default_rng(0)
     params = nowhere_zero(module, rng)
     path = tmp_path_factory.mktemp("teacher") / "teacher.npz"
