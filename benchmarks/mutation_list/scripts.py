@@ -80,11 +80,4 @@ MUTATIONS = (
         'return match[0] if "://" in match[2]',
         "tests/test_site.py -k pictures_of_other_servers",
     ),
-    Mutation(
-        "the search of a site on a disk shares objects with its worker",
-        "docs/javascripts/iframe-worker.js",
-        "structuredClone(data)",
-        "data",
-        "tests/test_site.py -k search_works",
-    ),
 )
