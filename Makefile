@@ -1,4 +1,4 @@
-# make demo    pretrain, transfer, evaluate, draw
+# make demo    transfer to a few images, compare with training from scratch, draw
 # make test    the linters, the type checker and the whole test suite
 # make quick   the same with the fast tests only
 # make site    the documentation as a site, in build/site
@@ -14,16 +14,13 @@ MIXER := $(BIN)/python -m mlp_mixer
 .PHONY: demo test quick check lock notebooks site clean
 
 demo: .venv/train.stamp
-	$(BIN)/python train.py --config=configs/digits.py --workdir=demo/digits
-	$(BIN)/python train.py --config=configs/transfer.py:digits,place --workdir=demo/transfer \
-		--config.init_from=demo/digits
-	$(BIN)/python train.py --config=configs/transfer.py:digits,place --workdir=demo/scratch
-	$(MIXER) evaluate --checkpoint=demo/digits --figure=demo/digits.png
+	$(BIN)/python train.py --config=configs/transfer.py:nano,digits --workdir=demo/transfer \
+		--config.init_from=cifar10/Mixer-nano
+	$(BIN)/python train.py --config=configs/transfer.py:nano,digits --workdir=demo/scratch
 	$(MIXER) evaluate --checkpoint=demo/transfer --figure=demo/transfer.png
-	$(MIXER) filters --checkpoint=demo/digits --out=demo/filters.png
-	$(MIXER) filters --checkpoint=demo/transfer --out=demo/filters_transfer.png
-	$(MIXER) curves demo/digits --out=demo/curves.png
-	$(MIXER) curves demo/transfer demo/scratch --out=demo/curves_transfer.png
+	$(MIXER) evaluate --checkpoint=demo/scratch --figure=demo/scratch.png
+	$(MIXER) filters --checkpoint=cifar10/Mixer-nano --out=demo/filters.png
+	$(MIXER) curves demo/transfer demo/scratch --out=demo/curves.png
 
 test: check
 	$(BIN)/python -m pytest

@@ -6,7 +6,8 @@
         --config.init_from=imagenet21k/Mixer-B_16 --config.data.source=folder:PATH
     mlp-mixer plan --config=configs/transfer.py:B/16,cifar10 --topology=v5e:2x4
 
-The argument is MODEL,DATASET. MODEL is a variant of the paper such as B/16, or `digits` for the
+The argument is MODEL,DATASET. MODEL is a variant of the paper such as B/16, `nano` for the Mixer of
+configs/cifar10.py:nano, whose weights cifar10/Mixer-nano come with the package, or `digits` for the
 small model of configs/digits.py. DATASET is a row of DATASETS below, or vtab:TASK with one of the
 19 tasks of mlp_mixer/data/vtab.py. Everything but the head comes from init_from: a released file's
 name, a file, or the workdir of another run (docs/reference/weights.md); without it the run starts
@@ -28,10 +29,14 @@ from typing import NamedTuple
 
 import ml_collections
 
+import configs.cifar10
 import configs.digits
 from configs import common
 from mlp_mixer.data import vtab
 from mlp_mixer.data.paper_sets import AVG_5
+
+# Models that are no variant of the paper, as their configs have them.
+SMALL = {"digits": configs.digits.get_config, "nano": lambda: configs.cifar10.get_config("nano")}
 
 LEARNING_RATES = (0.003, 0.01, 0.03, 0.06)
 VTAB_LEARNING_RATES = (0.003, 0.01, 0.03)
@@ -54,7 +59,8 @@ DATASETS = {
     "flowers": Dataset(AVG_5["Flowers"], "test", "train[:90%]", "train[90%:]", 500, 100),
     # Your own: --config.data.source=folder:PATH.
     "folder": Dataset("folder:images", "test", "train[:90%]", "train[90%:]", 500, 100),
-    # The demo's: see mlp_mixer/data/digits.py.
+    # Handwritten digits, some of each class: see mlp_mixer/data/digits.py.
+    "digits": Dataset("digits", "test", "train[:90%]", "train[90%:]", 50, 5),
     "place": Dataset("digits:place", "test", "train[:90%]", "train[90%:]", 100, 10),
 }
 
@@ -99,14 +105,18 @@ def get_config(argument: str = "B/16,cifar10") -> ml_collections.ConfigDict:
     config.eval_every_steps = max(config.total_steps // 10, 1)
     config.checkpoint_every_steps = config.eval_every_steps
 
-    if model == "digits":
-        small = configs.digits.get_config()
+    if model in SMALL:
+        small = SMALL[model]()
         config.model = small.model
         config.init_image_size = small.image_size
         config.image_channels = small.image_channels
-    if name == "place":  # twice the resolution of the pretraining
+    if name == "digits":
+        config.image_size = config.init_image_size
+        config.data.examples_per_class = 10
+    if name == "place":  # twice the resolution of the pretraining on digits
         config.image_size = (16, 16)
         config.data.examples_per_class = 5
+    if name in ("digits", "place"):
         config.data.in_memory = True
         config.augment.random_crop = 0.0
         config.augment.flip = False

@@ -22,8 +22,8 @@ from .conftest import ROOT
 slow = pytest.mark.slow
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TESTED = {
-    "README.md", "evaluation.md", "export.md", "input_size.md", "notebook.md", "own_images.md",
-    "tpu.md", "weights.md",
+    "README.md", "evaluation.md", "export.md", "input_size.md", "mixer_nano.md", "notebook.md",
+    "own_images.md", "tpu.md", "weights.md",
 }  # fmt: skip
 
 
@@ -132,6 +132,13 @@ def test_the_blocks_of_the_readme_run(cache, short, capsys):
     assert len(printed) == 3 and set(printed) <= set(known_classes.imagenet().names)
     assert names["logits"].shape == (1, 21_843)
     assert repr(names["run"]) == "Run('runs/digits'), finished"
+
+
+def test_the_block_on_weights_in_the_package_runs_without_a_network():
+    Image.fromarray(np.arange(300, dtype=np.uint8).reshape(10, 10, 3)).save("photo.jpg")
+    names = execute("docs/results/mixer_nano.md")
+    assert len(names["guesses"]) == 3
+    assert {"airplane", "truck"} <= set(names["classifier"].class_names)
 
 
 def test_the_blocks_of_the_page_on_evaluation_run():

@@ -138,6 +138,7 @@ def test_the_wheel_works_in_an_empty_folder(tmp_path):
             mlp_mixer.config("mine").lr,
             mlp_mixer.config("configs/mine.py").lr,
             (resources.files("mlp_mixer") / "models" / "imagenet_classes.tsv").is_file(),
+            mlp_mixer.load("cifar10/Mixer-nano")[0].num_classes,
             (resources.files("mlp_mixer") / "py.typed").is_file(),
         ]))
         """,
@@ -145,6 +146,6 @@ def test_the_wheel_works_in_an_empty_folder(tmp_path):
     )
     assert json.loads(found) == [
         str(installed / "mlp_mixer" / "__init__.py"), str(installed / "configs" / "digits.py"),
-        "digits", 0.0125, 0.0125, True, True,
+        "digits", 0.0125, 0.0125, True, 10, True,
     ]  # fmt: skip
     assert (installed / "bin" / "mlp-mixer").is_file()

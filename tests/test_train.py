@@ -193,6 +193,7 @@ def unread(config, prefix=""):
 CONFIGS = [
     ("digits", None),
     ("cifar10", None),
+    ("cifar10", "nano"),
     ("imagenet", "B/16"),
     ("imagenet21k", "L/16"),
     ("jft", "H/14"),
@@ -205,7 +206,8 @@ CONFIGS = [
     ("regularisation", "all"),
     *(("transfer", f"{model},{data}") for model, data in (
         ("B/16", "imagenet"), ("S/32", "cifar10"), ("L/16", "cifar100"), ("B/16", "pets"),
-        ("B/16", "flowers"), ("B/32", "folder"), ("digits", "place"), ("S/16", "vtab:pets"),
+        ("B/16", "flowers"), ("B/32", "folder"), ("digits", "place"), ("nano", "digits"),
+        ("S/16", "vtab:pets"),
     )),
 ]  # fmt: skip
 

@@ -21,6 +21,7 @@ from mlp_mixer.runtime.storage import AnyPath, as_path, is_address, local
 from mlp_mixer.weights import (
     download,
     hub,
+    included,
     npz,
     of_runs,
     pickles,
@@ -158,7 +159,7 @@ def is_here(source: str | Path) -> bool:
     name = str(source)
     if _is_read_in_place(name):
         return as_path(name).exists()
-    if Path(name).expanduser().exists():
+    if name in included.INCLUDED or Path(name).expanduser().exists():
         return True
     url = released.address(name) if name in released.RELEASED else name
     return url.startswith(("https://", "http://", "gs://")) and download.is_cached(url)
@@ -176,6 +177,8 @@ def _locate(name: str) -> tuple[AnyPath, released.Released | None]:
         return _in_folder(path), None
     if path.exists():
         raise ValueError(f"{name} is neither a file nor a folder")
+    if name in included.INCLUDED:
+        return included.path_of(name), None
     if name in released.RELEASED:
         expected = released.RELEASED[name]
         url = released.address(name)
@@ -187,9 +190,8 @@ def _locate(name: str) -> tuple[AnyPath, released.Released | None]:
         return download.fetch(name, _check), None
     if name.startswith(hub.PREFIX):
         return hub.fetch(name), None
-    raise FileNotFoundError(
-        f"no file {name}; released weights have the names {', '.join(released.RELEASED)}"
-    )
+    names = ", ".join([*released.RELEASED, *included.INCLUDED])
+    raise FileNotFoundError(f"no file {name}; released weights have the names {names}")
 
 
 def _in_folder(path: AnyPath) -> AnyPath:

@@ -59,7 +59,8 @@ def load(
             the path of an .npz file (published names, or those from before Linen) or of a
             .safetensors file with timm's names;
             an https:// or gs:// address of one, downloaded once into the cache folder;
-            the short name of a released file, such as "imagenet21k/Mixer-B_16";
+            the short name of a released file, such as "imagenet21k/Mixer-B_16", or
+            "cifar10/Mixer-nano", which comes with the package;
             "hf://USER/NAME" or "hf://USER/NAME@REVISION", a repository on the Hugging Face hub;
             a folder that holds a model.safetensors, as such a repository does;
             the workdir of a training run (its model.npz, or its newest checkpoint if the run is not

@@ -1,4 +1,4 @@
-"""The published Mixer weights: what each is, how large it is, and its published accuracies.
+"""The Mixer weights that have names: what each is, how large it is, and its accuracies.
 
 `list_pretrained` gives them as a table. The names are those that `load` takes.
 """
@@ -11,15 +11,15 @@ from typing import NamedTuple
 from mlp_mixer.weights import released
 from mlp_mixer.weights.hub import PREFIX
 
-IMAGE_SIZE = 224  # of all of them
+IMAGE_SIZE = 224  # of all but our own
 
 
 class Pretrained(NamedTuple):
-    """One file of published weights. Accuracies are top-1 in per cent; None if none is published.
+    """One file of weights. Accuracies are top-1 in per cent; None if none is published.
 
     Attributes:
-        name: for `load`: the short name of a released file, or its address on the hub.
-        variant: such as "B/16".
+        name: for `load`: a short name, or the address on the hub.
+        variant: such as "B/16"; "nano" is that of configs/cifar10.py.
         parameters: their number, head included.
         bytes: the size of the file; on the hub that of its numbers, to which some kB come.
         image_size: side of the images that it is for, in pixels.
@@ -96,13 +96,13 @@ class PretrainedTable(tuple[Pretrained, ...]):
 
 
 def list_pretrained(pattern: str = "*") -> PretrainedTable:
-    """Returns the published weights whose names match a pattern, such as `"gsam/*"` or `"*B_16"`.
+    """Returns the weights whose names match a pattern, such as `"gsam/*"` or `"*B_16"`.
 
-    They are Google's released files, and the Mixers of timm on the Hugging Face hub. For each the
-    table has what it is, its size, and its published accuracies, whose sources are in
-    docs/reference/weights.md.
+    They are Google's released files, the Mixers of timm on the Hugging Face hub, and our own that
+    come with the package. For each the table has what it is, its size, and its accuracies, whose
+    sources are in docs/reference/weights.md.
     """
-    rows = [*map(_released, released.RELEASED), *map(_timms, _TIMM)]
+    rows = [*map(_released, released.RELEASED), *map(_timms, _TIMM), *_INCLUDED]
     return PretrainedTable(row for row in rows if fnmatch.fnmatchcase(row.name, pattern))
 
 
@@ -170,6 +170,13 @@ _TIMM = {
         "ImageNet-21k-P, then ImageNet-1k, by Alibaba MIIL",
     ),
 }  # fmt: skip
+
+_INCLUDED = (
+    Pretrained(
+        "cifar10/Mixer-nano", "nano", 1_132_170, 2_295_658, 32, 10, *_Accuracies(),
+        "CIFAR-10, 82.86 % of its test images; trained here, comes with the package",
+    ),
+)  # fmt: skip
 
 
 def _released(name: str) -> Pretrained:

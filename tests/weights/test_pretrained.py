@@ -6,12 +6,13 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from flax import traverse_util
 
 import mlp_mixer
 from mlp_mixer.models.init import shapes
-from mlp_mixer.weights import released, timm_config
+from mlp_mixer.weights import download, included, released, timm_config
 
-from ..conftest import ROOT, SHARED
+from ..conftest import ROOT, SHARED, load_config
 
 TABLE = mlp_mixer.list_pretrained()
 ROWS = {row.name: row for row in TABLE}
@@ -30,15 +31,31 @@ def reference(page: str, section: str) -> dict[str, list[str]]:
 
 def test_every_released_file_and_every_mixer_of_timm_is_listed():
     timms = [name for name in TABLE.names if name.startswith("hf://timm/mixer_")]
-    assert TABLE.names == [*released.RELEASED, *timms] and len(timms) == 6
+    assert TABLE.names == [*released.RELEASED, *timms, *included.INCLUDED] and len(timms) == 6
     assert len(mlp_mixer.list_pretrained("gsam/*")) == 5 and not mlp_mixer.list_pretrained("jft*")
 
 
-@pytest.mark.parametrize("row", TABLE, ids=TABLE.names)
+PUBLISHED = [row for row in TABLE if row.name not in included.INCLUDED]
+
+
+@pytest.mark.parametrize("row", PUBLISHED, ids=[row.name for row in PUBLISHED])
 def test_parameters_are_those_of_the_module(row):
     module = mlp_mixer.create(row.variant, num_classes=row.num_classes, image_size=row.image_size)
     assert row.parameters == sum(math.prod(shape) for shape in shapes(module).values())
     assert 0 <= row.bytes - 4 * row.parameters < 100_000  # float32, and what says where they are
+
+
+def test_weights_in_the_package_are_what_their_row_says(monkeypatch):
+    monkeypatch.setattr(download, "fetch", lambda *_: pytest.fail("they are here"))
+    row = ROWS["cifar10/Mixer-nano"]
+    classifier = mlp_mixer.load_classifier(row.name)
+    module, params = mlp_mixer.load(row.name)
+    assert row.parameters == sum(x.size for x in traverse_util.flatten_dict(params).values())
+    assert row.bytes == included.path_of(row.name).stat().st_size < 5e6
+    assert module.image_size == (row.image_size, row.image_size)
+    assert module.num_classes == row.num_classes == len(classifier.class_names)
+    config = load_config("cifar10", row.variant)
+    assert all(getattr(module, name) == value for name, value in config.model.items())
 
 
 @pytest.mark.parametrize("recipe", ["sam", "gsam"])
