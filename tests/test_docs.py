@@ -134,7 +134,7 @@ def test_the_blocks_of_the_readme_run(cache, short, capsys):
     assert repr(names["run"]) == "Run('runs/digits'), finished"
 
 
-def test_the_block_on_weights_in_the_package_runs_without_a_network():
+def test_the_block_on_weights_in_the_package_runs_offline():
     Image.fromarray(np.arange(300, dtype=np.uint8).reshape(10, 10, 3)).save("photo.jpg")
     names = execute("docs/results/mixer_nano.md")
     assert len(names["guesses"]) == 3
