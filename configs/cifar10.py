@@ -55,8 +55,8 @@ def _make_nano(config: ml_collections.ConfigDict) -> None:
     config.model.hidden_dim = 128
     config.model.channels_mlp_dim = 512
 
-    # Augmentation and smoothing are those of the model's origin, see above. The rest was not
-    # searched for, but that three epochs with Muon gave 57.7 % where Adam (lr 0.0015) gave 48.7 %.
+    # Augmentation and smoothing are those of the model's origin, see above. Nothing else was
+    # searched for; three epochs gave 57.7 % with Muon, and 48.7 % with Adam at a rate of 0.0015.
     config.augment.autoaugment = "cifar10"
     config.cutmix = 1.0
     config.label_smoothing = 0.1
@@ -64,7 +64,7 @@ def _make_nano(config: ml_collections.ConfigDict) -> None:
     config.lr = 0.003
     config.decay_end = 0.001
     config.weight_decay = 0.05
-    config.ema = 0.999  # of about five epochs
+    config.ema = 0.999  # an average over about five epochs
 
     config.batch_size = 256
     config.total_epochs = 120.0

@@ -1,4 +1,4 @@
-"""Lists the published weights: what each is, its size, and its published accuracies.
+"""Lists the weights that have names: what each is, its size, and its accuracies.
 
     mlp-mixer pretrained ["gsam/*"]
 
@@ -18,5 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     found = list_pretrained(args.pattern)
     if not found:
-        raise ValueError(f"no published weights have a name like {args.pattern}")
+        raise ValueError(
+            f"no weights have a name like {args.pattern}; without a pattern all are listed"
+        )
     print(found)

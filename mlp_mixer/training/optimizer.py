@@ -18,7 +18,7 @@ Schedule = Callable[[Any], jax.Array]
 BLOCK = r"(?:MixerBlock_|encoderblock_)(\d+)/"
 HEAD = r"(?:^|/)(?:head|pre_logits|pre_head_layer_norm|encoder_norm)/"
 
-# Of a ViT: heads and their width are the last two axes of its kernel, not the first two.
+# Kernels of a ViT whose outputs are two axes, heads and their width; all others have one.
 INTO_HEADS = r"/(?:query|key|value)/kernel$"
 
 # Factor of the rate, by progress from the end of the warm-up (0) to the end of the run (1).
@@ -151,7 +151,7 @@ def _matrices(params: Any) -> Any:
     found = jax.tree_util.tree_map_with_path(matrix, params)
     if not jax.tree.leaves(found):
         raise ValueError(
-            "optimizer=muon is for models of numbered blocks (mixer, vit), which this one has not; "
+            "optimizer=muon is for models of numbered blocks (mixer, vit), and this one has none; "
             "use adam"
         )
     return found

@@ -132,7 +132,7 @@ def test_it_prints_as_a_table_and_is_one_in_a_notebook(run):
 
 def test_the_command_refuses_a_pattern_that_matches_nothing(command):
     told = command("pretrained", "jft/*")
-    assert told.status == 1 and "no published weights have a name like jft/*" in told.err
+    assert told.status == 1 and "no weights have a name like jft/*" in told.err
 
 
 def test_docs_have_the_same_table():
