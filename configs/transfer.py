@@ -72,6 +72,11 @@ def get_config(argument: str = "B/16,cifar10") -> ml_collections.ConfigDict:
             f"configs/transfer.py:{argument}: write MODEL,DATASET with DATASET one of "
             f"{', '.join(DATASETS)} or vtab:TASK"
         )
+    if model not in SMALL and "/" not in model:
+        raise ValueError(
+            f"configs/transfer.py:{argument}: write MODEL,DATASET with MODEL a variant such as "
+            f"B/16, or {' or '.join(SMALL)}"
+        )
     config = common.base()
     config.augment.random_crop = 0.875  # 224 of 256 pixels
     config.augment.flip = True

@@ -309,6 +309,7 @@ def test_a_run_keeps_its_best_checkpoint_and_says_which_it_took(tiny_config, tmp
         (1, ["--config.image_size=(9,8)"], ["9x8", "2x2"]),
         (2, ["--config=configs/nothing.py"], ["nothing.py"]),
         (2, ["--config=configs/transfer.py:B/16,foo"], ["B/16,foo", "MODEL,DATASET", "cifar10"]),
+        (2, ["--config=configs/transfer.py:nan,pets"], ["nan,pets", "B/16, or digits or nano"]),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_clear_message(
