@@ -95,13 +95,18 @@ MUTATIONS = (
     ),
     Mutation(
         "a transpose in bfloat16 is a part of a product, which is slow on CPUs",
-        "mlp_mixer/models/product.py", "_product.bind(_transposed(x), y)",
-        "_product.bind(x.T, y)", "tests/models/test_product.py",
+        "mlp_mixer/models/product.py", "_times(_transposed(x), y)",
+        "_times(x.T, y)", "tests/models/test_product.py",
     ),
     Mutation(
         "a product in bfloat16 has the slow form",
-        "mlp_mixer/models/product.py", ", preferred_element_type=jnp.float32).astype(jnp.bfloat16)",
-        ")", "tests/models/test_product.py",
+        "mlp_mixer/models/product.py", "contracted, preferred_element_type=jnp.float32)",
+        "contracted)", "tests/models/test_product.py",
+    ),
+    Mutation(
+        "the gradient of a layer's input transposes the kernel in memory",
+        "mlp_mixer/models/product.py", "_times(gradient, kernel, not by_rows)",
+        "_times(gradient, _transposed(kernel), by_rows)", "tests/models/test_product.py",
     ),
     Mutation(
         "the wider factor of a kernel's gradient is transposed",
