@@ -111,11 +111,11 @@ def our_steps(args: argparse.Namespace, dtype: str) -> dict[str, Callable[[], No
     import jax.numpy as jnp
     import optax
 
+    from mlp_mixer.evaluation import compute
     from mlp_mixer.models import mixer
-    from mlp_mixer.models.pixels import normalise
+    from mlp_mixer.models.parts import best_parts
     from mlp_mixer.runs.checkpoints import TrainState
     from mlp_mixer.training import layouts
-    from mlp_mixer.training.recipe import best_accum_steps
     from mlp_mixer.training.step import make_train_step
 
     module = mixer.create(args.variant, num_classes=CLASSES, dtype=jnp.dtype(dtype))
@@ -124,10 +124,12 @@ def our_steps(args: argparse.Namespace, dtype: str) -> dict[str, Callable[[], No
     state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
     # The step takes its state's memory, and inference keeps the parameters.
     held = [jax.device_put(jax.tree.map(jnp.copy, state), layout.shardings(state))]
-    parts = best_accum_steps(module, args.batch, "cpu")  # as training does it
+    parts = best_parts(module, args.batch, "cpu")  # as training does it
     local = make_train_step(module, tx, loss="softmax", accum_steps=parts)
     step = layout.jit_step(local, held[0])
-    forward = jax.jit(lambda params, x: module.apply({"params": params}, normalise(x)))
+    # As a classifier does it, whose parameters are rounded once.
+    rounded = mixer.rounded(module, params)
+    forward = jax.jit(lambda params, x: compute.forward(module, params, x, layout.mesh))
 
     def train():
         held[0], metrics = step(held[0], layout.to_devices({"image": images, "label": labels}))
@@ -135,7 +137,7 @@ def our_steps(args: argparse.Namespace, dtype: str) -> dict[str, Callable[[], No
 
     return {
         "training": train,
-        "inference": lambda: jax.block_until_ready(forward(params, images)),
+        "inference": lambda: jax.block_until_ready(forward(rounded, images)),
     }
 
 

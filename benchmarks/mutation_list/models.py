@@ -99,6 +99,11 @@ MUTATIONS = (
         "_times(x.T, y)", "tests/models/test_product.py",
     ),
     Mutation(
+        "a CPU evaluates a batch as a whole",
+        "mlp_mixer/evaluation/compute.py", "if lone_cpu else 1", "if not lone_cpu else 1",
+        "tests/evaluation/test_classification.py",
+    ),
+    Mutation(
         "a product in bfloat16 has the slow form",
         "mlp_mixer/models/product.py", "contracted, preferred_element_type=jnp.float32)",
         "contracted)", "tests/models/test_product.py",

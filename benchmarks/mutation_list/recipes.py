@@ -70,12 +70,12 @@ MUTATIONS = (
     ),
     Mutation(
         "a batch of a prime number of rows is cut into single images",
-        "mlp_mixer/training/recipe.py", "range(fewest, 4 * fewest)", "range(fewest, rows + 1)",
+        "mlp_mixer/models/parts.py", "range(fewest, 4 * fewest)", "range(fewest, rows + 1)",
         "tests/training/test_recipe.py",
     ),
     Mutation(
         "parts are chosen too large",
-        "mlp_mixer/training/recipe.py", "fewest = -(-rows // max(1, most))",
+        "mlp_mixer/models/parts.py", "fewest = -(-rows // max(1, most))",
         "fewest = rows // max(1, most) or 1",
         "tests/training/test_recipe.py",
     ),

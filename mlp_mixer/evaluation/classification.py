@@ -13,11 +13,10 @@ from jax.sharding import Mesh
 
 from mlp_mixer.data import images, pipeline, sources
 from mlp_mixer.data.sources import Source
-from mlp_mixer.evaluation.compute import compute
+from mlp_mixer.evaluation.compute import compute, forward
 from mlp_mixer.models import losses
 from mlp_mixer.models.class_names import match, relabel
 from mlp_mixer.models.losses import to_probabilities
-from mlp_mixer.models.pixels import forward
 from mlp_mixer.runtime import mesh as meshes
 
 
@@ -77,7 +76,7 @@ class Classification:
         loss_fn = losses.get(loss)
 
         def sums(params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-            logits = forward(module, params, batch["image"])
+            logits = forward(module, params, batch["image"], mesh)
             targets = losses.targets(batch["label"], module.num_classes)
             best = jax.lax.top_k(logits, min(5, module.num_classes))[1]
             right = jnp.take_along_axis(targets, best, axis=1) > 0
@@ -98,7 +97,7 @@ class Classification:
             return found
 
         def probabilities(params: Any, batch: dict[str, jax.Array]) -> jax.Array:
-            return to_probabilities(forward(module, params, batch["image"]), loss)
+            return to_probabilities(forward(module, params, batch["image"], mesh), loss)
 
         self._sums = jax.jit(sums, out_shardings=meshes.everywhere(mesh))
         self._probabilities = jax.jit(probabilities, out_shardings=meshes.everywhere(mesh))

@@ -8,8 +8,7 @@ from jax.sharding import Mesh
 
 from mlp_mixer.data import images, pipeline
 from mlp_mixer.data.sources import Source
-from mlp_mixer.evaluation.compute import compute
-from mlp_mixer.models.pixels import forward
+from mlp_mixer.evaluation.compute import compute, forward
 from mlp_mixer.runtime import mesh as meshes
 
 
@@ -42,7 +41,7 @@ class Features:
         )
 
         def features(params: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
-            found = forward(self._module, params, batch["image"])
+            found = forward(self._module, params, batch["image"], mesh)
             return found, batch["label"], batch["mask"]
 
         # Replicated, so that every process gets all rows.

@@ -16,11 +16,10 @@ from mlp_mixer.data import images
 from mlp_mixer.data.examples import Broken, Example
 from mlp_mixer.data.images import BrokenImage, Crop
 from mlp_mixer.data.workers import fill_batches
-from mlp_mixer.evaluation.compute import compute
+from mlp_mixer.evaluation.compute import compute, forward
 from mlp_mixer.models import mixer
 from mlp_mixer.models.dtypes import Dtype, compute_dtype
 from mlp_mixer.models.losses import Loss, to_probabilities
-from mlp_mixer.models.pixels import forward
 from mlp_mixer.runs.folder import read_config, workdir_of
 from mlp_mixer.runtime import mesh as meshes
 from mlp_mixer.runtime.devices import has_fast_bfloat16
@@ -194,8 +193,10 @@ class Classifier:
 
     @cached_property
     def _apply(self) -> Any:
+        mesh = meshes.make_mesh(jax.local_devices())
+
         def apply(params: Any, batch: dict[str, jax.Array]) -> jax.Array:
-            return to_probabilities(forward(self.module, params, batch["image"]), self.loss)
+            return to_probabilities(forward(self.module, params, batch["image"], mesh), self.loss)
 
         return jax.jit(apply)
 

@@ -16,6 +16,7 @@ from mlp_mixer.models.architectures import ARCHITECTURES
 from mlp_mixer.models.checks import as_pair
 from mlp_mixer.models.dtypes import compute_dtype
 from mlp_mixer.models.init import init
+from mlp_mixer.models.parts import best_parts
 from mlp_mixer.models.permuted import Permuted
 from mlp_mixer.runs.checkpoints import TrainState
 from mlp_mixer.runtime.devices import has_fast_bfloat16
@@ -26,14 +27,6 @@ from mlp_mixer.training.step import Step, make_train_step
 from mlp_mixer.weights.resize import resize_module
 
 Config: TypeAlias = ml_collections.ConfigDict
-
-# The largest part of an accumulated batch. On a TPU, by its activations between layers: those of 16
-# images in H/14, or 34 in B/16, fit the on-chip memory of a v5e; with parts of 8 images a step of
-# H/14 takes 6 % more cycles (docs/lab/tpu_compiler.md). On a CPU, by its tokens: fewer leave caches
-# earlier, but summing the gradients of many parts costs more (docs/lab/speed.md). A GPU gains
-# nothing from parts.
-PART_ACTIVATIONS_ON_TPU = 16 * 256 * 1280
-PART_TOKENS_ON_CPU = 2048
 
 
 def open_data(config: Config) -> sources.Source:
@@ -105,7 +98,7 @@ def make_recipe(
     device = layout.mesh.devices.flat[0]
     module = make_model(config, num_classes, device)
     rows = config.batch_size // layout.mesh.size
-    accum_steps = config.accum_steps or best_accum_steps(module, rows, device.platform)
+    accum_steps = config.accum_steps or best_parts(module, rows, device.platform)
     layout.check_batch_size(config.batch_size, accum_steps)
     per_epoch = num_examples / config.batch_size
     total = optimizer.steps(config, "total", per_epoch)
@@ -141,28 +134,6 @@ def make_recipe(
         eval_every=optimizer.steps(config, "eval_every", per_epoch),
         checkpoint_every=optimizer.steps(config, "checkpoint_every", per_epoch),
     )  # fmt: skip
-
-
-def best_accum_steps(module: Any, rows: int, platform: str) -> int:
-    """Returns into how many equal parts a batch is best cut, for its activations to stay in caches.
-
-    That is the fewest that fit. A number of rows such as 509 could only be cut into single rows,
-    which would take longer than the batch as a whole; it is left whole.
-
-    Args:
-        module: a model; all but Mixers are computed whole.
-        rows: a device's share of the batch.
-        platform: of the device, in JAX's words.
-    """
-    tokens = getattr(module, "num_tokens", 0)  # only the Mixer has it
-    if platform not in ("tpu", "cpu") or not rows or not tokens:
-        return 1
-    if platform == "tpu":
-        most = PART_ACTIVATIONS_ON_TPU // (tokens * module.hidden_dim)
-    else:
-        most = PART_TOKENS_ON_CPU // tokens
-    fewest = -(-rows // max(1, most))
-    return next((parts for parts in range(fewest, 4 * fewest) if rows % parts == 0), 1)
 
 
 def make_model(config: Config, num_classes: int, device: Any = None) -> Any:

@@ -10,6 +10,7 @@ import pytest
 import mlp_mixer
 from mlp_mixer.data.sources import open_source
 from mlp_mixer.evaluation.classification import Classification
+from mlp_mixer.models import parts
 from mlp_mixer.models.init import init
 from mlp_mixer.runtime.mesh import make_mesh
 
@@ -51,6 +52,23 @@ def test_padding_changes_no_metric(trained, loss):
         np.testing.assert_array_equal(given, labels)
         expected_p = jax.nn.softmax(logits) if loss == "softmax" else jax.nn.sigmoid(logits)
         np.testing.assert_allclose(probabilities, expected_p, atol=1e-5)
+
+
+def test_a_cpu_evaluates_a_batch_in_parts_with_the_same_result(trained, monkeypatch):
+    module, params = trained
+    source = open_source("digits", "test[:24]", 1)
+
+    def evaluate():
+        evaluation = Classification(module, source, make_mesh(), batch_size=24)
+        whole = next(evaluation._batches())
+        return evaluation.run(params), str(jax.make_jaxpr(evaluation._sums)(params, whole))
+
+    whole, text = evaluate()
+    assert "scan" not in text
+    monkeypatch.setattr(parts, "MOST_TOKENS_ON_CPU", 8 * module.num_tokens)
+    in_parts, text = evaluate()
+    assert "length=3" in text  # of the scan: three parts of eight images
+    assert in_parts == pytest.approx(whole, rel=1e-6)
 
 
 class Labelled:

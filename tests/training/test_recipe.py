@@ -8,6 +8,8 @@ import pytest
 
 from configs import common
 from mlp_mixer.models import mixer
+from mlp_mixer.models import parts as cutting
+from mlp_mixer.models.parts import best_parts
 from mlp_mixer.training import recipe as recipes
 from mlp_mixer.training.recipe import make_model, make_recipe
 
@@ -66,7 +68,7 @@ def test_parts_are_the_largest_that_a_cache_holds(rows, parts, monkeypatch):
     # Up to 60 images in a part. 251 is a prime: parts of one image would cost more than they save.
     monkeypatch.setattr(recipes, "make_train_step", lambda module, tx, **options: options)
     tokens = 4
-    monkeypatch.setattr(recipes, "PART_TOKENS_ON_CPU", 60 * tokens)
+    monkeypatch.setattr(cutting, "MOST_TOKENS_ON_CPU", 60 * tokens)
     assert make_model(make_config(), 5).num_tokens == tokens
     recipe = make_recipe(make_config(batch_size=rows), 5, 1000)
     assert recipe.step["accum_steps"] == parts
@@ -78,4 +80,4 @@ def test_parts_are_the_largest_that_a_cache_holds(rows, parts, monkeypatch):
 )
 def test_on_a_tpu_parts_are_as_the_compiler_advises(variant, rows, parts):
     # Of those compiled, the parts with the fewest cycles: docs/lab/tpu_compiler.md.
-    assert recipes.best_accum_steps(mixer.create(variant), rows, "tpu") == parts
+    assert best_parts(mixer.create(variant), rows, "tpu") == parts
