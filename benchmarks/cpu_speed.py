@@ -6,8 +6,10 @@ Each implementation has a process of its own, which waits while another one work
 for every step, so that a busy machine is as busy for all. The table has medians of wall time and
 of CPU time, and the median of the ratios to the first form within a round. A training step is
 forward, backward and Adam on one batch of random images. timm's GELU is set to the tanh form that
-the others compute. Needs torch (a CPU build), timm and, for its form, a checkout of
-google-research/big_vision. Ratios within a round are to the first of --forms.
+the others compute; our inference is that of a classifier, whose parameters are rounded once. Needs
+torch (a CPU build), timm and, for its form, a checkout of google-research/big_vision. Ratios within
+a round are to the first of --forms. --timm-python names another Python, with this package, that has
+torch and timm, so that ours can run with any version of JAX.
 """
 
 import argparse
@@ -39,6 +41,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--forms", nargs="+", choices=FORMS)
+    parser.add_argument("--timm-python", default=sys.executable, metavar="PYTHON")
     parser.add_argument("--worker", choices=FORMS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
@@ -71,8 +74,9 @@ def main() -> None:
 
 
 def start(args: argparse.Namespace, form: str) -> subprocess.Popen:
+    python = args.timm_python if form.startswith("timm") else sys.executable
     command = [
-        sys.executable, "-m", "benchmarks.cpu_speed", "--worker", form, "--variant", args.variant,
+        python, "-m", "benchmarks.cpu_speed", "--worker", form, "--variant", args.variant,
         "--batch", str(args.batch), "--big-vision", args.big_vision,
     ]  # fmt: skip
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
