@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from mlp_mixer.runs import digests
+from mlp_mixer.runs.bucket_lock import LostLock
 from mlp_mixer.runs.checkpoints import (
     BEST_FILE,
     Best,
@@ -31,7 +32,6 @@ from mlp_mixer.runs.checkpoints import (
     read_item,
     what_is_wrong,
 )
-from mlp_mixer.runs.lock import LostLock
 from mlp_mixer.runs.orbax_errors import SILENT_THREADS, in_a_line
 from mlp_mixer.runtime import visible_log
 from mlp_mixer.runtime.processes import from_process_0

@@ -7,7 +7,7 @@ import pytest
 
 import mlp_mixer
 from mlp_mixer.cli import config
-from mlp_mixer.runs import checkpointer, checkpoints, lock, metrics
+from mlp_mixer.runs import bucket_lock, checkpointer, checkpoints, holders, lock, metrics
 from mlp_mixer.runs.checkpointer import Checkpointer
 from mlp_mixer.runs.uploads import Uploads
 from mlp_mixer.runtime import buckets, storage
@@ -97,11 +97,11 @@ def test_the_marker_comes_last_and_goes_first(bucket, monkeypatch):
 def test_a_lost_lock_stops_a_save_before_its_marker(bucket):
     def check():
         if storage.names(checkpoints.folder_of(bucket, 20)):
-            raise lock.LostLock("another run has taken over")
+            raise bucket_lock.LostLock("another run has taken over")
 
     save(bucket, 10)
     with (
-        pytest.raises(lock.LostLock, match="taken over"),
+        pytest.raises(bucket_lock.LostLock, match="taken over"),
         Checkpointer(bucket, check_lock=check) as run,
     ):
         run.save(20, make_state(20))
@@ -115,53 +115,53 @@ def test_a_second_run_is_told_who_holds_a_bucket(bucket, monkeypatch):
     with lock.hold(bucket):
         with pytest.raises(ValueError, match=r"under way \(process "), lock.hold(bucket):
             pass
-        monkeypatch.setattr(lock, "_held", {})  # as another process sees it
+        monkeypatch.setattr(holders, "held_here", {})  # as another process sees it
         words = r"process \d+ on .* since .*, last seen \d seconds ago; if it is dead, the same " \
             r"command takes its place in 1[12]\d seconds"  # fmt: skip
         with pytest.raises(ValueError, match=words), lock.hold(bucket):
             pass
-        assert storage.names(bucket) == [lock.FILE]  # nothing was left by asking
+        assert storage.names(bucket) == [holders.FILE]  # nothing was left by asking
     assert storage.names(bucket) == []
 
 
 def test_a_lock_given_back_is_free_at_once(bucket):
     with lock.hold(bucket):
         storage.write_text(bucket / "config.json", "{}")
-    assert json.loads((bucket / lock.FILE).read_text())["released"]
+    assert json.loads((bucket / holders.FILE).read_text())["released"]
     with lock.hold(bucket):
-        assert not json.loads((bucket / lock.FILE).read_text())["released"]
+        assert not json.loads((bucket / holders.FILE).read_text())["released"]
 
 
 def test_a_dead_owners_lock_is_taken_over_after_its_time(bucket, monkeypatch, caplog):
-    monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 100.0)
+    monkeypatch.setattr(bucket_lock, "HEARTBEAT_SECONDS", 100.0)
     with lock.hold(bucket) as first:
-        monkeypatch.setattr(lock, "_held", {})
-        monkeypatch.setattr(lock, "STALE_SECONDS", 0.5)
+        monkeypatch.setattr(holders, "held_here", {})
+        monkeypatch.setattr(bucket_lock, "STALE_SECONDS", 0.5)
         time.sleep(0.6)
         with lock.hold(bucket) as second:
             assert "taking over" in caplog.text and "last sign of life" in caplog.text
             second.check()
-            with pytest.raises(lock.LostLock, match="another run has taken over"):
+            with pytest.raises(bucket_lock.LostLock, match="another run has taken over"):
                 first.check()
-    assert json.loads((bucket / lock.FILE).read_text())["released"]  # by the second, not the first
+    assert json.loads((bucket / holders.FILE).read_text())["released"]  # by the second
 
 
 @pytest.mark.slow
 def test_only_one_of_two_takes_over(bucket, monkeypatch):
     """Between reading a stale lock and writing one's own, another run may have been first."""
     with lock.hold(bucket):
-        monkeypatch.setattr(lock, "_held", {})
-        who_lives = lock._BucketLock._who_lives
+        monkeypatch.setattr(holders, "held_here", {})
+        who_lives = bucket_lock.BucketLock._who_lives
 
         def slowly(self, found):
-            monkeypatch.setattr(lock._BucketLock, "_who_lives", who_lives)
-            monkeypatch.setattr(lock, "_held", {})
+            monkeypatch.setattr(bucket_lock.BucketLock, "_who_lives", who_lives)
+            monkeypatch.setattr(holders, "held_here", {})
             with lock.hold(bucket):
-                monkeypatch.setattr(lock, "_held", {str(bucket): ""})
+                monkeypatch.setattr(holders, "held_here", {str(bucket): ""})
                 return ""
 
-        monkeypatch.setattr(lock, "STALE_SECONDS", 0.0)
-        monkeypatch.setattr(lock._BucketLock, "_who_lives", slowly)
+        monkeypatch.setattr(bucket_lock, "STALE_SECONDS", 0.0)
+        monkeypatch.setattr(bucket_lock.BucketLock, "_who_lives", slowly)
         with pytest.raises(ValueError, match="under way"), lock.hold(bucket):
             pass
 
@@ -169,7 +169,7 @@ def test_only_one_of_two_takes_over(bucket, monkeypatch):
 def test_only_one_of_two_begins(bucket, monkeypatch):
     """Both have seen that there is no lock; only the first may make one."""
     with lock.hold(bucket):
-        monkeypatch.setattr(lock, "_held", {})
+        monkeypatch.setattr(holders, "held_here", {})
         read, asked = buckets.SharedObject.read, []
 
         def read_too_early(self):
@@ -182,17 +182,17 @@ def test_only_one_of_two_begins(bucket, monkeypatch):
 
 
 def test_a_heart_beats_and_ends_with_the_run(bucket, monkeypatch):
-    monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(bucket_lock, "HEARTBEAT_SECONDS", 0.05)
     with lock.hold(bucket) as held:
-        before = json.loads((bucket / lock.FILE).read_text())["version"]
+        before = json.loads((bucket / holders.FILE).read_text())["version"]
         deadline = time.monotonic() + 30
-        while json.loads((bucket / lock.FILE).read_text())["version"] == before:
+        while json.loads((bucket / holders.FILE).read_text())["version"] == before:
             assert time.monotonic() < deadline
         storage.write_text(bucket / "config.json", "{}")
         held.check()
-    last = (bucket / lock.FILE).read_text()
+    last = (bucket / holders.FILE).read_text()
     time.sleep(0.3)
-    assert (bucket / lock.FILE).read_text() == last
+    assert (bucket / holders.FILE).read_text() == last
 
 
 def test_an_answer_that_is_lost_is_no_lost_lock(bucket, proxy):

@@ -8,7 +8,7 @@ import pytest
 
 import mlp_mixer
 from mlp_mixer.runs import starts
-from mlp_mixer.runs.lock import LostLock
+from mlp_mixer.runs.bucket_lock import LostLock
 
 
 def test_a_start_tells_command_versions_devices_and_its_end(tmp_path, monkeypatch):
