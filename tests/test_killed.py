@@ -18,6 +18,7 @@ import ml_collections
 import pytest
 
 from mlp_mixer.cli import config
+from mlp_mixer.data import pipeline
 from mlp_mixer.evaluation.classification import Classification
 from mlp_mixer.runs import checkpointer, checkpoints, digests, lock, metrics
 from mlp_mixer.runs.folder import is_finished
@@ -243,7 +244,7 @@ def test_workers_that_end_with_the_run_are_no_error(tiny_config, tiny, tmp_path)
 
     for _ in range(2):
         with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
-            patch.setattr(loop.pipeline, "train_batches", end_all)
+            patch.setattr(pipeline, "train_batches", end_all)
             loop.train(tiny_config, tmp_path)
         assert stopped.value.code == STOPPED
         assert checkpoints.latest_step(tmp_path) is None  # there was nothing to save

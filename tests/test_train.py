@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import mlp_mixer
+from mlp_mixer.evaluation import evaluators
 from mlp_mixer.models.init import init
 from mlp_mixer.runs import metrics
 from mlp_mixer.runs.checkpoints import latest, restore_params
@@ -263,7 +264,7 @@ def test_every_config_runs_to_its_end_and_every_key_is_read(name, argument, tmp_
     monkeypatch.setattr(loop.fields, "check", lambda given: given)
     if (name, argument) not in COMPILED:
         monkeypatch.setattr(layouts.Replicated, "compile_step", traced)
-        monkeypatch.setattr(loop.evaluators, "run", lambda made, *_, **__: dict.fromkeys(made, 0.0))
+        monkeypatch.setattr(evaluators, "run", lambda made, *_, **__: dict.fromkeys(made, 0.0))
     loop.train(config, tmp_path / "run", draw_sheet=lambda workdir, examples: picture)
     # Without a shuffle nothing asks for its patches and its seed, without SAM not for its groups.
     may = {"permuted.patch_size", "permuted.seed"} if config.permuted.order == "original" else set()

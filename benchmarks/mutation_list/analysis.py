@@ -186,7 +186,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a sheet that cannot be drawn ends the run",
-        "mlp_mixer/training/loop.py", "except Exception as error:  # even a bug in drawing",
+        "mlp_mixer/training/steps.py", "except Exception as error:  # even a bug in drawing",
         "except OSError as error:  # even a bug in drawing", "tests/analysis/test_sheet.py",
     ),
     Mutation(

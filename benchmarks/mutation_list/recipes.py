@@ -217,7 +217,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the parameters are saved as their average",
-        "mlp_mixer/training/loop.py", "AVERAGE_PREFIX: average}", "AVERAGE_PREFIX: state.params}",
+        "mlp_mixer/training/steps.py", "AVERAGE_PREFIX: average}", "AVERAGE_PREFIX: state.params}",
         "tests/training/test_averaging.py",
     ),
     Mutation(

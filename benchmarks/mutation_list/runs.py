@@ -5,20 +5,20 @@ from benchmarks.mutation_list.mutation import Mutation
 MUTATIONS = (
     Mutation(
         "the logged learning rate is that of another step",
-        "mlp_mixer/training/loop.py", "self._recipe.schedule(step - 1)",
+        "mlp_mixer/training/steps.py", "self._recipe.schedule(step - 1)",
         "self._recipe.schedule(step + 3)",
         "tests/test_train.py -k leaves_weights",
     ),
     Mutation(
         "the report of a step is written when that step is saved already",
-        "mlp_mixer/training/loop.py",
+        "mlp_mixer/training/steps.py",
         "self._report(step, self._meter.flush(step))",
         "self._meter._fetch([])",
         "tests/test_killed.py -k report_is",
     ),
     Mutation(
         "a failing evaluation loses the steps since the last checkpoint",
-        "mlp_mixer/training/loop.py",
+        "mlp_mixer/training/steps.py",
         "if jax.process_count() == 1:  # other processes",
         "if False:  # other processes",
         "tests/test_killed.py -k fails",
@@ -26,9 +26,9 @@ MUTATIONS = (
     Mutation(
         "a run is finished before its last evaluation",
         "mlp_mixer/training/loop.py",
-        "                    training.save_weights(state)\n",
+        "                    steps.save_weights(state)\n",
         "                    folder.mark_finished(workdir, recipe.total_steps)\n"
-        "                    training.save_weights(state)\n",
+        "                    steps.save_weights(state)\n",
         "tests/test_killed.py -k fails",
     ),
     Mutation(
@@ -191,7 +191,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a bug in an evaluation costs the steps since the last checkpoint",
-        "mlp_mixer/training/loop.py", "        except Exception:  # even if it is a bug",
+        "mlp_mixer/training/steps.py", "        except Exception:  # even if it is a bug",
         "        except ValueError:  # even if it is a bug",
         "tests/test_killed.py -k bug",
     ),
@@ -272,7 +272,7 @@ MUTATIONS = (
     ),
     Mutation(
         "an evaluation that a kill cost is not made up for",
-        "mlp_mixer/training/loop.py",
+        "mlp_mixer/training/steps.py",
         "if self._evaluation_is_due(start) and not self._was_evaluated(start):", "if False:",
         "tests/test_killed.py -k workdir_in_use",
     ),
@@ -358,7 +358,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a key of every config is read by nothing",
-        "mlp_mixer/training/loop.py",
+        "mlp_mixer/training/steps.py",
         "start, self._config.profile_steps)",
         "start, 0)",
         "tests/test_train.py -k every_key",

@@ -9,14 +9,14 @@ import jax
 import numpy as np
 import pytest
 
-from mlp_mixer.runs import lock
+from mlp_mixer.runs import holders, lock
 
 # Another process takes the lock as the system has it; without jax that is a moment.
 TAKE = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'a'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
 
 
 def another_process_gets_in(workdir) -> bool:
-    command = [sys.executable, "-c", TAKE, str(workdir / lock.FILE)]
+    command = [sys.executable, "-c", TAKE, str(workdir / holders.FILE)]
     return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
@@ -71,4 +71,4 @@ def test_processes_with_workdirs_of_their_own_are_all_told_so(tmp_path, monkeypa
     monkeypatch.setattr(jax, "process_index", lambda: 0)
     monkeypatch.setattr(lock, "from_process_0", lambda number: number())
     with lock.hold(tmp_path):
-        assert [path.name for path in tmp_path.iterdir()] == [lock.FILE]
+        assert [path.name for path in tmp_path.iterdir()] == [holders.FILE]
