@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 Batches = Iterator[dict[str, np.ndarray]]
 
 
-def parameters_of(state: TrainState) -> dict[str, Any]:
+def _parameters_of(state: TrainState) -> dict[str, Any]:
     """Returns what is evaluated and saved: the parameters and, if there is one, their average.
 
     Returns:
@@ -142,7 +142,7 @@ class Steps:
         result: dict[str, float] = {}
         try:
             with self._preemption.interrupting():
-                for prefix, tree in parameters_of(state).items():
+                for prefix, tree in _parameters_of(state).items():
                     params = self._recipe.layout.to_everywhere(tree)
                     found = evaluators.run(self._evaluations, params, step, is_last=step == total)
                     result |= {prefix + name: value for name, value in found.items()}
@@ -170,7 +170,7 @@ class Steps:
     def save_weights(self, state: TrainState) -> None:
         """Writes weights in the published format, if the model is a Mixer without permutation."""
         files = {"": folder.WEIGHTS_FILE, folder.AVERAGE_PREFIX: folder.AVERAGE_FILE}
-        for prefix, tree in parameters_of(state).items():
+        for prefix, tree in _parameters_of(state).items():
             params = self._recipe.layout.to_everywhere(tree)
             if jax.process_index() == 0 and isinstance(self._recipe.module, MlpMixer):
                 save(
