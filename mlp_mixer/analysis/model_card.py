@@ -22,8 +22,8 @@ from mlp_mixer.weights import timm_config
 from mlp_mixer.weights.hub import PREFIX, repository_of
 
 LISTED = 20  # most class names in the text; config.json has all
-RECIPE = ("batch_size", "optimizer", "lr", "decay", "warmup_steps", "warmup_epochs", "weight_decay",
-          "layer_decay", "grad_clip", "loss", "label_smoothing", "mixup", "cutmix",
+RECIPE = ("batch_size", "optimizer", "lr", "decay", "decay_end", "warmup_steps", "warmup_epochs",
+          "weight_decay", "layer_decay", "grad_clip", "loss", "label_smoothing", "mixup", "cutmix",
           "ema", "teacher")  # fmt: skip
 DROP_SCHEDULE = ("drop_schedule", "drop_steps", "drop_epochs")
 COLOURS = {1: "grey", 3: "RGB"}  # by number of channels
