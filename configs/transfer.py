@@ -127,7 +127,7 @@ def get_config(argument: str = "B/16,cifar10") -> ml_collections.ConfigDict:
         config.augment.flip = False
         config.eval_crop_fraction = 1.0
         config.batch_size = 100  # all there are
-        config.lr = 0.1
+        config.lr = 0.1 if name == "place" else 0.3
         config.log_every_steps = 5
     return config
 
