@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import difflib
 import importlib
+import itertools
 import logging
 import os
 import signal
@@ -88,6 +89,12 @@ def _parse(argv: list[str]) -> tuple[Callable[[argparse.Namespace], None], argpa
             chosen = command
     if argv and not argv[0].startswith("-") and module is None:
         parser.error(f"there is no command {argv[0]}{_nearest(argv[0], COMMANDS)}")
+    # Before argparse, which would only say that the flag that was meant is missing.
+    for argument in itertools.takewhile(lambda argument: argument != "--", argv[1:]):
+        flag = argument.partition("=")[0]
+        is_known = any(known.startswith(flag) for known in _flags(chosen))
+        if flag.startswith("--") and not flag.startswith("--config.") and not is_known:
+            chosen.error(_unrecognized(argument, chosen))
     args, rest = parser.parse_known_args(argv)
     overrides = [argument for argument in rest if argument.startswith("--config.")]
     takes_config = hasattr(args, "config")
@@ -118,9 +125,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _unrecognized(argument: str, parser: argparse.ArgumentParser) -> str:
-    flag = argument.partition("=")[0]
-    known = [option for action in parser._actions for option in action.option_strings]
-    return f"unrecognized argument {argument}{_nearest(flag, known)}"
+    return f"unrecognized argument {argument}{_nearest(argument.partition('=')[0], _flags(parser))}"
+
+
+def _flags(parser: argparse.ArgumentParser) -> list[str]:
+    return [option for action in parser._actions for option in action.option_strings]
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

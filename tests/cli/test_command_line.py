@@ -57,6 +57,7 @@ def test_a_config_of_ones_own_may_import_those_that_come_along(tmp_path):
     ("given", "words"),
     [
         (["trian"], "there is no command trian; did you mean train?"),
+        (["train", "--config=digits", "--workdr=x"], "--workdr=x; did you mean --workdir?"),
         (["curves", "a", "--otu=x.png"], "unrecognized argument --otu=x.png; did you mean --out?"),
         (["predict", "--checkpoint=x", "x.png", "--config.lr=1"], "argument --config.lr=1"),
         (["train", "--config=digit", "--workdir=x"], "no config digit; did you mean digits?"),
