@@ -98,7 +98,8 @@ MUTATIONS = (
     ),
     Mutation(
         "a revision on the hub is forgotten",
-        "mlp_mixer/weights/hub.py", "WEIGHTS_FILE, revision=revision", "WEIGHTS_FILE",
+        "mlp_mixer/weights/hub.py", "download(name, WEIGHTS_FILE, revision=revision)",
+        "download(name, WEIGHTS_FILE)",
         "tests/weights/test_hub.py -k revisions",
     ),
     Mutation(

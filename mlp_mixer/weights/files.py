@@ -161,6 +161,8 @@ def is_here(source: str | Path) -> bool:
         return as_path(name).exists()
     if name in included.INCLUDED or Path(name).expanduser().exists():
         return True
+    if name.startswith(hub.PREFIX):
+        return hub.is_cached(name)
     url = released.address(name) if name in released.RELEASED else name
     return url.startswith(("https://", "http://", "gs://")) and download.is_cached(url)
 

@@ -55,6 +55,16 @@ def fetch(address: str) -> Path:
     return path
 
 
+def is_cached(address: str) -> bool:
+    """Returns whether a repository's weights are in the cache of huggingface_hub."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return False
+    name, revision = repository_of(address)
+    return isinstance(try_to_load_from_cache(name, WEIGHTS_FILE, revision=revision), str)
+
+
 def upload(
     files: Sequence[Path], address: str, message: str, *, private: bool, overwrite: bool
 ) -> str | None:

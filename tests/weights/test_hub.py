@@ -11,7 +11,7 @@ import pytest
 
 import mlp_mixer
 from mlp_mixer.models.known_classes import imagenet
-from mlp_mixer.weights import load, naming, safetensors
+from mlp_mixer.weights import files, load, naming, safetensors
 from mlp_mixer.weights.hub import Repository, repository_of
 
 from ..hub import User
@@ -119,7 +119,10 @@ def test_offline_the_cache_is_read_and_nothing_else(hub, timm, flat, equal, monk
     from huggingface_hub import constants
 
     hub.add("alice/x", {"model.safetensors": timm, "config.json": config(crop_pct=0.9)})
+    assert not files.is_here("hf://alice/x")
     mlp_mixer.load("hf://alice/x")
+    assert files.is_here("hf://alice/x")
+    assert not files.is_here("hf://alice/x@v1")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     asked = len(hub.requests)
     _, params, said = load.read("hf://alice/x")
