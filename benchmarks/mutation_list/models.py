@@ -100,7 +100,17 @@ MUTATIONS = (
     ),
     Mutation(
         "a CPU evaluates a batch as a whole",
-        "mlp_mixer/evaluation/compute.py", "if lone_cpu else 1", "if not lone_cpu else 1",
+        "mlp_mixer/models/parts.py", "return best_parts(module, rows, device.platform)", "return 1",
+        "tests/evaluation/test_classification.py",
+    ),
+    Mutation(
+        "the plan of an evaluation is of all devices' images on one",
+        "mlp_mixer/planning/compiler.py", "(module, config.batch_size // devices, topology)",
+        "(module, config.batch_size, topology)", "tests/planning/test_plan.py -k evaluation",
+    ),
+    Mutation(
+        "a batch is cut into parts as if one device had all of it",
+        "mlp_mixer/evaluation/compute.py", "len(images) // mesh.size", "len(images)",
         "tests/evaluation/test_classification.py",
     ),
     Mutation(

@@ -1,14 +1,16 @@
 """Computes something for each batch of a data set, while the host reads the next one."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from mlp_mixer.data.workers import Batch
 from mlp_mixer.models import pixels
-from mlp_mixer.models.parts import best_parts
+from mlp_mixer.models.parts import forward_parts
 from mlp_mixer.runtime import mesh as meshes
 
 
@@ -37,11 +39,12 @@ def compute(
 
 
 def forward(module: Any, params: Any, images: jax.Array, mesh: Mesh) -> jax.Array:
-    """Computes what `pixels.forward` does, on a CPU in parts that stay in its caches.
-
-    Other devices compute a batch whole. A GPU gains nothing from parts, for a TPU's forward pass
-    they were not measured, and rows that lie over several devices would have to be moved.
-    """
-    lone_cpu = mesh.size == 1 and mesh.devices.flat[0].platform == "cpu"
-    parts = best_parts(module, len(images), "cpu") if lone_cpu else 1
-    return pixels.forward(module, params, images, parts)
+    """Computes what `pixels.forward` does, on each device in parts that stay in its fast memory."""
+    parts = forward_parts(module, len(images) // mesh.size, mesh.devices.flat[0])
+    if parts == 1:
+        return pixels.forward(module, params, images)
+    # Cut on each device, or rows would have to move from one to another.
+    rows = P(meshes.AXES)
+    of_device = partial(pixels.forward, module, parts=parts)
+    sharded = jax.shard_map(of_device, mesh=mesh, in_specs=(P(), rows), out_specs=rows)
+    return sharded(params, images)

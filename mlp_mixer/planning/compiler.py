@@ -23,6 +23,7 @@ import ml_collections
 from jax.experimental import topologies
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from mlp_mixer.models.parts import forward_parts
 from mlp_mixer.models.pixels import forward
 from mlp_mixer.planning import hlo
 from mlp_mixer.planning.chips import Topology, parse_topology
@@ -195,19 +196,24 @@ def eval_program(
     devices = parse_topology(topology).devices
     if config.batch_size % devices:
         raise ValueError(f"batch_size={config.batch_size} does not divide by {devices} devices")
-    module = make_model(config, num_classes, "tpu")
+    module = make_model(config, num_classes, devices_of(parse_topology(topology))[0])
     return forward_program(module, config.batch_size // devices, topology), 1
 
 
 def forward_program(
     module: Any, batch_size: int, topology: str, options: Mapping[str, str] | None = None
 ) -> Program:
-    """Compiles a module's forward pass on images uint8 [batch_size, h, w, c], on one device."""
-    device = jax.sharding.SingleDeviceSharding(devices_of(parse_topology(topology))[0])
+    """Compiles a module's forward pass on images uint8 [batch_size, h, w, c], on one device.
+
+    It is computed in parts where evaluations do that.
+    """
+    device = devices_of(parse_topology(topology))[0]
+    lies = jax.sharding.SingleDeviceSharding(device)
     params = jax.eval_shape(module.init, jax.random.key(0), images_of(module, 1))["params"]
     images = jax.ShapeDtypeStruct((batch_size, *images_of(module, 1).shape[1:]), jnp.uint8)
 
-    jitted = jax.jit(partial(forward, module), in_shardings=device, out_shardings=device)
+    in_parts = partial(forward, module, parts=forward_parts(module, batch_size, device))
+    jitted = jax.jit(in_parts, in_shardings=lies, out_shardings=lies)
     lowered = jitted.lower(params, images)
     parts = {"parameters": bytes_of(params), "batch": bytes_of(images)}
     return compile_program(lowered, parts, 2 * macs(module) * batch_size, options)

@@ -26,7 +26,7 @@ def has_gpu() -> bool:
     return named or any(Path("/dev").glob("nvidia[0-9]*"))
 
 
-def has_fast_bfloat16(device: Any) -> bool:
+def has_fast_bfloat16(device: jax.Device) -> bool:
     """Returns whether a device multiplies matrices of bfloat16 faster than those of float32.
 
     Every TPU does; NVIDIA's GPUs from compute capability 8.0 on (A100, L4), so neither a T4 (7.5)

@@ -136,7 +136,7 @@ def make_recipe(
     )  # fmt: skip
 
 
-def make_model(config: Config, num_classes: int, device: Any = None) -> Any:
+def make_model(config: Config, num_classes: int, device: jax.Device | None = None) -> Any:
     """Makes the model of a config, including the permutation of its input if there is one.
 
     A Mixer is first made at the sizes `init_image_size` and `init_patch_size`, at which the weights

@@ -97,11 +97,11 @@ class Steps:
                 self.evaluate(start, restored)
         self._heartbeat.doing("reading the first batch")
         batches = self._batches()
-        first = self._next(batches, start + 1, restored)
-        self._heartbeat.doing("compiling")
-        began = time.perf_counter()
         with ThreadPoolExecutor(1) as pool:  # making a large state takes as long as compiling
             making = pool.submit(lambda: new_state() if restored is None else restored)
+            first = self._next(batches, start + 1, restored)
+            self._heartbeat.doing("compiling")
+            began = time.perf_counter()
             step_fn = layout.compile_step(
                 self._recipe.step, like, layout.to_devices(first), *teacher
             )

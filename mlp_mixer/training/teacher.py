@@ -95,7 +95,9 @@ def module_of(source: str) -> Any:
         return recognise(opened).module
 
 
-def prepare(config: ml_collections.ConfigDict, module: Any, num_classes: int, device: Any) -> Any:
+def prepare(
+    config: ml_collections.ConfigDict, module: Any, num_classes: int, device: jax.Device
+) -> Any:
     """Returns a teacher's model as the step needs it; None where the config has no teacher.
 
     Args:

@@ -14,7 +14,7 @@ from mlp_mixer.models import parts
 from mlp_mixer.models.init import init
 from mlp_mixer.runtime.mesh import make_mesh
 
-from ..conftest import SHARED, nowhere_zero
+from ..conftest import SHARED, nowhere_zero, python_with_devices
 
 pytestmark = pytest.mark.slow
 
@@ -69,6 +69,32 @@ def test_a_cpu_evaluates_a_batch_in_parts_with_the_same_result(trained, monkeypa
     in_parts, text = evaluate()
     assert "length=3" in text  # of the scan: three parts of eight images
     assert in_parts == pytest.approx(whole, rel=1e-6)
+
+
+def test_each_device_evaluates_its_rows_in_parts():
+    told = python_with_devices(
+        2,
+        """
+        import jax, numpy as np, mlp_mixer
+        from mlp_mixer.evaluation import compute
+        from mlp_mixer.models import parts, pixels
+        from mlp_mixer.runtime import mesh
+        module = mlp_mixer.create(num_classes=7, image_size=4, patch_size=2, num_blocks=1,
+                                  hidden_dim=8, tokens_mlp_dim=4, channels_mlp_dim=8)
+        params = jax.tree.map(lambda x: x + 0.3, mlp_mixer.init(module))
+        images = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 3), dtype=np.uint8)
+        parts.MOST_TOKENS_ON_CPU = 2 * module.num_tokens
+        both = mesh.make_mesh()
+        placed = mesh.to_devices({"image": images}, both)["image"]
+        forward = jax.jit(lambda params, x: compute.forward(module, params, x, both))
+        expected = pixels.forward(module, params, images)
+        program = forward.lower(params, placed).compile().as_text()
+        print(np.allclose(forward(params, placed), expected, rtol=1e-5),
+              "length=3" in str(jax.make_jaxpr(forward)(params, placed)),
+              any(x in program for x in ("all-gather", "all-to-all", "collective-permute")))
+    """,
+    )
+    assert told.split() == ["True", "True", "False"]  # the result, three parts, and no row moved
 
 
 class Labelled:

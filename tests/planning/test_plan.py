@@ -388,6 +388,28 @@ def test_a_compiled_step_sums_each_gradient_once(needs_libtpu, tiny_config, tmp_
     assert collective.bytes == pytest.approx(size, abs=64)  # and the sums of the metrics
 
 
+def test_the_plan_of_an_evaluation_is_one_devices_forward_pass(monkeypatch, tiny_config):
+    """Without libtpu: what would be compiled for a TPU is looked at instead."""
+    tiny_config.batch_size = 64
+    monkeypatch.setattr(compiler, "devices_of", lambda topology: jax.devices())
+    monkeypatch.setattr(compiler, "compile_program", lambda lowered, parts, flops, options: (
+        lowered.as_text(), flops))  # fmt: skip
+    (text, flops), steps = compiler.eval_program(tiny_config, 10, 1437, "v5e:2x2")
+    assert "tensor<16x8x8x1xui8>" in text and "tensor<16x10xf32>" in text
+    assert (flops, steps) == (2 * compiler.macs(make_model(tiny_config, 10)) * 16, 1)
+
+
+def test_a_plan_of_an_evaluation_needs_less_than_its_training(needs_libtpu, tiny_config):
+    trained, evaluated = (
+        compiler.isolated(function, tiny_config, 10, 1437, "v5e:1x1")[0]
+        for function in (compiler.train_program, compiler.eval_program)
+    )
+    assert trained.flops == 3 * evaluated.flops
+    assert trained.cycles > evaluated.cycles > 0
+    assert evaluated.fits and set(evaluated.memory) >= {"parameters", "batch", "activations"}
+    assert "optimizer" not in evaluated.memory
+
+
 def test_what_libtpu_does_not_know_is_refused(needs_libtpu, tiny_config):
     with pytest.raises(ValueError, match="does not give the topology v5e:3x5"):
         compiler.isolated(compiler.train_program, tiny_config, 10, 1437, "v5e:3x5")

@@ -9,7 +9,7 @@ import pytest
 from configs import common
 from mlp_mixer.models import mixer
 from mlp_mixer.models import parts as cutting
-from mlp_mixer.models.parts import best_parts
+from mlp_mixer.models.parts import best_parts, forward_parts
 from mlp_mixer.training import recipe as recipes
 from mlp_mixer.training.recipe import make_model, make_recipe
 
@@ -81,3 +81,11 @@ def test_parts_are_the_largest_that_a_cache_holds(rows, parts, monkeypatch):
 def test_on_a_tpu_parts_are_as_the_compiler_advises(variant, rows, parts):
     # Of those compiled, the parts with the fewest cycles: docs/lab/tpu_compiler.md.
     assert best_parts(mixer.create(variant), rows, "tpu") == parts
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts"), [("TPU v5 lite", 4), ("TPU v6 lite", 4), ("TPU v4", 1), ("TPU v3", 1)]
+)
+def test_a_forward_pass_has_parts_where_the_compiler_gains(kind, parts):
+    tpu = types.SimpleNamespace(platform="tpu", device_kind=kind)
+    assert forward_parts(mixer.create("B/16"), 128, tpu) == parts
