@@ -86,6 +86,14 @@ def our_config(variant: str, batch_size: int) -> Any:
     return config
 
 
+def big_vision_model(checkout: str, variant: str) -> Any:
+    """The Flax module of a variant from a checkout of big_vision."""
+    sys.path.insert(0, checkout)
+    for name in ("big_vision.utils", "big_vision.models.common"):  # need TensorFlow
+        sys.modules[name] = mock.MagicMock()
+    return importlib.import_module("big_vision.models.mlp_mixer").Model(CLASSES, variant=variant)
+
+
 def big_vision_program(checkout: str, variant: str, images: int, topology: str) -> compiler.Program:
     """big_vision's Mixer, its loss and its optimizer in one jitted step over all devices."""
     import jax
@@ -97,10 +105,7 @@ def big_vision_program(checkout: str, variant: str, images: int, topology: str) 
 
     from mlp_mixer.training.optimizer import kernels
 
-    sys.path.insert(0, checkout)
-    for name in ("big_vision.utils", "big_vision.models.common"):  # need TensorFlow
-        sys.modules[name] = mock.MagicMock()
-    model = importlib.import_module("big_vision.models.mlp_mixer").Model(CLASSES, variant=variant)
+    model = big_vision_model(checkout, variant)
     tx = optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.scale_by_adam(),

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from mlp_mixer.data import images, pipeline, sources
 from mlp_mixer.data.sources import Source
 from mlp_mixer.evaluation.compute import compute, forward
-from mlp_mixer.models import losses
+from mlp_mixer.models import losses, mixer
 from mlp_mixer.models.class_names import match, relabel
 from mlp_mixer.models.losses import to_probabilities
 from mlp_mixer.runtime import mesh as meshes
@@ -172,6 +172,7 @@ class Classification:
             ValueError: no example has a label.
         """
         totals: dict[str, float] = defaultdict(float)
+        params = mixer.rounded(self._module, params)
         for _, sums in compute(self._sums, params, self._batches(), self._mesh):
             for name, value in sums.items():
                 totals[name] += float(value)
@@ -193,6 +194,7 @@ class Classification:
             images are left out.
         """
         found = []
+        params = mixer.rounded(self._module, params)
         computed = compute(self._probabilities, params, self._batches(), self._mesh)
         for number, (batch, whole) in enumerate(computed):
             good = np.flatnonzero(batch["mask"])

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 from mlp_mixer.data import images, pipeline
 from mlp_mixer.data.sources import Source
 from mlp_mixer.evaluation.compute import compute, forward
+from mlp_mixer.models import mixer
 from mlp_mixer.runtime import mesh as meshes
 
 
@@ -54,7 +55,8 @@ class Features:
             Features float32 [n, c], labels int32 [n], and indices of the examples in the source,
             int [n]. All are in order; with skip_broken, broken images are left out.
         """
-        params = {name: value for name, value in params.items() if name != "head"}
+        headless = {name: value for name, value in params.items() if name != "head"}
+        params = mixer.rounded(self._module, headless)
         batch_size = meshes.divisible(min(self._batch_size, len(source)), self._mesh)
         found = []
         batches = pipeline.eval_batches(

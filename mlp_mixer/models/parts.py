@@ -12,9 +12,9 @@ import jax
 MOST_ACTIVATIONS_ON_TPU = 16 * 256 * 1280
 MOST_TOKENS_ON_CPU = 2048
 
-# By the compiler, a forward pass of 128 images of B/16 takes 0.93 of the cycles in parts on a v5e,
-# 0.76 on a v6e and as many on a v5p, but 1.05 times as many on a v4 and 1.16 times on a v3.
-FORWARD_AS_A_WHOLE = ("TPU v2", "TPU v3", "TPU v4")
+# In parts, a forward pass of 128 images of B/16 takes 0.88 of the cycles on a v5e and 0.68 on a
+# v6e, by the compiler, but more on these (docs/lab/tpu_compiler.md). "TPU v5" is the v5p.
+FORWARD_AS_A_WHOLE = ("TPU v2", "TPU v3", "TPU v4", "TPU v5")
 
 
 def best_parts(module: Any, rows: int, platform: str) -> int:

@@ -23,6 +23,7 @@ import ml_collections
 from jax.experimental import topologies
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from mlp_mixer.models.mixer import rounded
 from mlp_mixer.models.parts import forward_parts
 from mlp_mixer.models.pixels import forward
 from mlp_mixer.planning import hlo
@@ -104,6 +105,7 @@ def compile_program(
     """
     try:
         compiled = lowered.compile(options)
+        text = compiled.as_text()
     except jax.errors.JaxRuntimeError as error:
         if not (needed := hlo.memory_needed(str(error))):
             raise ValueError(f"libtpu's compiler: {str(error)[:500]}") from None
@@ -116,7 +118,7 @@ def compile_program(
         "activations": memory.temp_size_in_bytes,
         "code": memory.generated_code_size_in_bytes,
     }
-    module = hlo.parse(compiled.as_text())
+    module = hlo.parse(text)
     return Program(True, parts, module.cycles, module.hbm_bytes, tuple(module.collectives), flops)
 
 
@@ -205,11 +207,12 @@ def forward_program(
 ) -> Program:
     """Compiles a module's forward pass on images uint8 [batch_size, h, w, c], on one device.
 
-    It is computed in parts where evaluations do that.
+    As in an evaluation, parameters are rounded before, and images computed in parts where it helps.
     """
     device = devices_of(parse_topology(topology))[0]
     lies = jax.sharding.SingleDeviceSharding(device)
-    params = jax.eval_shape(module.init, jax.random.key(0), images_of(module, 1))["params"]
+    variables = jax.eval_shape(module.init, jax.random.key(0), images_of(module, 1))
+    params = jax.eval_shape(partial(rounded, module), variables["params"])
     images = jax.ShapeDtypeStruct((batch_size, *images_of(module, 1).shape[1:]), jnp.uint8)
 
     in_parts = partial(forward, module, parts=forward_parts(module, batch_size, device))

@@ -84,7 +84,7 @@ def test_on_a_tpu_parts_are_as_the_compiler_advises(variant, rows, parts):
 
 
 @pytest.mark.parametrize(
-    ("kind", "parts"), [("TPU v5 lite", 4), ("TPU v6 lite", 4), ("TPU v4", 1), ("TPU v3", 1)]
+    ("kind", "parts"), [("TPU v5 lite", 4), ("TPU v6 lite", 4), ("TPU v5", 1), ("TPU v4", 1)]
 )
 def test_a_forward_pass_has_parts_where_the_compiler_gains(kind, parts):
     tpu = types.SimpleNamespace(platform="tpu", device_kind=kind)
