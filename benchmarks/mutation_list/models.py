@@ -105,7 +105,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the plan of an evaluation is of all devices' images on one",
-        "mlp_mixer/planning/compiler.py", "(module, config.batch_size // devices, topology)",
+        "mlp_mixer/planning/compiler.py", "(module, config.batch_size // len(devices), topology)",
         "(module, config.batch_size, topology)", "tests/planning/test_plan.py -k evaluation",
     ),
     Mutation(

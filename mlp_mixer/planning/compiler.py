@@ -195,11 +195,13 @@ def eval_program(
     from mlp_mixer.training.recipe import make_model
 
     del num_examples
-    devices = parse_topology(topology).devices
-    if config.batch_size % devices:
-        raise ValueError(f"batch_size={config.batch_size} does not divide by {devices} devices")
-    module = make_model(config, num_classes, devices_of(parse_topology(topology))[0])
-    return forward_program(module, config.batch_size // devices, topology), 1
+    devices = devices_of(parse_topology(topology))
+    if config.batch_size % len(devices):
+        raise ValueError(
+            f"batch_size={config.batch_size} does not divide by {len(devices)} devices"
+        )
+    module = make_model(config, num_classes, devices[0])
+    return forward_program(module, config.batch_size // len(devices), topology), 1
 
 
 def forward_program(
@@ -207,7 +209,8 @@ def forward_program(
 ) -> Program:
     """Compiles a module's forward pass on images uint8 [batch_size, h, w, c], on one device.
 
-    As in an evaluation, parameters are rounded before, and images computed in parts where it helps.
+    As in an evaluation, parameters are rounded beforehand, and images are computed in parts where
+    that helps.
     """
     device = devices_of(parse_topology(topology))[0]
     lies = jax.sharding.SingleDeviceSharding(device)

@@ -97,7 +97,7 @@ class Steps:
                 self.evaluate(start, restored)
         self._heartbeat.doing("reading the first batch")
         batches = self._batches()
-        with ThreadPoolExecutor(1) as pool:  # making a large state takes as long as compiling
+        with ThreadPoolExecutor(1) as pool:  # making a large state takes long
             making = pool.submit(lambda: new_state() if restored is None else restored)
             first = self._next(batches, start + 1, restored)
             self._heartbeat.doing("compiling")

@@ -391,7 +391,7 @@ def test_a_compiled_step_sums_each_gradient_once(needs_libtpu, tiny_config, tmp_
 def test_the_plan_of_an_evaluation_is_one_devices_forward_pass(monkeypatch, tiny_config):
     """Without libtpu: what would be compiled for a TPU is looked at instead."""
     tiny_config.batch_size = 64
-    monkeypatch.setattr(compiler, "devices_of", lambda topology: jax.devices())
+    monkeypatch.setattr(compiler, "devices_of", lambda topology: topology.devices * jax.devices())
     monkeypatch.setattr(compiler, "compile_program", lambda lowered, parts, flops, options: (
         lowered.as_text(), flops))  # fmt: skip
     (text, flops), steps = compiler.eval_program(tiny_config, 10, 1437, "v5e:2x2")
