@@ -198,7 +198,8 @@ def eval_program(
     devices = devices_of(parse_topology(topology))
     if config.batch_size % len(devices):
         raise ValueError(
-            f"batch_size={config.batch_size} does not divide by {len(devices)} devices"
+            f"batch_size={config.batch_size} must be a multiple of the {len(devices)} devices of "
+            f"{topology}"
         )
     module = make_model(config, num_classes, devices[0])
     return forward_program(module, config.batch_size // len(devices), topology), 1

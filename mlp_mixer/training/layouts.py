@@ -26,19 +26,11 @@ from jax.sharding import PartitionSpec as P
 
 from mlp_mixer.runs.checkpoints import TrainState
 from mlp_mixer.runtime import mesh as meshes
+from mlp_mixer.runtime.compiler_options import OVERLAPPED_SUMS, options_for
 from mlp_mixer.runtime.mesh import AXES
 from mlp_mixer.training.step import Step
 
 SUM_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-# By kind of device. A v5e has 128 MiB of on-chip memory, of which its compiler gives 16 to a single
-# operation; with 40, tiles are larger and a step takes 2 % fewer cycles (docs/lab/tpu_compiler.md).
-# On Hopper GPUs, using cuBLAS for every matrix product is 3 % faster than letting XLA choose
-# between cuBLAS and Triton, and compiles in half the time (docs/lab/speed.md).
-COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
-    "TPU v5 lite": {"xla_tpu_scoped_vmem_limit_kib": "40960"},
-    "NVIDIA H100 80GB HBM3": {"xla_gpu_enable_triton_gemm": False},
-    "NVIDIA H200": {"xla_gpu_enable_triton_gemm": False},
-}
 
 
 def make_layout(
@@ -71,6 +63,15 @@ class Replicated:
     def __init__(self, mesh: Mesh, sum_dtype: Any = jnp.float32):
         self.mesh, self.sum_dtype = mesh, sum_dtype
         self.rows, self.everywhere = meshes.rows(mesh), meshes.everywhere(mesh)
+        self.compiler_options = options_for(mesh.local_devices[0])
+
+    @property
+    def overlaps_sums(self) -> bool:
+        """Whether gradients are summed over devices during the backward pass, where it is no loop.
+
+        The last of several parts of a batch is then best computed outside of their loop.
+        """
+        return self.mesh.size > 1 and OVERLAPPED_SUMS.keys() <= self.compiler_options.keys()
 
     def shardings(self, tree: Any) -> Any:
         """Returns the sharding of each array of a state, or of any part of one."""
@@ -114,7 +115,7 @@ class Replicated:
             in_shardings=(self.shardings(like), self.rows, *self.shardings(teacher)),
             out_shardings=(self.shardings(like), self.everywhere),
             donate_argnums=0,
-            compiler_options=COMPILER_OPTIONS.get(self.mesh.devices.flat[0].device_kind),
+            compiler_options=self.compiler_options,
         )
 
     def compile_step(
@@ -183,6 +184,8 @@ class Fsdp(Replicated):
 
 class Pmap(Replicated):
     """Data parallelism with jax.pmap. Between steps, arrays cover this process's devices only."""
+
+    overlaps_sums = False  # jax.pmap takes no compiler options
 
     def jit_step(self, step: Step, like: TrainState, *teacher: Any) -> jax.stages.Wrapped:
         del like  # pmap takes the shapes from its first call

@@ -127,6 +127,7 @@ def make_recipe(
         drop_schedule=drop_schedule,
         teacher=teacher.prepare(config, teacher_module, num_classes, device),
         accum_steps=accum_steps,
+        last_apart=layout.overlaps_sums,
         seed=config.seed,
     )
     return Recipe(

@@ -161,13 +161,17 @@ def make_sam(config: ml_collections.ConfigDict, schedule: Schedule) -> Sam | Non
     return Sam(rho, sam.alpha, sam.group_size)
 
 
-def summed_over_parts(function: Callable[[Any], Any], rows: Any, parts: int) -> Any:
+def summed_over_parts(
+    function: Callable[[Any], Any], rows: Any, parts: int, last_apart: bool = False
+) -> Any:
     """Sums function(rows) over equal parts of the rows, computed one after the other.
 
     Args:
         function: returns a tree of arrays that are sums over the rows it is given.
         rows: a tree of arrays with the same first axis, which `parts` must divide.
         parts: 1 or more.
+        last_apart: whether the last part is not in the loop over parts but after it, for a program
+            of twice the length, where what follows can begin before the part is finished.
     """
     if parts == 1:
         return function(rows)
@@ -178,7 +182,10 @@ def summed_over_parts(function: Callable[[Any], Any], rows: Any, parts: int) -> 
     several = split(rows, parts)
     first = jax.eval_shape(function, jax.tree.map(lambda x: x[0], several))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), first)
-    return jax.lax.scan(add, zeros, several)[0]
+    if not last_apart:
+        return jax.lax.scan(add, zeros, several)[0]
+    total, _ = jax.lax.scan(add, zeros, jax.tree.map(lambda x: x[:-1], several))
+    return add(total, jax.tree.map(lambda x: x[-1], several))[0]
 
 
 def split(rows: Any, parts: int) -> Any:

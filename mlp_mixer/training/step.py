@@ -49,6 +49,7 @@ def make_train_step(
     drop_schedule: Schedule | None = None,
     teacher: Any = None,
     accum_steps: int = 1,
+    last_apart: bool = False,
     seed: int = 0,
 ) -> Step:
     """Makes the step for a model, a loss and an optimizer.
@@ -72,6 +73,9 @@ def make_train_step(
         accum_steps: number of parts in which a device processes its rows, one after the other.
             Saves memory, and also time on a TPU if the activations of a part fit in on-chip memory.
             With `sam` a part has at most as many rows as without.
+        last_apart: whether the last part's gradients are computed after the loop over parts, so
+            that their sum over devices can begin before the backward pass ends. Not with `sam`,
+            whose loops are nested.
         seed: seeds mixup, dropout and stochastic depth.
     """
     loss_fn = losses.get(loss)
@@ -127,7 +131,8 @@ def make_train_step(
         gradients = partial(jax.grad(total_loss, has_aux=True), step_key=step_key, drop=drop)
 
         def one_pass(params, rows):
-            return summed_over_parts(partial(gradients, params), rows, _parts(rows, count))
+            of_part, parts = partial(gradients, params), _parts(rows, count)
+            return summed_over_parts(of_part, rows, parts, last_apart and sam is None)
 
         if sam is None:
             grads, sums = one_pass(params, rows)

@@ -13,6 +13,7 @@ import jax, jax.numpy as jnp, numpy as np, optax
 import mlp_mixer
 from jax.sharding import Mesh
 from mlp_mixer.models.init import init
+from mlp_mixer.runtime import compiler_options
 from mlp_mixer.runtime.mesh import AXES
 from mlp_mixer.training import layouts
 from mlp_mixer.training.mixup import Mixup
@@ -84,6 +85,14 @@ rough, _ = run(layouts.Replicated(mesh(1, 8), jnp.bfloat16), **plain | {"accum_s
 differences = jax.tree.leaves(jax.tree.map(lambda a, b: float(abs(a - b).max()),
                               jax.device_get(rough.params), jax.device_get(one.params)))
 assert 1e-5 < max(differences) < 1e-2, max(differences)
+
+# Stands in for a v5e: sums overlap between several devices whose compiler takes the options.
+overlapped = [layouts.Replicated(mesh(1, 2)).overlaps_sums]
+layouts.OVERLAPPED_SUMS = compiler_options.OPTIONS["cpu"] = {"xla_cpu_enable_fast_math": False}
+overlapped += [kind(mesh(*sizes)).overlaps_sums for kind, *sizes in (
+    (layouts.Replicated, 1, 2), (layouts.Fsdp, 2, 2), (layouts.Replicated, 1, 1),
+    (layouts.Pmap, 1, 2))]
+assert overlapped == [False, True, True, False, False], overlapped
 print("all the same")
 """
 

@@ -17,6 +17,7 @@ from mlp_mixer.models.init import init
 from mlp_mixer.runs.checkpoints import TrainState
 from mlp_mixer.training import layouts, optimizer
 from mlp_mixer.training.recipe import make_recipe
+from mlp_mixer.training.sam import summed_over_parts
 from mlp_mixer.training.step import make_train_step
 
 from ..conftest import nowhere_zero
@@ -286,12 +287,24 @@ def random_batch(n=12, seed=0):
     }
 
 
-def test_accumulated_gradients_equal_those_of_the_large_batch():
+@pytest.mark.parametrize("last_apart", [False, True])
+def test_accumulated_gradients_equal_those_of_the_large_batch(last_apart):
     model = small_model(stoch_depth=0.5, dropout_rate=0.2)
     whole, metrics = first_step(model, random_batch())
-    parts, same = first_step(model, random_batch(), accum_steps=12)  # of one image each
+    parts, same = first_step(  # of one image each
+        model, random_batch(), accum_steps=12, last_apart=last_apart
+    )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), parts, whole)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), same, metrics)
+
+
+@pytest.mark.parametrize(("last_apart", "in_the_loop"), [(False, 3), (True, 2)])
+def test_the_last_part_is_in_the_loop_or_after_it(last_apart, in_the_loop):
+    rows = np.arange(12.0).reshape(6, 2)
+    jaxpr = jax.make_jaxpr(lambda rows: summed_over_parts(jnp.sin, rows, 3, last_apart))(rows)
+    [loop] = [equation for equation in jaxpr.eqns if equation.primitive.name == "scan"]
+    assert loop.params["length"] == in_the_loop
+    assert ("sin" in str(jaxpr.eqns[jaxpr.eqns.index(loop) + 1 :])) is last_apart
 
 
 def test_the_step_follows_the_gradient_of_the_mean_loss():

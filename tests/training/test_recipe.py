@@ -10,6 +10,7 @@ from configs import common
 from mlp_mixer.models import mixer
 from mlp_mixer.models import parts as cutting
 from mlp_mixer.models.parts import best_parts, forward_parts
+from mlp_mixer.training import layouts
 from mlp_mixer.training import recipe as recipes
 from mlp_mixer.training.recipe import make_model, make_recipe
 
@@ -61,6 +62,13 @@ def test_a_step_has_as_many_parts_as_accum_steps_says(accum_steps, parts, monkey
     monkeypatch.setattr(recipes, "make_train_step", lambda module, tx, **options: options)
     recipe = make_recipe(make_config(accum_steps=accum_steps), 5, 100)
     assert recipe.step["accum_steps"] == parts
+
+
+@pytest.mark.parametrize("overlaps", [False, True])
+def test_the_last_part_is_apart_where_sums_overlap_with_it(overlaps, monkeypatch):
+    monkeypatch.setattr(recipes, "make_train_step", lambda module, tx, **options: options)
+    monkeypatch.setattr(layouts.Replicated, "overlaps_sums", overlaps)
+    assert make_recipe(make_config(), 5, 100).step["last_apart"] is overlaps
 
 
 @pytest.mark.parametrize(("rows", "parts"), [(60, 1), (64, 2), (120, 2), (128, 4), (251, 1)])

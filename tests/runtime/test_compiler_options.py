@@ -1,0 +1,33 @@
+"""Compiler options: what a version of XLA does not know is left out, and told."""
+
+import jax
+import pytest
+
+from mlp_mixer.runtime import compiler_options
+
+KNOWN = {"xla_cpu_enable_fast_math": False}
+
+
+@pytest.fixture
+def cpu(monkeypatch):
+    device = jax.devices("cpu")[0]
+
+    def give(options):
+        monkeypatch.setitem(compiler_options.OPTIONS, device.device_kind, options)
+        return device
+
+    return give
+
+
+def test_options_that_the_compiler_lost_do_not_end_a_run(cpu, caplog):
+    device = cpu({"xla_cpu_was_renamed": "1", **KNOWN, "xla_cpu_is_gone": True})
+    assert compiler_options.options_for(device) == KNOWN
+    assert [record.args[1] for record in caplog.records] == [
+        "xla_cpu_was_renamed",
+        "xla_cpu_is_gone",
+    ]
+
+
+def test_a_wrong_value_is_not_mistaken_for_a_lost_option(cpu):
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_cpu_enable_fast_math"):
+        compiler_options.options_for(cpu({"xla_cpu_enable_fast_math": "perhaps"}))
