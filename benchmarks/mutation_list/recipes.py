@@ -191,6 +191,26 @@ MUTATIONS = (
         "tests/training/test_layouts.py",
     ),
     Mutation(
+        "one device overlaps sums with itself",
+        "mlp_mixer/training/layouts.py", "self.mesh.size > 1 and OVERLAPPED", "OVERLAPPED",
+        "tests/training/test_layouts.py",
+    ),
+    Mutation(
+        "the part apart is forgotten",
+        "mlp_mixer/training/sam.py", "add(total, jax.tree.map(lambda x: x[-1], several))[0]",
+        "total", "tests/training/test_parts.py -k accumulated",
+    ),
+    Mutation(
+        "the last part stays in the loop",
+        "mlp_mixer/training/recipe.py", "        last_apart=layout.overlaps_sums,\n", "",
+        "tests/training/test_recipe.py -k apart",
+    ),
+    Mutation(
+        "an option that the compiler lost ends the run",
+        "mlp_mixer/runtime/compiler_options.py", "if not unknown:", "if True:",
+        "tests/runtime/test_compiler_options.py",
+    ),
+    Mutation(
         "CutMix has its turn every time",
         "mlp_mixer/training/mixup.py",
         "dtype=jnp.float32) < self.cutmix_probability", "dtype=jnp.float32) < 2",

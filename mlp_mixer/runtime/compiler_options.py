@@ -1,6 +1,7 @@
 """Options with which XLA compiles a training step, by kind of device."""
 
 import logging
+import os
 import re
 from typing import Any
 
@@ -34,9 +35,13 @@ def options_for(device: jax.Device) -> dict[str, Any]:
     """Returns those of a device's options that its compiler knows, and warns of the others.
 
     The names belong to a version of XLA; a run must not fail because one of them is gone. A tiny
-    program is compiled for the device to find out.
+    program is compiled for the device to find out. What the environment variables LIBTPU_INIT_ARGS
+    and XLA_FLAGS set stays as it is there.
     """
+    flags = " ".join(os.environ.get(name, "") for name in ("LIBTPU_INIT_ARGS", "XLA_FLAGS"))
+    given = {flag.lstrip("-").partition("=")[0] for flag in flags.split()}
     options = OPTIONS.get(device.device_kind, {})
+    options = {name: value for name, value in options.items() if name not in given}
     lies = jax.sharding.SingleDeviceSharding(device)
     while options:
         tiny = jax.jit(lambda x: x + 1, in_shardings=lies, out_shardings=lies)

@@ -31,3 +31,11 @@ def test_options_that_the_compiler_lost_do_not_end_a_run(cpu, caplog):
 def test_a_wrong_value_is_not_mistaken_for_a_lost_option(cpu):
     with pytest.raises(jax.errors.JaxRuntimeError, match="xla_cpu_enable_fast_math"):
         compiler_options.options_for(cpu({"xla_cpu_enable_fast_math": "perhaps"}))
+
+
+@pytest.mark.parametrize("variable", ["LIBTPU_INIT_ARGS", "XLA_FLAGS"])
+def test_what_the_environment_sets_stays_as_it_is_there(cpu, monkeypatch, variable):
+    # XLA itself read the variables when it was loaded, so they are nothing to it here.
+    monkeypatch.setenv(variable, "--a=b --xla_cpu_enable_fast_min_max=true --xla_cpu_enable_fast")
+    device = cpu({"xla_cpu_enable_fast_min_max": False, **KNOWN})
+    assert compiler_options.options_for(device) == KNOWN
