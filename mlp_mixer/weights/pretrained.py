@@ -174,7 +174,7 @@ _TIMM = {
 _INCLUDED = (
     Pretrained(
         "cifar10/Mixer-nano", "nano", 1_132_170, 2_295_641, 32, 10, *_Accuracies(),
-        "CIFAR-10, 88.72 % of its test images; trained here, comes with the package",
+        "CIFAR-10, 89.62 % of its test images; trained here, comes with the package",
     ),
 )  # fmt: skip
 
