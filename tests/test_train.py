@@ -301,6 +301,8 @@ def test_a_run_keeps_its_best_checkpoint_and_says_which_it_took(tiny_config, tmp
         (2, ["--config.lrr=1"], ["no field lrr; did you mean lr?"]),
         (2, ["--config.learning_rate=1"], ["no field learning_rate", "configs/common.py explains"]),
         (2, ["--config.data.sorce=digits"], ["no field data.sorce", "data.source"]),
+        (2, ["--config.data.source=x", "--config.sam.rho=1"], ["no field sam.rho;", "sam.rho_m"]),
+        (2, ["--config.data.source.x=1"], ["no field data.source.x; did you mean data.source?"]),
         # The data first: weights may have to be downloaded.
         (1, ["--config.data.source=folder:nowhere", "--config.init_from=x.npz"], ["nowhere"]),
         (1, ["--config.total_steps=5"], ["total_steps=5", "total_epochs=", "exactly one"]),

@@ -6,7 +6,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from mlp_mixer.training import config_files
+from mlp_mixer.training import config_files, fields
 
 
 def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
@@ -26,19 +26,18 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         values(argv)
-    except (AttributeError, KeyError) as error:
-        raise ValueError(_no_field(overrides, config)) from error
-    except (flags.Error, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(_no_field(overrides, config) or str(error)) from error
+    except flags.Error as error:
         raise ValueError(str(error)) from error
     return values.config
 
 
 def _no_field(overrides: Sequence[str], config: ml_collections.ConfigDict) -> str:
-    """Returns an error message for the first override of an unknown field."""
+    """Returns an error message for the first override of an unknown field, "" if there is none."""
+    known = fields.flatten(config.to_dict())
     for override in overrides:
         name = override.partition("=")[0].removeprefix("--config.")
-        try:
-            config.get_type(name)
-        except (AttributeError, KeyError, TypeError):
+        if name not in known:
             return config_files.no_field(name, config)
-    return f"the config has not all the fields of {' '.join(overrides)}"
+    return ""

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import jax
+from jax.sharding import Mesh, SingleDeviceSharding
 
 log = logging.getLogger(__name__)
 
@@ -31,18 +32,21 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def options_for(device: jax.Device) -> dict[str, Any]:
-    """Returns those of a device's options that its compiler knows, and warns of the others.
+def options_for(mesh: Mesh) -> dict[str, Any]:
+    """Returns the options for a mesh's kind of device, without those that its compiler lacks.
 
-    The names belong to a version of XLA; a run must not fail because one of them is gone. A tiny
-    program is compiled for the device to find out. What the environment variables LIBTPU_INIT_ARGS
-    and XLA_FLAGS set stays as it is there.
+    The names belong to a version of XLA, and a run must not fail because one of them is gone: a
+    tiny program is compiled to find out, and a warning tells which. What the environment variables
+    LIBTPU_INIT_ARGS and XLA_FLAGS set is left as it is there.
     """
+    device = mesh.local_devices[0]
     flags = " ".join(os.environ.get(name, "") for name in ("LIBTPU_INIT_ARGS", "XLA_FLAGS"))
-    given = {flag.lstrip("-").partition("=")[0] for flag in flags.split()}
+    unwanted = {flag.lstrip("-").partition("=")[0] for flag in flags.split()}
+    if mesh.size == 1:
+        unwanted |= OVERLAPPED_SUMS.keys()
     options = OPTIONS.get(device.device_kind, {})
-    options = {name: value for name, value in options.items() if name not in given}
-    lies = jax.sharding.SingleDeviceSharding(device)
+    options = {name: value for name, value in options.items() if name not in unwanted}
+    lies = SingleDeviceSharding(device)
     while options:
         tiny = jax.jit(lambda x: x + 1, in_shardings=lies, out_shardings=lies)
         try:

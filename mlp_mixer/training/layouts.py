@@ -16,6 +16,7 @@ All of this is in docs/lab/tpu_compiler.md. A teacher is gathered likewise.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -63,7 +64,11 @@ class Replicated:
     def __init__(self, mesh: Mesh, sum_dtype: Any = jnp.float32):
         self.mesh, self.sum_dtype = mesh, sum_dtype
         self.rows, self.everywhere = meshes.rows(mesh), meshes.everywhere(mesh)
-        self.compiler_options = options_for(mesh.local_devices[0])
+
+    @cached_property
+    def compiler_options(self) -> dict[str, Any]:
+        """The options with which XLA compiles the step."""
+        return options_for(self.mesh)
 
     @property
     def overlaps_sums(self) -> bool:
@@ -71,7 +76,7 @@ class Replicated:
 
         The last of several parts of a batch is then best computed outside of their loop.
         """
-        return self.mesh.size > 1 and OVERLAPPED_SUMS.keys() <= self.compiler_options.keys()
+        return OVERLAPPED_SUMS.keys() <= self.compiler_options.keys()
 
     def shardings(self, tree: Any) -> Any:
         """Returns the sharding of each array of a state, or of any part of one."""

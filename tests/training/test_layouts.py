@@ -88,7 +88,9 @@ assert 1e-5 < max(differences) < 1e-2, max(differences)
 
 # Stands in for a v5e: sums overlap between several devices whose compiler takes the options.
 overlapped = [layouts.Replicated(mesh(1, 2)).overlaps_sums]
-layouts.OVERLAPPED_SUMS = compiler_options.OPTIONS["cpu"] = {"xla_cpu_enable_fast_math": False}
+options = {"xla_cpu_enable_fast_math": False}
+layouts.OVERLAPPED_SUMS = compiler_options.OVERLAPPED_SUMS = options
+compiler_options.OPTIONS["cpu"] = options
 overlapped += [kind(mesh(*sizes)).overlaps_sums for kind, *sizes in (
     (layouts.Replicated, 1, 2), (layouts.Fsdp, 2, 2), (layouts.Replicated, 1, 1),
     (layouts.Pmap, 1, 2))]
