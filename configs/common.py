@@ -53,12 +53,13 @@ def base() -> ml_collections.ConfigDict:
     # --- where parameters come from: random, or weights; see docs/reference/recipes.md ---
     config.init_from = ""  # released name, file or workdir, to go on from; random without
     config.init_head = "auto"  # keep it where the classes are the same; or always: new, keep
-    config.init_head_bias = 0.0  # of a new head; 0 for the loss's: -ln(classes) for sigmoid, or 0
+    # Of a new head, -100 to 0; 0 for the loss's: -ln(classes) for sigmoid, or 0.
+    config.init_head_bias = 0.0
     config.init_image_size = ()  # that weights were trained at, for plans: a run reads it from them
     config.init_patch_size = ()  # likewise; () is the run's own
     config.init_resize = "auto"  # to image_size: auto, tile or resample; see weights/resize.py
 
-    # --- the recipe. Of each pair of durations exactly one is not 0 (of the warm-up's at most one)
+    # --- the recipe. Of each pair of durations at most one is not 0, of total_... exactly one
     config.batch_size = 4096  # images in each step, over all devices; 1 or more
     config.total_epochs = 0.0
     config.total_steps = 0
@@ -96,7 +97,7 @@ def base() -> ml_collections.ConfigDict:
     # tell the accuracy only: loss must be softmax, and label_smoothing 0.
     config.teacher = ""
 
-    # --- how it lies on devices; changes no result. See mlp_mixer/training/layouts.py ---
+    # --- how it lies on devices; only sum_dtype changes results. See training/layouts.py ---
     config.layout = "replicated"  # or fsdp, pmap
     config.accum_steps = 0  # parts of a device's rows, in turn; 0 lets the device decide
     config.remat = False  # computes blocks twice to save memory; accum_steps costs less

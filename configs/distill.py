@@ -6,7 +6,8 @@
 
 The argument is VARIANT or VARIANT,TEACHER: a Mixer, and any classifier of ImageNet's classes at 224
 pixels, as mlp_mixer.load takes it. Without one it is the best Mixer that is published for them:
-Alibaba MIIL's B/16, pretrained on ImageNet-21k-P, 82.3 %. Data: as for configs/imagenet.py.
+Alibaba MIIL's B/16, pretrained on ImageNet-21k-P, 82.3 %, from the hub (pip install ".[hub]").
+Data: as for configs/imagenet.py.
 
 Published by the authors (big_vision, proj/distill), top-1: BiT-R50x1 82.8 % from a BiT-R152x2 of
 83.0 %. No numbers of a Mixer were found, and no machine here could train one.

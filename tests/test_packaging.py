@@ -9,6 +9,7 @@ import sys
 import textwrap
 import tomllib
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import yaml
@@ -89,11 +90,22 @@ def test_the_lower_bounds_are_the_versions_of_colabs_image():
     assert not {bound for bound in bounds - image if bound[0] in oldest}
 
 
-def test_what_a_tpu_installs_opens_workdirs_in_buckets():
+def test_what_a_tpu_installs_opens_workdirs_in_buckets_and_teachers_on_the_hub():
     extras = PROJECT["optional-dependencies"]
-    assert "gcs" in next(r.extras for r in map(Requirement, extras["tpu"]) if r.name == "mlp-mixer")
-    for library, extra in storage._LIBRARIES.values():
+    own = next(r.extras for r in map(Requirement, extras["tpu"]) if r.name == "mlp-mixer")
+    assert own == {"gcs", "hub"}
+    for scheme, library in storage._LIBRARIES.items():
+        extra = {"gs": "gcs", "s3": "s3"}[scheme]
         assert library in [Requirement(line).name for line in extras[extra]]
+
+
+def test_nobody_is_told_to_install_somebody_elses_package():
+    # On PyPI "mlp-mixer" is another project.
+    for kind in ("*.py", "*.md", "*.sh", "*.yaml", "*.ipynb"):
+        for path in ROOT.rglob(kind):
+            parts = set(path.relative_to(ROOT).parts)
+            if not parts & {".venv", "build"} and path != Path(__file__):
+                assert not re.search(r"pip install( -\S+)* ['\"\\]*mlp-mixer\b", path.read_text()), path
 
 
 def test_the_lock_satisfies_every_declared_version():

@@ -76,8 +76,8 @@ def _file_system(address: str) -> Any:
     try:
         return fsspec.filesystem(address.partition("://")[0], use_listings_cache=False)
     except ImportError as error:
-        extra = "gcs" if address.startswith("gs:") else "s3"
-        raise ValueError(f"{address} needs pip install 'mlp-mixer[{extra}]' ({error})") from error
+        library = "gcsfs" if address.startswith("gs:") else "s3fs"
+        raise ValueError(f"{address} needs {library}: pip install {library} ({error})") from error
 
 
 def _list(address: str) -> dict[str, tuple[int, str]]:

@@ -54,7 +54,7 @@ def load(name: str) -> dict[str, Any]:
     try:
         import datasets  # takes over a second, and only this needs it
     except ImportError as error:
-        raise ValueError(f"hf:{name} needs pip install 'mlp-mixer[datasets]' ({error})") from error
+        raise ValueError(f"hf:{name} needs datasets: pip install datasets ({error})") from error
     folder = local_folder(name)
     try:
         if folder is None:

@@ -7,11 +7,13 @@ This needs no TPU, only libtpu, which contains the compiler; nor does it need th
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ml_collections
 from matplotlib.figure import Figure
 
 from mlp_mixer.data import known_sizes
+from mlp_mixer.models.architectures import ARCHITECTURES
 from mlp_mixer.planning import compiler, estimate, picture
 from mlp_mixer.planning.chips import GIB, parse_topology
 from mlp_mixer.planning.estimate import Estimate
@@ -141,13 +143,13 @@ def variants(
     config: ml_collections.ConfigDict,
 ) -> Iterator[tuple[str, ml_collections.ConfigDict]]:
     """Yields names and configs of variants of a run worth comparing; none changes its result."""
-    for name, overrides in {
-        "as it is": {},
-        "accum_steps=1": {"accum_steps": 1},
-        "accum_steps=1, remat": {"accum_steps": 1, "remat": True},
-        "fsdp": {"layout": "fsdp"},
-        "fsdp, accum_steps=1": {"layout": "fsdp", "accum_steps": 1},
-    }.items():
+    other = "replicated" if config.layout == "fsdp" else "fsdp"
+    tried: dict[str, dict[str, Any]] = {"as it is": {}, "accum_steps=1": {"accum_steps": 1}}
+    if ARCHITECTURES[config.architecture].can_remat:
+        tried["accum_steps=1, remat"] = {"accum_steps": 1, "remat": True}
+    tried[other] = {"layout": other}
+    tried[f"{other}, accum_steps=1"] = {"layout": other, "accum_steps": 1}
+    for name, overrides in tried.items():
         changed = config.copy_and_resolve_references()
         with changed.unlocked():
             changed.update_from_flattened_dict(overrides)

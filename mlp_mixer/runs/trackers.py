@@ -37,7 +37,7 @@ def is_usable(name: str) -> bool:
         ValueError: there is, but its package is not installed.
     """
     if name and importlib.util.find_spec(name) is None:
-        raise ValueError(f"tracker={name} needs {name}: pip install 'mlp-mixer[{name}]'")
+        raise ValueError(f"tracker={name} needs {name}: pip install {name}")
     return bool(name)
 
 

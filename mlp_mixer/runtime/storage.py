@@ -24,8 +24,8 @@ from mlp_mixer.runtime.bucket_errors import as_oserror
 # An address is an epath.Path, which is not a pathlib.Path but has the same methods.
 AnyPath: TypeAlias = Path
 
-# The library that reads addresses of a kind, and the extra that installs it.
-_LIBRARIES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
+# The library that reads addresses of a kind.
+_LIBRARIES = {"gs": "gcsfs", "s3": "s3fs"}
 
 # By gcsfs even where TensorFlow is installed: one client, whose listings are never stale.
 os.environ.setdefault("EPATH_USE_TF", "false")
@@ -51,9 +51,9 @@ def as_path(name: str | os.PathLike) -> AnyPath:
             f"{name} is neither a path nor an address of a bucket, which begins with "
             f"{' or '.join(f'{known}://' for known in _LIBRARIES)}"
         )
-    library, extra = _LIBRARIES[scheme]
+    library = _LIBRARIES[scheme]
     if importlib.util.find_spec(library) is None:
-        raise ValueError(f"{name} needs {library}: pip install 'mlp-mixer[{extra}]'")
+        raise ValueError(f"{name} needs {library}: pip install {library}")
     _without_stale_listings()
     return cast(AnyPath, epath.Path(f"{scheme}://{rest}"))
 

@@ -205,8 +205,8 @@ def _with_credentials(url: str, part: Path) -> None:
             shutil.copyfileobj(source, file, CHUNK)
     except ImportError as error:
         raise PermissionError(
-            f"{url} is not there or not public; private objects need gcsfs (pip install "
-            "'mlp-mixer[gcs]') and credentials (gcloud auth application-default login)"
+            f"{url} is not there or not public; private objects need gcsfs (pip install gcsfs) "
+            "and credentials (gcloud auth application-default login)"
         ) from error
     except FileNotFoundError:
         raise

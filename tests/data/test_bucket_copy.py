@@ -116,5 +116,5 @@ def test_what_cannot_be_copied_is_refused(bucket, images, cache, monkeypatch):
     with pytest.raises(ValueError, match="MLP_MIXER_CACHE to a larger disk, or mount"):
         open_source(f"folder:{bucket}", "train")
     monkeypatch.setattr(fsspec, "filesystem", lambda *a, **k: (_ for _ in ()).throw(ImportError()))
-    with pytest.raises(ValueError, match=r"needs pip install 'mlp-mixer\[gcs\]'"):
+    with pytest.raises(ValueError, match=r"needs gcsfs: pip install gcsfs"):
         open_source("folder:gs://b/images", "train")

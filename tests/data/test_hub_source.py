@@ -138,7 +138,7 @@ def test_a_folder_that_is_no_data_set_is_refused(tmp_path, saved):
 
 def test_without_the_library_the_extra_is_named(saved, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ValueError, match=r"pip install 'mlp-mixer\[datasets\]'"):
+    with pytest.raises(ValueError, match="needs datasets: pip install datasets"):
         open_source(f"hf:{saved}", "train")
 
 

@@ -314,6 +314,24 @@ def test_a_plan_tells_what_it_compiles_before_each_wait(monkeypatch, capsys, run
     ]  # fmt: skip
 
 
+def test_the_variants_are_of_both_layouts_and_such_as_the_architecture_has():
+    tried = {name: (c.layout, c.accum_steps, c.remat)
+             for name, c in plan.variants(load_config("jft", "H/14"))}  # fmt: skip
+    assert tried == {
+        "as it is": ("fsdp", 0, False),
+        "accum_steps=1": ("fsdp", 1, False),
+        "accum_steps=1, remat": ("fsdp", 1, True),
+        "replicated": ("replicated", 0, False),
+        "replicated, accum_steps=1": ("replicated", 1, False),
+    }
+    of_bit = list(plan.variants(load_config("permutation", "cifar10,bit")))
+    for _, config in of_bit:
+        make_recipe(config, 10, 50_000)  # of the Mixer only: remat
+    assert [name for name, _ in of_bit] == [
+        "as it is", "accum_steps=1", "fsdp", "fsdp, accum_steps=1",
+    ]  # fmt: skip
+
+
 def test_plans_printed_one_by_one_survive_a_later_failure(monkeypatch, command):
     def make(config, num_classes, examples, topology, evaluation):
         if topology == "v6e:2x2":

@@ -138,7 +138,7 @@ def test_only_process_0_uses_the_tracker(tmp_path, monkeypatch):
 def test_a_tracker_that_is_not_installed_is_told_first(tiny_config, tmp_path, monkeypatch):
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
     tiny_config.tracker = "wandb"
-    with pytest.raises(ValueError, match=r"^tracker=wandb needs .* 'mlp-mixer\[wandb\]'$"):
+    with pytest.raises(ValueError, match=r"^tracker=wandb needs wandb: pip install wandb$"):
         loop.train(tiny_config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     tiny_config.tracker = "wandbb"
