@@ -54,7 +54,9 @@ def _update(target: Path, address: str, files: dict[str, tuple[int, str]]) -> No
     """Makes a copy what the bucket has now."""
     digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
     complete = target.with_name(f"{target.name}{COMPLETE}")
-    if complete.exists() and complete.read_text() == digest:
+    is_known = complete.exists() and complete.read_text() == digest
+    # The marker lies beside the folder: files may be gone, of a cache that somebody has cleaned.
+    if is_known and all(_is_there(target / name, size) for name, (size, _) in files.items()):
         log.info("%s: using the copy in %s (delete it to copy again)", address, target)
         return
     complete.unlink(missing_ok=True)

@@ -93,6 +93,7 @@ class FolderSource:
         if not root.is_dir():
             raise FileNotFoundError(f"no folder {root}; a data source folder:PATH needs it")
         self._folder = _split_folder(root, "val" if split == "real" else split)
+        self.split = split if split == "real" else self._folder.name
         self.folders, self.class_names = classes[:2] if classes else _classes(root)
         self._origin = classes.origin if classes else str(_origin(root))
         present, beside = class_folders(self._folder)
@@ -267,13 +268,13 @@ def _origin(root: Path) -> Path:
 
 
 def _split_folder(root: Path, split: str) -> Path:
-    for name in (split, *splits.SAME.get(split, ())):
-        if (root / name).is_dir():
-            return root / name
-    raise ValueError(
-        f"{root} has no folder {split}/; it needs train/ and test/ (or val/), each with a folder "
-        f"of images for each class. It has: {_listing(root)}"
-    )
+    name = splits.first(split, lambda name: (root / name).is_dir(), f"folder:{root}")
+    if name is None:
+        raise ValueError(
+            f"{root} has no folder {split}/; it needs train/ and test/ (or val/), each with a "
+            f"folder of images for each class. It has: {_listing(root)}"
+        )
+    return root / name
 
 
 def _listing(folder: Path) -> str:

@@ -40,8 +40,8 @@ class HubSource:
         self.name, self._channels = f"hf:{name}", channels
         dataset, chosen = splits.cut_choice(name)
         found = hub_files.load(dataset)
-        self._split = splits.find(split, found, self.name)
-        data = found[self._split]
+        self.split = splits.find(split, found, self.name)
+        data = found[self.split]
         self._image_key = _find_image(self.name, data.features)
         self._label_key = chosen or _find_label(self.name, data.features)
         self._is_multi_hot, names = _find_classes(self.name, data.features, self._label_key)
@@ -145,7 +145,7 @@ class HubSource:
 
     def _where(self, index: int) -> str:
         file_name = self.file_name(index).decode(errors="replace")
-        where = f"{self.name}, example {index} of {self._split}"
+        where = f"{self.name}, example {index} of {self.split}"
         return f"{where} ({file_name})" if file_name else where
 
     def _encoded(self, image: Any, index: int) -> bytes:

@@ -15,6 +15,7 @@ from mlp_mixer.data.digits import DigitsSource
 from mlp_mixer.data.fingerprint import fingerprint
 from mlp_mixer.data.folders import FolderSource
 from mlp_mixer.data.hub_source import HubSource
+from mlp_mixer.data.listing import some
 from mlp_mixer.data.prepared_source import TfdsSource
 from mlp_mixer.data.tar_source import TarSource
 
@@ -65,7 +66,8 @@ def open_source(spec: str, split: str, channels: int = 3) -> Source:
         FileNotFoundError: the folder does not exist.
     """
     if "+" in split:
-        return Joined([open_source(spec, part, channels) for part in split.split("+")])
+        parts = split.split("+")
+        return _joined(spec, parts, [open_source(spec, part, channels) for part in parts])
     kind, _, argument = spec.partition(":")
     if kind == "vtab" and argument:
         task = vtab.task(argument)
@@ -87,6 +89,27 @@ def open_source(spec: str, split: str, channels: int = 3) -> Source:
             "hf:NAME, tfds:NAME or vtab:TASK"
         )
     return source if part.is_whole else Subset(source, _part_indices(source, part))
+
+
+def _joined(spec: str, parts: Sequence[str], sources: Sequence[Source]) -> Source:
+    """Joins parts of splits, which must have the same classes and be of the splits they name."""
+    asked: dict[str, str] = {}
+    for part, source in zip(parts, sources, strict=True):
+        if source.class_names != sources[0].class_names:
+            raise ValueError(
+                f"{spec}: {parts[0]} has {len(sources[0].class_names)} classes "
+                f"({some(sources[0].class_names)}), {part} has {len(source.class_names)} "
+                f"({some(source.class_names)}); to join them, list all classes in classes.txt"
+            )
+        whole = source._source if isinstance(source, Subset) else source
+        name = part.partition("[")[0]
+        found = getattr(whole, "split", name)  # test may be val
+        if asked.setdefault(found, name) != name:
+            raise ValueError(
+                f"{spec}: {asked[found]} and {name} are the same images, its split {found}; "
+                "name it only once"
+            )
+    return Joined(sources)
 
 
 class Subset:

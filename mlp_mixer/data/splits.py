@@ -1,8 +1,11 @@
 """Parts of a split, with TFDS's notation and checks: train, train[:98%], train[1000:2000]."""
 
+import logging
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import NamedTuple
+
+from mlp_mixer.data.listing import say_once
 
 _POSITION = r"(-?\d+(?:\.\d+)?%|-?\d+|)"
 _PART = re.compile(rf"([\w-]+)(?:\[{_POSITION}:{_POSITION}\])?")
@@ -63,6 +66,22 @@ def parse(text: str) -> Part:
     return part
 
 
+def first(split: str, is_there: Callable[[str], bool], name: str) -> str | None:
+    """Returns the split itself or the first that can stand in for it, None if none is there.
+
+    Args:
+        split: name of the split, as it was asked for.
+        is_there: whether the data set has a split of a name.
+        name: name of the data set, for the line in the log about a stand-in.
+    """
+    for known in (split, *SAME.get(split, ())):
+        if is_there(known):
+            if known != split:
+                say_once(logging.INFO, f"{name}: has no split {split}; {known} is used as such")
+            return known
+    return None
+
+
 def find(split: str, there: Collection[str], name: str) -> str:
     """Returns the name that a split has in a data set, where val may be called validation.
 
@@ -74,10 +93,10 @@ def find(split: str, there: Collection[str], name: str) -> str:
     Raises:
         ValueError: the data set has no such split.
     """
-    for known in (split, *SAME.get(split, ())):
-        if known in there:
-            return known
-    raise ValueError(f"{name} has no split {split!r}; it has {', '.join(there) or 'none'}")
+    found = first(split, there.__contains__, name)
+    if found is None:
+        raise ValueError(f"{name} has no split {split!r}; it has {', '.join(there) or 'none'}")
+    return found
 
 
 def cut_choice(argument: str) -> tuple[str, str]:

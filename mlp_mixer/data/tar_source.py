@@ -50,15 +50,15 @@ class TarSource:
         self.name, self._channels = f"wds:{pattern}", channels
         place, choice = splits.cut_choice(pattern)
         found = find_shards(place, split)
-        self._split = splits.find(split, found, self.name)
-        self._shards = found[self._split]
+        self.split = splits.find(split, found, self.name)
+        self._shards = found[self.split]
         self._index = tar_index.of(self._shards, choice, self.name)
         if not len(self):
             raise ValueError(f"{self.name}: no images in {some(list(map(str, self._shards)))}")
         if self._index.left_out:
             say_once(
                 logging.WARNING,
-                f"{self.name}: {self._index.left_out} files in the shards of {self._split} are not "
+                f"{self.name}: {self._index.left_out} files in the shards of {self.split} are not "
                 "read: they are not images, and belong to no image",
             )
         self.folders, self.class_names = self._find_classes(place, found, choice)
@@ -73,7 +73,7 @@ class TarSource:
             if path.is_file():
                 return read_classes(path)
         labels = self._index.label
-        if self._split != "train" and "train" in found:
+        if self.split != "train" and "train" in found:
             labels = tar_index.of(found["train"], choice, self.name).label
         numbers = labels[np.char.isdigit(labels)].astype(object)
         largest = max(map(int, numbers), default=-1)

@@ -1,5 +1,6 @@
 """Data in a bucket is the data on the disk, copied once, and again where it has changed."""
 
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -54,6 +55,17 @@ def test_a_folder_in_a_bucket_is_the_folder_on_the_disk(bucket, images, cache, p
     (bucket / "train/dog/4.png").unlink()
     again = open_source(f"folder:{bucket}", "train")
     assert len(again) == 9 and np.array_equal(again[0][0], here[5][0])
+
+
+def test_what_is_gone_of_a_copy_is_copied_again(bucket, images, cache):
+    storage.upload_tree(images, bucket)
+    here = open_source(f"folder:{images}", "train")
+    assert equal(open_source(f"folder:{bucket}", "train"), here)
+    copy = bucket_copy.place_for(str(bucket))
+    (copy / "train/cat/0.png").unlink()  # whoever cleans a cache leaves the folder
+    assert equal(open_source(f"folder:{bucket}", "train"), here)
+    shutil.rmtree(copy)  # as the line in the log says
+    assert equal(open_source(f"folder:{bucket}", "train"), here)
 
 
 def test_a_copy_that_was_interrupted_continues(bucket, images, cache, monkeypatch):

@@ -13,7 +13,7 @@ import pytest
 from google.protobuf.runtime_version import VersionError
 from PIL import Image
 
-from mlp_mixer.data import vtab
+from mlp_mixer.data import listing, vtab
 from mlp_mixer.data.digits import _read_digits as read_digits
 from mlp_mixer.data.images import BrokenImage
 from mlp_mixer.data.prepare import from_source
@@ -90,6 +90,19 @@ def test_a_folder_gives_each_image_with_its_class(folder):
         image, label = train[i]
         assert image.shape == (6, 8, 3) and image[0, 0, 0] // 100 == label
     assert len(open_source(f"folder:{folder}", "test")) == 6  # val/ stands in for test/
+
+
+def test_a_split_that_stands_in_for_another_is_told_and_never_counted_twice(folder, caplog):
+    spec = f"folder:{folder}"
+    listing.say_once.cache_clear()
+    with caplog.at_level("INFO"):
+        assert len(open_source(spec, "test")) == len(open_source(spec, "val")) == 6
+    assert caplog.messages == [f"{spec}: has no split test; val is used as such"]
+    for split in ("val+test", "test[:50%]+val[50%:]", "train+val+validation"):
+        with pytest.raises(ValueError, match=r"(val|test) and \w+ are the same images, its split"):
+            open_source(spec, split)
+    assert len(open_source(spec, "train+test")) == 26
+    assert len(open_source(spec, "val[:50%]+val[50%:]")) == 6
 
 
 def test_parts_of_a_split_are_disjoint_and_mixed_over_classes(folder):

@@ -70,6 +70,19 @@ def test_shards_give_each_image_with_its_label_in_order(data):
     ]  # fmt: skip
 
 
+def test_splits_of_different_classes_are_not_joined(tmp_path):
+    write(tmp_path / "data/part1/0.tar", examples(range(4)))
+    write(tmp_path / "data/part2/0.tar", examples(range(5), label=lambda i: i))
+    spec = f"wds:{tmp_path / 'data'}"
+    words = r"part1 has 3 classes \(0, 1, 2\), part2 has 5 .*list all classes in classes.txt"
+    with pytest.raises(ValueError, match=words):
+        open_source(spec, "part1+part2")
+    (tmp_path / "data/classes.txt").write_text("a\nb\nc\nd\ne\n")
+    joined = open_source(spec, "part1+part2")
+    assert joined.labels().tolist() == [0, 1, 2, 0, 0, 1, 2, 3, 4]
+    assert joined.class_names == ("a", "b", "c", "d", "e")
+
+
 def test_parts_and_sums_of_splits_are_as_of_other_sources(data):
     spec = f"wds:{data}"
     first, rest = open_source(spec, "train[:60%]"), open_source(spec, "train[60%:]")

@@ -324,7 +324,7 @@ def test_the_variants_are_of_both_layouts_and_such_as_the_architecture_has():
         "replicated": ("replicated", 0, False),
         "replicated, accum_steps=1": ("replicated", 1, False),
     }
-    of_bit = list(plan.variants(load_config("permutation", "cifar10,bit")))
+    of_bit = list(plan.variants(load_config("permutation", "cifar10,bit,original")))
     for _, config in of_bit:
         make_recipe(config, 10, 50_000)  # of the Mixer only: remat
     assert [name for name, _ in of_bit] == [
