@@ -103,6 +103,16 @@ class Augment:
                 f"augment.randaugment_form is {' or '.join(RANDAUGMENTS)}, not "
                 f"{self.randaugment_form!r}"
             )
+        if (
+            self.randaugment_layers
+            and self.randaugment_form == "big_vision"
+            and not (self.randaugment_magnitude)
+        ):
+            raise ValueError(
+                f"augment.randaugment_layers={self.randaugment_layers} needs a "
+                "randaugment_magnitude, such as 10: at 0, operations like Brightness and Posterize "
+                "leave hardly anything of an image. randaugment_layers=0 is off"
+            )
         if self.randaugment_std and self.randaugment_form != "timm":
             raise ValueError(
                 f"augment.randaugment_std={self.randaugment_std} needs randaugment_form=timm, not "

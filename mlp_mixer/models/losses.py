@@ -67,6 +67,25 @@ def targets(labels: jax.Array, num_classes: int, smoothing: float = 0.0) -> jax.
     return one_hot.astype(jnp.float32) * (1 - smoothing) + smoothing / num_classes
 
 
+def is_correct(
+    logits: jax.Array, targets: jax.Array, labels: jax.Array, smoothing: float = 0.0
+) -> jax.Array:
+    """Returns whether the largest logit is that of the largest target, bool [n].
+
+    Of several labels, any will do, as in evaluations; without a label no answer is correct.
+
+    Args:
+        logits: [n, k].
+        targets: [n, k], from `targets`; they may be mixed.
+        labels: of which they were made.
+        smoothing: as for `targets`.
+    """
+    if labels.ndim == 1:
+        return logits.argmax(-1) == targets.argmax(-1)
+    answered = jnp.take_along_axis(targets, logits.argmax(-1)[:, None], 1)[:, 0]
+    return (answered == targets.max(-1)) & (answered > smoothing / targets.shape[-1])
+
+
 def to_probabilities(logits: jax.Array, loss: str) -> jax.Array:
     """Converts logits [n, k] to probabilities [n, k] under the loss of the model's training."""
     return jax.nn.sigmoid(logits) if loss == "sigmoid" else jax.nn.softmax(logits)

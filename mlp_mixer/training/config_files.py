@@ -78,9 +78,12 @@ def changed(
         ValueError: there is no such field, or a value has the wrong type.
     """
     config = config.copy_and_resolve_references()
+    before = fields.flatten(config.to_dict())
     for name, value in changes.items():
+        # One number stands for a tuple, as on the command line; of a size, it is both.
+        is_one = isinstance(value, int | float) and isinstance(before.get(name), tuple)
         try:
-            config.update_from_flattened_dict({name: value})
+            config.update_from_flattened_dict({name: (value,) if is_one else value})
         except (KeyError, AttributeError) as error:
             raise ValueError(no_field(name, config)) from error
         except TypeError as error:

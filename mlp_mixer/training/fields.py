@@ -6,6 +6,7 @@ configs/common.py.
 
 import difflib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import ml_collections
@@ -19,6 +20,7 @@ from mlp_mixer.models.bit import STEMS
 from mlp_mixer.models.gelu import FORMS as GELUS
 from mlp_mixer.models.losses import LOSSES
 from mlp_mixer.models.permuted import ORDERS
+from mlp_mixer.runs.folder import AVERAGE_PREFIX
 from mlp_mixer.runs.trackers import TRACKERS
 from mlp_mixer.training import ranges
 from mlp_mixer.training.layouts import LAYOUTS, SUM_DTYPES
@@ -204,9 +206,22 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         for name, evaluator in (evals.items() if isinstance(evals, dict) else ())
         if not isinstance(evaluator, dict) or not evaluator.get("type")
     ]
+    problems += [
+        f"evals.{name} cannot have this name, which is that of {whose}; call it otherwise"
+        for name in (evals if isinstance(evals, dict) else ())
+        for whose in _other_scalars(name, evals)
+    ]
     if problems:
         raise ValueError(f"config (configs/common.py explains each field): {'; '.join(problems)}")
     return _as_config(flat).lock()
+
+
+def _other_scalars(name: str, evals: dict[str, Any]) -> Iterator[str]:
+    """Yields what else writes scalars NAME/..., which would be taken for the evaluator's."""
+    if name == "train":
+        yield "the training's own scalars"
+    if name.startswith(AVERAGE_PREFIX) and name.removeprefix(AVERAGE_PREFIX) in evals:
+        yield f"evals.{name.removeprefix(AVERAGE_PREFIX)} with the averaged parameters"
 
 
 def restored(config: dict[str, Any]) -> ml_collections.ConfigDict:

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 from mlp_mixer.data import sources
@@ -30,11 +31,25 @@ Config: TypeAlias = ml_collections.ConfigDict
 
 
 def open_data(config: Config) -> sources.Source:
-    """Opens the source of training examples."""
+    """Opens the source of training examples.
+
+    Raises:
+        ValueError: the data is unusable, or images do not have exactly one label, which the softmax
+            loss needs.
+        FileNotFoundError: there is no such folder.
+    """
     data = config.data
     train = sources.open_source(data.source, data.train_split, config.image_channels)
     if data.examples_per_class:
         train = sources.take_per_class(train, data.examples_per_class, config.seed)
+    if config.loss == "softmax" and not config.teacher and (labels := train.labels()).ndim == 2:
+        counts = labels.sum(-1)
+        if (wrong := np.flatnonzero(counts != 1)).size:
+            raise ValueError(
+                f"{train.name}: {wrong.size} of {len(train)} examples of {data.train_split} do not "
+                f"have exactly one label, which loss=softmax needs (example {wrong[0]} has "
+                f"{counts[wrong[0]]}); use --config.loss=sigmoid"
+            )
     return train
 
 
@@ -109,11 +124,8 @@ def make_recipe(
         sam.split(config.batch_size // layout.mesh.size, layout.mesh.size)  # raises if impossible
     drop_steps = optimizer.steps(config, "drop", per_epoch, optional=True)
     drop_schedule = optimizer.make_drop_schedule(config.drop_schedule, drop_steps)
-    if drop_schedule and config.architecture != "mixer":
-        raise ValueError(
-            f"drop_schedule={config.drop_schedule} is for the Mixer only, not for "
-            f"architecture={config.architecture}"
-        )
+    if drop_schedule:
+        _check_drop_schedule(config, drop_steps, total)
     step = make_train_step(
         module,
         tx,
@@ -135,6 +147,24 @@ def make_recipe(
         eval_every=optimizer.steps(config, "eval_every", per_epoch),
         checkpoint_every=optimizer.steps(config, "checkpoint_every", per_epoch),
     )  # fmt: skip
+
+
+def _check_drop_schedule(config: Config, steps: int, total_steps: int) -> None:
+    name = f"drop_schedule={config.drop_schedule}"
+    if config.architecture != "mixer":
+        raise ValueError(
+            f"{name} is for the Mixer only, not for architecture={config.architecture}"
+        )
+    if not (config.model.get("stoch_depth") or config.model.get("dropout_rate")):
+        raise ValueError(
+            f"{name} has nothing to schedule: set model.stoch_depth or model.dropout_rate, or "
+            "drop_schedule=constant"
+        )
+    if config.drop_schedule == "late" and steps >= total_steps:
+        raise ValueError(
+            f"{name} begins after {steps} steps, and the run has only {total_steps}: use a shorter "
+            "drop_epochs or drop_steps"
+        )
 
 
 def make_model(config: Config, num_classes: int, device: jax.Device | None = None) -> Any:

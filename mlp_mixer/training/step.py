@@ -100,7 +100,7 @@ def make_train_step(
             rngs={"dropout": step_key},
             **drop,
         )
-        correct = logits.argmax(-1) == targets.argmax(-1)
+        correct = losses.is_correct(logits, targets, rows["label"], label_smoothing)
         if teacher is None:
             values = loss_fn(logits, targets)
         else:

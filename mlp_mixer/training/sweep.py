@@ -5,13 +5,14 @@ The protocol is described where the user reads it: in `mlp-mixer sweep --help`, 
 
 import json
 import logging
+from collections.abc import Container
 from os import PathLike
 
 import jax
 import ml_collections
 
 from mlp_mixer.runs import metrics
-from mlp_mixer.runs.folder import CONFIG_FILE, is_finished, read_config
+from mlp_mixer.runs.folder import AVERAGE_PREFIX, CONFIG_FILE, is_finished, read_config
 from mlp_mixer.runtime.processes import from_process_0
 from mlp_mixer.runtime.storage import AnyPath, as_path, write_text
 from mlp_mixer.training import fields, loop
@@ -38,14 +39,19 @@ def sweep(config: ml_collections.ConfigDict, workdir: str | PathLike) -> dict:
         "test": the scalars of config.evals}.
 
     Raises:
-        ValueError: the config has no sweep, all runs diverged, or the best rate is not the one that
-            was tested before.
+        ValueError: the config has no sweep or has keep_best, all runs diverged, or the best rate is
+            not the one that was tested before.
     """
     if not isinstance(config.get("sweep"), ml_collections.ConfigDict):
         raise ValueError(f"this config has no field sweep ({', '.join(fields.SWEEP)})")
     if missing := [f"sweep.{name}" for name in fields.SWEEP if name not in config.sweep]:
         raise ValueError(f"this config lacks {', '.join(missing)}")
     config, workdir = fields.check(config), as_path(workdir)
+    if config.keep_best:
+        raise ValueError(
+            f"keep_best={config.keep_best} is not for a sweep, which judges each run at its end: "
+            'set keep_best=""'
+        )
     found = {}
     for lr in config.sweep.learning_rates:
         log.info("learning rate %g", lr)
@@ -112,9 +118,15 @@ def _train(config: ml_collections.ConfigDict, workdir: AnyPath) -> dict[str, flo
         return loop.train(config, workdir)
     check_config(workdir, config)
     for line in reversed(metrics.read(workdir)):
-        if found := {name: line[name] for name in line if name.split("/")[0] in config.evals}:
+        if found := {name: value for name, value in line.items() if _is_of(name, config.evals)}:
             return found
     raise ValueError(f"{workdir} is finished, but its {metrics.FILE} holds no evaluation")
+
+
+def _is_of(scalar: str, evals: Container[str]) -> bool:
+    """Returns whether a scalar, such as test/accuracy or ema_test/accuracy, is of an evaluator."""
+    name = scalar.partition("/")[0]
+    return name in evals or name.removeprefix(AVERAGE_PREFIX) in evals
 
 
 def _is_evaluated(config: ml_collections.ConfigDict, workdir: AnyPath) -> bool:

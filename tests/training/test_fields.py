@@ -9,6 +9,7 @@ import ml_collections
 import numpy as np
 import pytest
 
+import mlp_mixer
 from benchmarks import tpu_plans
 from configs import common
 from mlp_mixer.cli import config as cli_config
@@ -155,6 +156,12 @@ def test_one_number_is_a_square_and_a_pair_is_height_and_width():
         assert fields.check(changed("image_size", value)).image_size == pair
     config = cli_config.load("configs/digits.py", ["--config.image_size=16x24"])
     assert fields.check(config).image_size == (16, 24)
+
+
+def test_one_number_is_a_square_in_python_too():
+    config = mlp_mixer.config("digits", image_size=16, **{"model.patch_size": 4})
+    assert (config.image_size, config.model.patch_size) == ((16, 16), (4, 4))
+    assert mlp_mixer.config("digits", image_size=[16, 24]).image_size == (16, 24)
 
 
 # --- the table is whole ---
@@ -343,6 +350,17 @@ def test_an_evaluator_without_a_type_is_refused():
             config.evals.other = evaluator
         with pytest.raises(ValueError, match=r"evals\.other"):
             fields.check(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "whose"),
+    [("train", "the training's own scalars"), ("ema_test", "evals.test with the averaged")],
+)
+def test_an_evaluator_cannot_have_a_name_under_which_something_else_is_written(name, whose):
+    config = load_config("digits")
+    config.evals[name] = common.classification("train")
+    with pytest.raises(ValueError, match=rf"evals\.{name} cannot have this name.*{whose}"):
+        fields.check(config)
 
 
 def test_an_unused_permutation_may_be_another():

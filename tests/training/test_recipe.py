@@ -4,10 +4,11 @@ import types
 
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import pytest
 
 from configs import common
-from mlp_mixer.models import mixer
+from mlp_mixer.models import losses, mixer
 from mlp_mixer.models import parts as cutting
 from mlp_mixer.models.parts import best_parts, forward_parts
 from mlp_mixer.training import layouts
@@ -41,6 +42,51 @@ def test_the_model_computes_in_dtype(dtype, platform, computed):
 @pytest.mark.parametrize("remat", [True, False])
 def test_remat_is_the_mixers(remat):
     assert make_model(make_config(remat=remat), 5).remat is remat
+
+
+def test_a_schedule_of_what_is_never_dropped_is_refused():
+    with pytest.raises(ValueError, match=r"drop_schedule=early has nothing to schedule: set model"):
+        make_recipe(make_config(drop_schedule="early", drop_steps=2), 5, 64)
+    config = make_config(drop_schedule="late", drop_steps=4)
+    config.model.dropout_rate = 0.1
+    with pytest.raises(ValueError, match="late begins after 4 steps, and the run has only 4"):
+        make_recipe(config, 5, 64)
+    config.drop_steps = 3
+    make_recipe(config, 5, 64)
+
+
+class OfSeveralLabels:
+    """Three examples with labels {1, 3}, {2} and none."""
+
+    name, class_names = "mine", ("a", "b", "c", "d")
+
+    def __len__(self):
+        return 3
+
+    def labels(self):
+        return np.array([[0, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]], np.uint8)
+
+
+def test_softmax_needs_exactly_one_label_for_each_image(monkeypatch):
+    monkeypatch.setattr(recipes.sources, "open_source", lambda *args: OfSeveralLabels())
+    words = r"mine: 2 of 3 examples of train .* loss=softmax needs \(example 0 has 2\).*sigmoid"
+    with pytest.raises(ValueError, match=words):
+        recipes.open_data(make_config())
+    for fields in (dict(loss="sigmoid"), dict(teacher="gsam/Mixer-S_32")):
+        assert recipes.open_data(make_config(**fields)).name == "mine"
+    monkeypatch.setattr(
+        OfSeveralLabels, "labels", lambda self: np.eye(4, dtype=np.uint8)[[1, 2, 0]]
+    )
+    assert recipes.open_data(make_config()).name == "mine"
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_of_several_labels_any_is_correct_and_without_one_none(smoothing):
+    labels = OfSeveralLabels().labels()
+    targets = losses.targets(labels, 4, smoothing)
+    for answer, want in ((1, (1, 0, 0)), (3, (1, 0, 0)), (2, (0, 1, 0)), (0, (0, 0, 0))):
+        logits = jnp.tile(jnp.eye(4)[answer], (3, 1))
+        assert losses.is_correct(logits, targets, labels, smoothing).tolist() == list(want)
 
 
 def test_remat_is_refused_where_it_does_nothing():

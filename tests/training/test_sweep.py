@@ -113,6 +113,20 @@ def test_a_larger_grid_trains_what_is_missing_and_tests_once(config, whole, tmp_
     assert trained == ["lr_1e-07"]
 
 
+def test_a_repeated_sweep_still_tells_of_the_averaged_parameters(config, tmp_path):
+    config.ema, config.sweep.learning_rates = 0.5, (0.05,)
+    first = sweep.sweep(config, tmp_path)
+    assert {"test/accuracy", "ema_test/accuracy"} < first["test"].keys()
+    assert sweep.sweep(config, tmp_path) == first
+
+
+def test_a_sweep_with_keep_best_is_refused_before_it_trains(config, tmp_path):
+    config.keep_best = "test/accuracy"
+    with pytest.raises(ValueError, match="keep_best=test/accuracy is not for a sweep"):
+        sweep.sweep(config, tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
 def test_of_equal_accuracies_lower_loss_is_best_then_lower_rate():
     def found(*rows):
         return {lr: {"dev/accuracy": accuracy, "dev/loss": loss} for lr, accuracy, loss in rows}
