@@ -52,6 +52,7 @@ log = logging.getLogger(__name__)
 # at, until the run comes to that step again.
 DAMAGED_FILE = "DAMAGED"
 _DAMAGED = ".damaged"  # how earlier versions marked such a folder, by renaming it
+_UNFINISHED = ".orbax-checkpoint-tmp"  # in the names of what they were writing
 
 # Without renaming, also of what is inside; the marker makes Orbax's own unnecessary.
 _IN_PLACE = ocp.path.atomicity.CommitFileTemporaryPath
@@ -110,7 +111,8 @@ class Checkpointer:
                 continue
             if name.isdecimal() and (path / DAMAGED_FILE).exists():
                 self._damaged.add(int(name))
-            elif not name.isdecimal() or not digests.is_sealed(path):
+            # Only what a run can have left; a person may have put other folders here.
+            elif not digests.is_sealed(path) and (name.isdecimal() or _UNFINISHED in name):
                 log.info("%s was not finished, and is deleted", path)
                 remove_tree(path)
 

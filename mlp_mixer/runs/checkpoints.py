@@ -82,9 +82,10 @@ def best(workdir: str | PathLike) -> Best | None:
 def what_is_wrong(folder: AnyPath, part: str = "") -> str:
     """Returns what is wrong with a checkpoint's files, or those of one part; "" if nothing is."""
     reason = digests.damage(folder, part)
-    if not reason and (step := digests.read_arrays(folder)[0]) != int(folder.name):
-        reason = f"it was saved at step {step}"
-    return reason
+    if reason or not folder.name.isdecimal():  # a copy may have any other name
+        return reason
+    step, _ = digests.read_arrays(folder)
+    return "" if step == int(folder.name) else f"it was saved at step {step}"
 
 
 def latest(workdir: str | PathLike) -> AnyPath:

@@ -19,6 +19,10 @@ import numpy as np
 from mlp_mixer.runtime.storage import AnyPath, files, is_address, write_text, write_whole
 
 ARRAYS_FILE, FILES_FILE = "arrays.json", "SHA256SUMS"
+# What file managers and JupyterLab put into folders that somebody looks at.
+_OF_A_VIEWER = re.compile(
+    r"(.*/)?(\.DS_Store|\._[^/]*|Thumbs\.db|desktop\.ini|\.ipynb_checkpoints/.*)"
+)
 
 
 def of_arrays(tree: Any) -> dict[str, str]:
@@ -142,7 +146,9 @@ def damage(folder: AnyPath, part: str = "") -> str:
         if not (entry := re.fullmatch(r"([0-9a-f]{64})  (.+)", line)):
             return f"line {number} of {FILES_FILE} is damaged"
         expected[entry[2]] = entry[1]
-    found = _files(folder)
+    found = [
+        name for name in _files(folder) if name in expected or not _OF_A_VIEWER.fullmatch(name)
+    ]
     if differing := sorted(expected.keys() ^ set(found)):
         return f"file {differing[0]} is {'missing' if differing[0] in expected else 'not listed'}"
 

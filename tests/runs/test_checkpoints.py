@@ -180,6 +180,34 @@ def test_damage_to_any_file_is_noticed_and_the_one_before_used(tmp_path, harm, c
     assert "has changed" in (good / checkpointer.DAMAGED_FILE).read_text() or harm is not flip
 
 
+def test_what_a_viewer_of_the_folder_has_left_there_is_no_damage(tmp_path):
+    save(tmp_path, 10)
+    folder = tmp_path / "checkpoints" / "10"
+    for name in (
+        ".DS_Store",
+        "._x",
+        "state/.DS_Store",
+        ".ipynb_checkpoints/arrays-checkpoint.json",
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    assert_equal(restore(tmp_path), make_state(10))
+    (folder / "other").write_bytes(b"x")
+    assert checkpoints.what_is_wrong(folder) == "file other is not listed"
+
+
+def test_only_what_a_run_left_unfinished_is_deleted(tmp_path):
+    save(tmp_path, 10)
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(folder / "10", folder / "10-good")
+    for name in ("plots", "20", "30.orbax-checkpoint-tmp-1"):
+        (folder / name).mkdir()
+        (folder / name / "file").write_bytes(b"x")
+    assert_equal(restore(tmp_path), make_state(10))
+    assert sorted(path.name for path in folder.iterdir()) == ["10", "10-good", "plots"]
+    assert not checkpoints.what_is_wrong(folder / "10-good")
+
+
 def test_a_checkpoint_under_the_name_of_another_step_is_noticed(tmp_path):
     save(tmp_path, 10)
     (tmp_path / "checkpoints" / "10").rename(tmp_path / "checkpoints" / "11")
