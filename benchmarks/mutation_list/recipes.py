@@ -4,6 +4,21 @@ from benchmarks.mutation_list.mutation import Mutation
 
 MUTATIONS = (
     Mutation(
+        "softmax learns images of several labels",
+        "mlp_mixer/training/recipe.py", "np.flatnonzero(counts != 1)", "np.flatnonzero(counts < 0)",
+        "tests/training/test_recipe.py -k exactly_one",
+    ),
+    Mutation(
+        "of several labels only the first is correct",
+        "mlp_mixer/models/losses.py", "    if labels.ndim == 1:\n", "    if True:\n",
+        "tests/training/test_recipe.py -k several_labels",
+    ),
+    Mutation(
+        "an evaluator writes over the training's scalars",
+        "mlp_mixer/training/fields.py", 'if name == "train":', 'if name == "":',
+        "tests/training/test_fields.py -k cannot_have",
+    ),
+    Mutation(
         "sigmoid is trained as softmax",
         "mlp_mixer/training/recipe.py", "loss=config.loss,", 'loss="softmax",',
         "tests/training/test_independent_step.py",

@@ -10,6 +10,21 @@ MUTATIONS = (
         "tests/test_train.py -k leaves_weights",
     ),
     Mutation(
+        "folders that are not a run's are deleted",
+        "mlp_mixer/runs/checkpointer.py", " and (name.isdecimal() or _UNFINISHED in name)", "",
+        "tests/runs/test_checkpoints.py -k unfinished",
+    ),
+    Mutation(
+        "a file manager's files damage a checkpoint",
+        "mlp_mixer/runs/digests.py", "not _OF_A_VIEWER.fullmatch(name)", "True",
+        "tests/runs/test_checkpoints.py -k viewer",
+    ),
+    Mutation(
+        "a repeated sweep loses the scalars of the average",
+        "mlp_mixer/training/sweep.py", " or name.removeprefix(AVERAGE_PREFIX) in evals", "",
+        "tests/training/test_sweep.py -k averaged",
+    ),
+    Mutation(
         "the report of a step is written when that step is saved already",
         "mlp_mixer/training/steps.py",
         "self._report(step, self._meter.flush(step))",

@@ -15,6 +15,21 @@ MUTATIONS = (
         "tests/data/test_sources.py -k digits",
     ),
     Mutation(
+        "splits of different classes are joined",
+        "mlp_mixer/data/sources.py", "source.class_names != sources[0].class_names", "False",
+        "tests/data/test_tar_source.py -k different_classes",
+    ),
+    Mutation(
+        "val and the test that stands in for it are joined",
+        "mlp_mixer/data/sources.py", "asked.setdefault(found, name) != name", "False",
+        "tests/data/test_sources.py -k stands_in",
+    ),
+    Mutation(
+        "a copy of a bucket is trusted though its files are gone",
+        "mlp_mixer/data/bucket_copy.py", "if is_known and all(", "if is_known or all(",
+        "tests/data/test_bucket_copy.py -k is_gone",
+    ),
+    Mutation(
         "a part of a split begins one example late",
         "mlp_mixer/data/splits.py", "round(number * count / 100)", "int(number * count / 100) + 1",
         "tests/data/test_splits.py",

@@ -4,6 +4,11 @@ from benchmarks.mutation_list.mutation import Mutation
 
 MUTATIONS = (
     Mutation(
+        "weights fine-tuned in timm are taken for those of the tag",
+        "mlp_mixer/weights/timm_config.py", "if tag and len(counts) < 2:", "if tag:",
+        "tests/weights/test_metadata.py -k tag_they_keep",
+    ),
+    Mutation(
         "tiled biases of the tokens stay in the order of the parts",
         "mlp_mixer/weights/resize.py", 'np.tile(d1["bias"], copies)[raster]',
         'np.tile(d1["bias"], copies)',

@@ -35,7 +35,10 @@ def settings(name: str, path: Path) -> dict[str, Any]:
     config = _read(path.with_name(CONFIG_FILE))
     details = config.get("pretrained_cfg", config)
     found = {}
-    if tag := details.get("tag") or tag_of(name) or tag_of(path.name):
+    tag = details.get("tag") or tag_of(name) or tag_of(path.name)
+    # timm keeps the tag of the weights that it began with; these are others, trained in timm.
+    counts = {one["num_classes"] for one in (config, details) if "num_classes" in one}
+    if tag and len(counts) < 2:
         found = _settings_of_tag(name, tag)
     try:
         if "mean" in details and "std" in details:

@@ -274,6 +274,15 @@ def test_timms_config_beside_a_file_gives_mean_crop_and_tag(
         mlp_mixer.load(path)
 
 
+def test_weights_fine_tuned_in_timm_are_not_taken_for_those_of_the_tag_they_keep(flat, tmp_path):
+    path = plain(tmp_path, flat)
+    details = dict(tag="goog_in21k_ft_in1k", num_classes=1000)
+    config = dict(architecture="mixer_b16_224", num_classes=3, pretrained_cfg=details)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    loaded, _, said = load.read(path)
+    assert loaded.gelu == "exact" and "class_names" not in said
+
+
 def test_miil_weights_that_e108a84_converted_are_recognised(module, params, flat, tmp_path, logits):
     source = "hf:timm/mixer_b16_224.miil_in21k_ft_in1k"
     history = [{"source": source, "sha256": "0" * 64, "changes": []}]
