@@ -159,8 +159,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def tell(self, found: object, status: int = 200, **headers: str) -> None:
         self.send(status, json.dumps(found).encode(), Content_Type="application/json", **headers)
 
-    def refuse(self, status: int, code: str, text: str) -> None:
-        headers = {"X_Error_Message": text} | ({"X_Error_Code": code} if code else {})
+    def refuse(self, status: int, code: str, text: str, **more: str) -> None:
+        headers = {"X_Error_Message": text} | ({"X_Error_Code": code} if code else {}) | more
         self.tell({"error": text}, status, **headers)
 
     def readable(self, name: str) -> Repository | None:
@@ -266,7 +266,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if (commit := found.find(revision)) is None:
             return self.refuse(404, "RevisionNotFound", "Invalid rev id")
         if (content := found.commits[commit].get(path)) is None:
-            return self.refuse(404, "EntryNotFound", "Entry not found")
+            return self.refuse(404, "EntryNotFound", "Entry not found", X_Repo_Commit=commit)
         about = _describe(content, path)
         tag = about["lfs"]["sha256"] if about["lfs"] else about["blobId"]
         self.send(200, content, ETag=f'"{tag}"', X_Repo_Commit=commit)

@@ -4,6 +4,21 @@ from benchmarks.mutation_list.mutation import Mutation
 
 MUTATIONS = (
     Mutation(
+        "a hub that is busy is taken for one without a config.json",
+        "mlp_mixer/weights/hub.py", "            if not (has_none or", "            if False and not (has_none or",
+        "tests/weights/test_hub.py",
+    ),
+    Mutation(
+        "a workdir with a dot in its name is downloaded as a file",
+        "mlp_mixer/weights/files.py", "is_file = Path(last).suffix.lower() in", "is_file = Path(last).suffix and Path(last).suffix not in",
+        "tests/runs/test_bucket.py tests/weights",
+    ),
+    Mutation(
+        "an export overwrites its source",
+        "mlp_mixer/inference/export.py", "        opened.check_not_overwritten(path)\n", "",
+        "tests/inference/test_export.py",
+    ),
+    Mutation(
         "weights fine-tuned in timm are taken for those of the tag",
         "mlp_mixer/weights/timm_config.py", "if tag and len(counts) < 2:", "if tag:",
         "tests/weights/test_metadata.py -k tag_they_keep",

@@ -7,6 +7,7 @@ it. Classification has loss, accuracy and top5; few-shot has 5shot and the like.
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,14 @@ SHARES = ("accuracy", "top5", "shot")  # endings of scalars that are shares of i
 Lines = list[dict[str, float]]
 
 
-def draw(workdirs: Sequence[str | Path], scalars: Sequence[str] = ("loss", "accuracy")) -> Figure:
+def draw(
+    workdirs: str | PathLike | Sequence[str | PathLike],
+    scalars: Sequence[str] = ("loss", "accuracy"),
+) -> Figure:
     """Draws scalars of runs against the step, one panel per scalar.
 
     Args:
-        workdirs: the runs, which must have been evaluated.
+        workdirs: the run, or several, which must have been evaluated.
         scalars: short names, such as "loss", of what training and evaluations report.
 
     Raises:
@@ -106,14 +110,17 @@ class Curves:
 
 
 def read_curves(
-    workdirs: Sequence[str | Path], scalars: Sequence[str] = ("loss", "accuracy")
+    workdirs: str | PathLike | Sequence[str | PathLike],
+    scalars: Sequence[str] = ("loss", "accuracy"),
 ) -> Curves:
     """Reads the scalars of runs; see `draw`."""
+    if isinstance(workdirs, str | PathLike):
+        workdirs = [workdirs]
     runs = {str(workdir): read(workdir) for workdir in workdirs}
     return Curves(runs, {scalar: _names(runs, scalar) for scalar in scalars})
 
 
-def read(workdir: str | Path) -> Lines:
+def read(workdir: str | PathLike) -> Lines:
     """Reads the metrics of a run that has been evaluated.
 
     Raises:

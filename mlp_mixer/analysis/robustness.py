@@ -18,7 +18,7 @@ from mlp_mixer.analysis.robustness_table import Robustness
 from mlp_mixer.data import corruptions
 from mlp_mixer.data.crews import keep_processes
 from mlp_mixer.data.folders import FolderClasses
-from mlp_mixer.data.images import Crop
+from mlp_mixer.data.images import Crop, check_crop
 from mlp_mixer.data.robustness_sets import IMAGENET, REAL, SETS
 from mlp_mixer.evaluation.corruption_error import Corrupted
 from mlp_mixer.evaluation.robustness import C, RobustnessEvaluation
@@ -77,7 +77,8 @@ def measure(
         dtype: number type of the computation; see `inference.classifier.computing_in`.
 
     Raises:
-        ValueError: the model has other classes, or a source that was given is unusable.
+        ValueError: the model has other classes, the crop is not one, or a source that was given is
+            unusable.
         FileNotFoundError: there are no such weights, or no such folder.
     """
     places = _parse(sets)
@@ -85,11 +86,9 @@ def measure(
         image_size=image_size, patch_size=patch_size, resize=resize, dtype=dtype
     )
     classifier = load_classifier(checkpoint, **how)
-    classifier = replace(
-        classifier,
-        crop=crop or classifier.crop,
-        crop_fraction=crop_fraction or classifier.crop_fraction,
-    )
+    fraction = classifier.crop_fraction if crop_fraction is None else crop_fraction
+    classifier = replace(classifier, crop=crop or classifier.crop, crop_fraction=fraction)
+    check_crop(classifier.crop, classifier.crop_fraction)
     workers = workers_of(checkpoint, workers)
     reading: dict[str, Any] = dict(batch_size=batch_size, workers=workers)
     outputs = classifier.class_names or classifier.module.num_classes

@@ -13,7 +13,7 @@ import numpy as np
 from mlp_mixer.analysis import table_3
 from mlp_mixer.data import sources
 from mlp_mixer.data.crews import keep_processes
-from mlp_mixer.data.images import Crop
+from mlp_mixer.data.images import Crop, check_crop
 from mlp_mixer.data.paper_sets import AVG_5, name_of
 from mlp_mixer.evaluation import throughput
 from mlp_mixer.evaluation.classification import Classification
@@ -82,15 +82,15 @@ def measure(
         dtype: number type of the computation, of the images a second too; see `load_classifier`.
 
     Raises:
-        ValueError: the model is not a Mixer, or a transfer is of another model or on another data
-            set.
+        ValueError: the model is not a Mixer, the crop is not one, or a transfer is of another
+            model or on another data set.
     """
     classifier = load_classifier(
         checkpoint, image_size=image_size, patch_size=patch_size, resize=resize, dtype=dtype
     )
-    classifier = replace(
-        classifier, crop=crop or CROP, crop_fraction=crop_fraction or CROP_FRACTION
-    )
+    fraction = CROP_FRACTION if crop_fraction is None else crop_fraction
+    classifier = replace(classifier, crop=crop or CROP, crop_fraction=fraction)
+    check_crop(classifier.crop, classifier.crop_fraction)
     module = classifier.module
     if not isinstance(module, mixer.MlpMixer):
         raise ValueError(

@@ -28,6 +28,22 @@ from mlp_mixer.data import images
 from mlp_mixer.evaluation import fewshot
 from mlp_mixer.inference.measure import Evaluation, evaluate, few_shot
 
+# What is measured, as it is asked for, and the flags that not all of these read.
+PLAIN, FEWSHOT = "an evaluation without --fewshot and --suite", "--fewshot"
+PAPER, ROBUSTNESS = "--suite=paper", "--suite=robustness"
+READ_BY = {
+    "source": (PAPER, ROBUSTNESS, PLAIN),
+    "split": (FEWSHOT, PLAIN),
+    "figure": (PLAIN,),
+    "per_class": (PLAIN,),
+    "confusion": (PLAIN,),
+    "train_split": (FEWSHOT,),
+    "shots": (FEWSHOT,),
+    "transfers": (PAPER,),
+    "pretraining": (PAPER,),
+    "sets": (ROBUSTNESS,),
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, help="weights file, or workdir of a run")
@@ -52,8 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     group = parser.add_argument_group("--fewshot")
     group.add_argument("--fewshot", metavar="SOURCE", help="few-shot accuracy on this data source")
-    group.add_argument("--train-split", default="train", help="split to draw the few images from")
-    group.add_argument("--shots", type=int, nargs="+", default=fewshot.SHOTS, metavar="N")
+    group.add_argument("--train-split", help="split to draw the few images from; default: train")
+    group.add_argument(
+        "--shots", type=int, nargs="+", metavar="N",
+        help=f"images of each class; default: {' '.join(map(str, fewshot.SHOTS))}",
+    )  # fmt: skip
     parser.add_argument(
         "--suite", choices=("paper", "robustness"),
         help="what the paper's Table 3 reports, or accuracy on robustness sets",
@@ -77,14 +96,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.suite == "robustness":
-        _robustness(args)
-    elif args.suite:
-        _suite(args)
-    elif args.fewshot:
-        _few_shots(args)
-    else:
-        _accuracy(args)
+    measure = {PLAIN: _accuracy, FEWSHOT: _few_shots, PAPER: _suite, ROBUSTNESS: _robustness}
+    measure[_mode(args)](args)
+
+
+def _mode(args: argparse.Namespace) -> str:
+    """Returns what is measured; raises ValueError if a flag was given that it does not read."""
+    if args.fewshot and args.suite:
+        raise ValueError(f"--fewshot and --suite={args.suite} measure different things; give one")
+    mode = f"--suite={args.suite}" if args.suite else FEWSHOT if args.fewshot else PLAIN
+    for name, modes in READ_BY.items():
+        if getattr(args, name) and mode not in modes:
+            raise ValueError(
+                f"--{name.replace('_', '-')} is for {' or '.join(modes)}, and this is {mode}; "
+                "leave it out"
+            )
+    return mode
 
 
 def _sizes(args: argparse.Namespace) -> dict:
@@ -132,8 +159,9 @@ def _confusion(result: Evaluation, path: str) -> None:
 
 def _few_shots(args: argparse.Namespace) -> None:
     result = few_shot(
-        args.checkpoint, args.fewshot, args.split or "test", train_split=args.train_split,
-        shots=args.shots, crop=args.crop or "resize", dtype=args.dtype, **_sizes(args),
+        args.checkpoint, args.fewshot, args.split or "test",
+        train_split=args.train_split or "train", shots=args.shots or fewshot.SHOTS,
+        crop=args.crop or "resize", dtype=args.dtype, **_sizes(args),
     )  # fmt: skip
     if args.json:
         print(json.dumps(result.__dict__, indent=2))

@@ -101,7 +101,7 @@ def _predictions(
     for image, view, probabilities in classifier.stream(paths, workers=args.workers, on_error=note):
         path, guesses = str(image), classifier.guesses(probabilities, args.top)
         if tiles is not None and len(tiles) < MOST_DRAWN:
-            text = "\n".join([Path(path).name, *map(_in_words, guesses)])
+            text = "\n".join([_shown(Path(path).name), *map(_in_words, guesses)])
             tiles.append(figures.Tile(view, text))
         yield path, guesses
 
@@ -110,11 +110,16 @@ def _in_words(guess: Guess) -> str:
     return f"{guess.probability:.1%}  {guess.name}"
 
 
+def _shown(name: str) -> str:
+    """Returns a file's name with bytes that are not UTF-8 escaped; JSON has them as Python does."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
 def _tell(name: str, guesses: list[Guess], as_json: bool) -> None:
     if as_json:
         print(json.dumps({"image": name, "classes": [guess._asdict() for guess in guesses]}))
     else:
-        print("\n  ".join([name, *(f"{g.probability:6.1%}  {g.name}" for g in guesses)]))
+        print("\n  ".join([_shown(name), *(f"{g.probability:6.1%}  {g.name}" for g in guesses)]))
 
 
 def _rows(told: Iterable[tuple[str, list[Guess]]], also_json: bool) -> Iterator[Sequence]:
@@ -124,4 +129,4 @@ def _rows(told: Iterable[tuple[str, list[Guess]]], also_json: bool) -> Iterator[
         if also_json:
             _tell(name, guesses, as_json=True)
         for rank, guess in enumerate(guesses, 1):
-            yield name, rank, guess.name, guess.probability
+            yield _shown(name), rank, guess.name, guess.probability

@@ -30,7 +30,7 @@ from mlp_mixer.weights.resize import Resize
 BATCHES = {"cpu": 16}  # images at a time on each device, by platform
 BATCH = 128  # on other platforms
 
-ImageLike = str | Path | Image.Image | np.ndarray
+ImageLike = str | Path | Image.Image | np.ndarray | jax.Array
 
 
 class Guess(NamedTuple):
@@ -102,7 +102,8 @@ class Classifier:
 
         Args:
             images: one image or several, each a path, an address, a PIL image, or an array uint8
-                [h, w] or [h, w, c] of any size. An array uint8 [n, h, w, c] is n images.
+                [h, w] or [h, w, c] of any size, NumPy's or another library's. An array uint8
+                [n, h, w, c] is n images.
 
         Returns:
             float32 [n, classes]; n is 1 for one image.
@@ -204,8 +205,10 @@ class Classifier:
 def _each(images: ImageLike | Iterable[ImageLike]) -> Iterable[ImageLike]:
     if isinstance(images, str | Path | Image.Image):
         return [images]
-    if isinstance(images, np.ndarray) and images.ndim < 4:
-        return [images]
+    # An array of any library. One of a single axis is a column, such as paths in a table.
+    if hasattr(images, "__array__") and getattr(images, "ndim", 1) != 1:
+        array = np.asarray(images)
+        return [array] if array.ndim < 4 else array
     return images
 
 

@@ -22,6 +22,7 @@ from mlp_mixer.weights.resize import Resize
 PLATFORMS = ("cpu", "cuda", "tpu")
 LIMIT = 2**31 - 2**24  # bytes of weights: a FlatBuffer holds 2 GiB, and the program needs some
 ACTIVATIONS = ("softmax", "sigmoid")
+WEIGHTS_SUFFIXES = (".npz", ".safetensors")
 
 
 class Exported(NamedTuple):
@@ -45,7 +46,7 @@ def export(
 
     Args:
         source: weights of any source that `mlp_mixer.load` reads.
-        destination: the file, a .zip.
+        destination: the file, a .zip; none of those that the weights are read from.
         image_size: the model's, if another than the weights'; see `mlp_mixer.load`.
         patch_size: likewise.
         resize: how weights are adapted to other sizes, "auto", "tile" or "resample".
@@ -54,15 +55,23 @@ def export(
             come to; bfloat16 is faster on most (docs/lab/speed.md); "auto" asks this machine.
 
     Raises:
-        FileNotFoundError, ValueError, OSError: as for `load` and `serialise`.
+        FileNotFoundError, ValueError, OSError: as for `load` and `serialise`; also if the
+            destination is the source, or named as weights are.
     """
+    path = as_path(destination)
+    if path.suffix.lower() in WEIGHTS_SUFFIXES:
+        raise ValueError(
+            f"{path}: an export is a program, not weights; give it a name that ends in .zip, or "
+            f"use convert (mlp-mixer convert), which writes {' and '.join(WEIGHTS_SUFFIXES)} files"
+        )
+    with open_weights(source) as opened:  # before anything takes long
+        opened.check_not_overwritten(path)
+        made_from = {"source": str(source), "sha256": opened.sha256()}
     classifier = load_classifier(
         source, image_size=image_size, patch_size=patch_size, resize=resize, dtype=dtype
     )
     module = classifier.module
     activation = activation or classifier.loss
-    with open_weights(source) as opened:
-        made_from = {"source": str(source), "sha256": opened.sha256()}
     about = {
         # How to resize and crop images; see data.images.eval_view.
         "input": {
@@ -78,7 +87,6 @@ def export(
         "made_with": f"jax {jax.__version__}",
         "platforms": PLATFORMS,
     }
-    path = as_path(destination)
     write(path, serialise(module, mixer.rounded(module, classifier.params), activation), about)
     return Exported(path, about)
 

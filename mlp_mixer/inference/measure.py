@@ -182,7 +182,9 @@ def evaluate(
             "give a source (--source): this checkpoint does not say on which data it is used"
         )
     crop = crop or test.get("crop") or classifier.crop
-    fraction = crop_fraction or test.get("crop_fraction") or classifier.crop_fraction
+    fraction = crop_fraction
+    if fraction is None:  # in a config, 0 stands for the run's
+        fraction = test.get("crop_fraction") or classifier.crop_fraction
     channels = classifier.module.image_channels
     data = open_source(spec, split or test.get("split") or "test", channels)
     if examples is not None:
@@ -270,7 +272,7 @@ def few_shot(
     train, test = (
         open_source(source, part, module.image_channels) for part in (train_split, split)
     )
-    fraction = crop_fraction or said.get("crop_fraction", 0.875)
+    fraction = said.get("crop_fraction", 0.875) if crop_fraction is None else crop_fraction
     workers = workers_of(checkpoint, workers)
     features = Features(
         computing_in(module, dtype, checkpoint),

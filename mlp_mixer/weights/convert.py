@@ -13,7 +13,7 @@ from flax import traverse_util
 from mlp_mixer.models import mixer
 from mlp_mixer.models.checks import as_pair
 from mlp_mixer.models.gelu import Gelu
-from mlp_mixer.runtime.storage import AnyPath, as_path, is_address, replacing
+from mlp_mixer.runtime.storage import AnyPath, as_path, replacing
 from mlp_mixer.weights import load, naming, npz, of_runs, pixel_range, safetensors
 from mlp_mixer.weights.files import open_weights
 from mlp_mixer.weights.finite import not_finite
@@ -65,19 +65,23 @@ def convert(
         gelu: "tanh" or "exact", if another than the source's; see `mlp_mixer.load`.
 
     Raises:
-        FileNotFoundError, ValueError, OSError: as for `load`; also if the dtype cannot hold the
-            numbers, the layout is not one of such files, or what was written reads back different.
+        FileNotFoundError, ValueError, OSError: as for `load`; also if the dtype or the layout is
+            unknown, the dtype cannot hold the numbers, the layout is not one of such files, the
+            destination is the source, or what was written reads back different.
     """
     destination = as_path(destination)
     layout = layout or default_layout(destination)
+    for what, value, known in (("layout", layout, naming.LAYOUTS), ("dtype", dtype, (*DTYPES,))):
+        if value not in known:
+            names = f"{', '.join(known[:-1])} or {known[-1]}"
+            raise ValueError(f"there is no {what} {value!r}; use {names}")
     if (layout == "timm") != (default_layout(destination) == "timm"):
         raise ValueError(
             f"layout {layout} does not go into {destination}; timm's is for .safetensors files, "
             "the others for .npz files"
         )
     with open_weights(source) as opened:
-        if _are_one(destination, opened.where):
-            raise ValueError(f"{destination} would overwrite its source; choose another name")
+        opened.check_not_overwritten(destination)
         if unusual := of_runs.kind(opened.config):
             raise ValueError(
                 f"{source} is {unusual}, which neither .npz nor .safetensors files of Mixers can "
@@ -163,12 +167,6 @@ def _rows(
     }
     pairs = [(describe(*old), results.get(name, "-")) for name, old in in_source.items()]
     return [(str(n), *pair) for pair, n in Counter(pairs).items() if pair[0] != pair[1]]
-
-
-def _are_one(path: AnyPath, other: AnyPath) -> bool:
-    if is_address(path) or is_address(other):
-        return path == other
-    return path.exists() and other.exists() and Path(path).samefile(other)
 
 
 def _write_checked(

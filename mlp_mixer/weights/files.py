@@ -16,8 +16,15 @@ from flax import traverse_util
 
 from mlp_mixer.models.architectures import ARCHITECTURES
 from mlp_mixer.runs import checkpoints
-from mlp_mixer.runs.folder import AVERAGE_FILE, WEIGHTS_FILE, read_config, workdir_of
-from mlp_mixer.runtime.storage import AnyPath, as_path, is_address, local
+from mlp_mixer.runs.folder import (
+    AVERAGE_FILE,
+    CLASSES_FILE,
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    read_config,
+    workdir_of,
+)
+from mlp_mixer.runtime.storage import AnyPath, absolute, as_path, is_address, local
 from mlp_mixer.weights import (
     download,
     hub,
@@ -77,6 +84,17 @@ class OpenWeights:
             with self.where.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256")
         return digest.hexdigest()
+
+    def check_not_overwritten(self, path: AnyPath) -> None:
+        """Raises ValueError if a file that is to be written is one that the weights are read from.
+
+        A run's config and class names count as well, and all files of a checkpoint.
+        """
+        beside = workdir_of(self.where) or self.where.parent
+        sources = (self.where, beside / CONFIG_FILE, beside / CLASSES_FILE)
+        within = self.where.is_dir() and absolute(self.where) in absolute(path).parents
+        if within or any(_are_one(path, source) for source in sources):
+            raise ValueError(f"{path} would overwrite its source; choose another name")
 
 
 @contextlib.contextmanager
@@ -206,11 +224,19 @@ def _is_read_in_place(name: str) -> bool:
     """Returns whether an address is read where it is, and not from the cache of downloads.
 
     So are workdirs, their model.npz and their checkpoints: unlike a published file, a run changes.
+    A published file has a suffix of weights; other dots belong to names such as lr_0.003.
     """
     if not is_address(name) or name.startswith(("http:", "https:", hub.PREFIX)):
         return False
     last = name.rstrip("/").rpartition("/")[2]
-    return name.startswith("s3:") or last == WEIGHTS_FILE or not Path(last).suffix
+    is_file = Path(last).suffix.lower() in (".npz", ".safetensors", *pickles.SUFFIXES)
+    return name.startswith("s3:") or last == WEIGHTS_FILE or not is_file
+
+
+def _are_one(path: AnyPath, other: AnyPath) -> bool:
+    if is_address(path) or is_address(other):
+        return path == other
+    return path.exists() and other.exists() and Path(path).samefile(other)
 
 
 def _check(path: Path) -> None:

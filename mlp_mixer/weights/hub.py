@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mlp_mixer.weights import safetensors
+
 log = logging.getLogger(__name__)
 
 PREFIX = "hf:"
@@ -40,29 +42,65 @@ def fetch(address: str) -> Path:
 
     Raises:
         FileNotFoundError: there is no such repository or revision, or it has no weights.
-        ValueError: huggingface_hub is not installed, or the name cannot be a repository's.
+        ValueError: huggingface_hub is not installed, or the name cannot be a repository's; or the
+            weights are damaged.
         OSError: the hub cannot be reached or refuses.
     """
     api, (name, revision) = _api(address), repository_of(address)
     with _in_words(address):
         path = Path(api.hf_hub_download(name, WEIGHTS_FILE, revision=revision))
-    from huggingface_hub import errors
-
-    try:
-        api.hf_hub_download(name, CONFIG_FILE, revision=revision)
-    except errors.EntryNotFoundError:  # it has none, or the hub cannot be reached now
-        log.info("%s: no %s; only its name says what it is", address, CONFIG_FILE)
+    _fetch_config(api, address, path)
     return path
+
+
+def _fetch_config(api: Any, address: str, weights: Path) -> None:
+    """Brings a repository's config.json, unless it has none or the weights do not need one."""
+    from huggingface_hub import constants, errors
+
+    name, revision = repository_of(address)
+    with _in_words(address):
+        try:
+            api.hf_hub_download(name, CONFIG_FILE, revision=revision)
+            return
+        except errors.RemoteEntryNotFoundError:
+            has_none = True
+        except errors.LocalEntryNotFoundError:  # the hub does not say whether it has one
+            has_none = _in_cache(address, CONFIG_FILE) is not None  # it has said so earlier
+            if not (has_none or constants.HF_HUB_OFFLINE or _say_all(weights)):
+                raise
+    if has_none:
+        log.info("%s: no %s; only its name says what it is", address, CONFIG_FILE)
+    elif not _say_all(weights):  # `hf download` does not keep what a repository has not
+        log.warning(
+            "%s: HF_HUB_OFFLINE is set, and %s is not in the cache. If the repository has one, its "
+            "crop, pixel range and class names are not used: load it once without HF_HUB_OFFLINE",
+            address, CONFIG_FILE,
+        )  # fmt: skip
+
+
+def _say_all(weights: Path) -> bool:
+    """Returns whether a file itself says how it is used, so that a config.json is not read."""
+    with contextlib.closing(safetensors.Reader(weights)) as reader:
+        return bool(reader.settings)
 
 
 def is_cached(address: str) -> bool:
     """Returns whether a repository's weights are in the cache of huggingface_hub."""
     try:
-        from huggingface_hub import try_to_load_from_cache
+        return isinstance(_in_cache(address, WEIGHTS_FILE), str)
     except ImportError:
         return False
+
+
+def _in_cache(address: str, file: str) -> Any:
+    """Returns a file's path in the cache, None if it is not there.
+
+    If the hub has said that the repository has no such file, the result is neither.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
     name, revision = repository_of(address)
-    return isinstance(try_to_load_from_cache(name, WEIGHTS_FILE, revision=revision), str)
+    return try_to_load_from_cache(name, file, revision=revision)
 
 
 def upload(

@@ -15,7 +15,7 @@ from mlp_mixer.runs.folder import (
     read_config,
     workdir_of,
 )
-from mlp_mixer.runtime.storage import AnyPath
+from mlp_mixer.runtime.storage import AnyPath, absolute
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +42,17 @@ def find(folder: AnyPath) -> tuple[AnyPath, dict[str, Any]]:
         )  # fmt: skip
         return weights, read_config(folder)
     if is_checkpoint(folder):
-        workdir = workdir_of(folder)
-        return folder, read_config(workdir) if workdir else {}
+        if workdir := workdir_of(folder):
+            return folder, read_config(workdir)
+        log.warning(
+            "%s: a checkpoint away from its workdir, where nothing says how its model was made and "
+            "is used. It is assumed to be a Mixer with the tanh GELU that sees pixels in their "
+            "order, for square images, evaluated with crop resmall 0.875, trained with the softmax "
+            "loss, and there are no class names. If that is not so, load the run's workdir, or a "
+            ".npz that convert has made of WORKDIR/%s/%s",
+            folder, checkpoints.FOLDER, absolute(folder).name,
+        )  # fmt: skip
+        return folder, {}
     raise ValueError(
         f"{folder} holds no weights: it is neither the workdir of a training run (no "
         f"{CONFIG_FILE}) nor one of its checkpoints (WORKDIR/{checkpoints.FOLDER}/STEP)"

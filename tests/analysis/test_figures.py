@@ -30,6 +30,14 @@ def test_a_curve_of_several_training_means_has_no_markers(tmp_path):
     assert [line.get_marker() for line in drawn] == ["None", "o"]
 
 
+def test_one_run_is_drawn_as_a_list_of_one(tmp_path):
+    line = {"step": 34, "train/loss": 1.5, "test/loss": 1.0}
+    (tmp_path / metrics.FILE).write_text(json.dumps(line) + "\n")
+    for workdirs in (str(tmp_path), tmp_path):
+        assert list(curves.read_curves(workdirs, ["loss"]).runs) == [str(tmp_path)]
+        assert len(mlp_mixer.curves(workdirs, ["loss"]).axes) == 1
+
+
 def save_mixer(path, image_channels=1):
     module = mlp_mixer.create(
         num_classes=3, image_size=4, patch_size=2, num_blocks=2, hidden_dim=4, tokens_mlp_dim=4,

@@ -254,6 +254,23 @@ def test_predict_takes_folders_and_tells_programs(run, workdir, tmp_path):
     assert (tmp_path / "y.csv").read_bytes() == (tmp_path / "x.csv").read_bytes()
 
 
+def test_a_file_name_that_is_not_utf_8_is_written_escaped(run, workdir, tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    names = [b"a.png", b"caf\xe9.png", "caf\u00e9.png".encode()]
+    for name in names:
+        with open(os.fsencode(tmp_path / "in") + b"/" + name, "wb") as file:
+            Image.new("L", (9, 9)).save(file, "png")
+    shown = [name.decode(errors="backslashreplace") for name in names]
+    predict = ["predict", "--checkpoint", workdir, "--top", 1, tmp_path / "in"]
+    run(*predict, "--csv", tmp_path / "x.csv", "--figure", tmp_path / "x.png")
+    rows = list(csv.DictReader((tmp_path / "x.csv").open(newline="", encoding="utf-8")))
+    assert {row["image"].removeprefix(f"{tmp_path}/in/") for row in rows} == set(shown)
+    out = run(*predict)
+    assert all(f"{tmp_path}/in/{name}\n" in out for name in shown)
+    told = [json.loads(line)["image"] for line in run(*predict, "--json").splitlines()]
+    assert {os.fsencode(name).rpartition(b"/")[2] for name in told} == set(names)  # to be opened
+
+
 def test_an_image_is_the_same_however_it_is_given(workdir, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
     image = Image.fromarray(pixels)
@@ -292,3 +309,41 @@ def test_all_that_evaluate_does_gets_the_number_type(module, function, words, co
     monkeypatch.setattr(module, function, measure)
     told = command("evaluate", "--checkpoint=any.npz", "--dtype=bfloat16", *words)
     assert told.status == 1 and "enough" in told.err and given == ["bfloat16"]
+
+
+PLAIN, FEW, PAPER = [], ["--fewshot=digits"], ["--suite=paper"]
+ROBUSTNESS = ["--suite=robustness"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "flag", "needs"),
+    [
+        *[(mode, flag, "an evaluation without --fewshot and --suite")
+          for mode in (FEW, PAPER, ROBUSTNESS)
+          for flag in ("--figure=x.png", "--confusion=x.csv", "--per-class")],
+        (FEW, "--source=digits", "--suite=paper or --suite=robustness"),
+        *[(mode, "--split=test", "--fewshot or an evaluation without")
+          for mode in (PAPER, ROBUSTNESS)],
+        *[(mode, flag, "--fewshot") for mode in (PLAIN, PAPER, ROBUSTNESS)
+          for flag in ("--shots=5", "--train-split=train")],
+        *[(mode, flag, "--suite=paper") for mode in (PLAIN, FEW, ROBUSTNESS)
+          for flag in ("--transfers=x", "--pretraining=ImageNet")],
+        *[(mode, "--sets=A", "--suite=robustness") for mode in (PLAIN, FEW, PAPER)],
+    ],
+)  # fmt: skip
+def test_a_flag_that_would_be_ignored_is_refused(mode, flag, needs, command):
+    told = command("evaluate", "--checkpoint=nothing.npz", *mode, flag)
+    (line,) = (line for line in told.err.splitlines() if line.startswith("error: "))
+    assert told.status == 1 and f"error: {flag.partition('=')[0]} is for " in line
+    assert needs in line and (mode[0].split("=d")[0] if mode else "without") in line
+
+
+def test_fewshot_and_a_suite_are_not_measured_at_once(command):
+    told = command("evaluate", "--checkpoint=nothing.npz", "--fewshot=digits", "--suite=paper")
+    assert told.status == 1 and "--fewshot and --suite=paper" in told.err
+
+
+@pytest.mark.parametrize("mode", [PLAIN, FEW, PAPER, [*ROBUSTNESS, "--sets", "C=folder:x"]])
+def test_a_crop_fraction_of_zero_is_out_of_range(mode, command, workdir):
+    told = command("evaluate", "--checkpoint", workdir, *mode, "--crop-fraction=0")
+    assert told.status == 1 and "a fraction over 0 and up to 1, not 0.0" in told.err, told.err

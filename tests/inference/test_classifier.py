@@ -18,6 +18,19 @@ from mlp_mixer.models.init import init
 MANY = 40  # more than two batches, of which the last one is not full
 
 
+class Tensor:
+    """An array of a library that is not known here."""
+
+    def __init__(self, array):
+        self.array, self.ndim = array, array.ndim
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+    def __iter__(self):
+        return map(Tensor, self.array)
+
+
 @pytest.fixture(scope="module")
 def classifier():
     module = mlp_mixer.create(
@@ -97,6 +110,28 @@ def test_parameters_are_brought_to_the_devices_once(classifier, images, monkeypa
         fresh.probabilities(images[:2])
         fresh.of_views(images[:2])
     assert len(brought) == 1
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jax.numpy.asarray, Tensor])
+def test_an_array_of_any_library_is_one_image_or_several(classifier, images, kind):
+    want = expected(classifier, images[:3])
+    for given, rows in ((images[0], want[:1]), (images[:3], want), (images[:1], want[:1])):
+        np.testing.assert_allclose(classifier.probabilities(kind(given)), rows, atol=1e-5)
+    grey = np.repeat(images[0, :, :, :1], 3, -1)
+    found = classifier.probabilities(kind(images[0, :, :, 0]))
+    np.testing.assert_allclose(found, expected(classifier, grey[None]), atol=1e-5)
+    listed = classifier.probabilities([kind(image) for image in images[:3]])
+    np.testing.assert_allclose(listed, want, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["array", "pandas"])
+def test_a_column_of_paths_is_as_many_images(classifier, images, tmp_path, kind):
+    column = np.array if kind == "array" else pytest.importorskip("pandas").Series
+    paths = [str(tmp_path / f"{i}.png") for i in range(2)]
+    for path, image in zip(paths, images, strict=False):
+        Image.fromarray(image).save(path)
+    found = classifier.probabilities(column(paths))
+    np.testing.assert_allclose(found, expected(classifier, images[:2]), atol=1e-5)
 
 
 def test_no_image_gives_no_prediction(classifier):

@@ -119,3 +119,30 @@ def test_a_file_that_computes_in_bfloat16_holds_such_weights(tmp_path):
     module = module.clone(dtype=jax.numpy.bfloat16)
     logits = jax.jit(module.apply)({"params": params}, np.float32(images) / 127.5 - 1)
     np.testing.assert_allclose(model.call(images), jax.nn.softmax(logits), atol=1e-6)
+
+
+@pytest.mark.parametrize("of", ["a file", "a run", "a checkpoint"])
+def test_an_export_never_overwrites_what_it_is_made_of(of, finished, tmp_path, monkeypatch):
+    run = finished.copy(tmp_path / "run")
+    weights(tmp_path / "mine.npz")
+    (tmp_path / "link.zip").symlink_to(tmp_path / "mine.npz")
+    step = run / "checkpoints" / "6"
+    source, names = {
+        "a file": (tmp_path / "mine.npz", ["mine.npz", "link.zip"]),
+        "a run": (run, ["run/model.npz", "run/config.json", "run/classes.txt"]),
+        "a checkpoint": (step, ["run/config.json", next(step.rglob("manifest.ocdbt"))]),
+    }[of]
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(export, "load_classifier", None)  # refused before anything is computed
+    for name in names:
+        with pytest.raises(ValueError, match=r"would overwrite its source|not weights"):
+            export.export(source, tmp_path / name)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_an_export_is_not_given_the_name_of_weights(tmp_path, command):
+    weights(tmp_path / "weights.npz")
+    for name in ("other.npz", "other.safetensors"):
+        told = command("export", tmp_path / "weights.npz", tmp_path / name)
+        assert told.status == 1 and f"{name}: an export is a program, not weights" in told.err
+        assert "mlp-mixer convert" in told.err and not (tmp_path / name).exists()

@@ -88,6 +88,8 @@ def test_unwritable_results_are_refused_and_leave_nothing(file, flat, tmp_path):
         ("x.npz", {"layout": "timm"}, "timm does not go into"),
         ("x.safetensors", {"layout": "linen"}, "linen does not go into"),
         ("x.pth", {}, "should end in .npz or .safetensors"),
+        ("x.npz", {"dtype": "float64"}, "no dtype 'float64'; use float32, bfloat16 or float16"),
+        ("x.npz", {"layout": "foo"}, "no layout 'foo'; use linen, pre-linen or timm"),
         ("large.npz", {}, "would overwrite its source"),
         ("x.npz", {"dtype": "float16"}, r"head/bias has numbers up to 1e\+06, which float16"),
     ):

@@ -11,7 +11,7 @@ import pytest
 
 import mlp_mixer
 from mlp_mixer.models.known_classes import imagenet
-from mlp_mixer.weights import files, load, naming, safetensors
+from mlp_mixer.weights import convert, files, load, naming, safetensors
 from mlp_mixer.weights.hub import Repository, repository_of
 
 from ..hub import User
@@ -145,6 +145,49 @@ def test_a_hub_that_cannot_be_reached_or_fails_says_so(hub, timm, monkeypatch, t
     hub.use(monkeypatch, tmp_path)
     with pytest.raises(OSError, match="hf://alice/x: the Hugging Face hub cannot be reached"):
         mlp_mixer.load("hf://alice/x")
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_config_that_cannot_be_fetched_is_not_a_missing_one(hub, timm, monkeypatch, status):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between its attempts
+    hub.add("alice/x", {"model.safetensors": timm, "config.json": config(crop_pct=0.9)})
+    hub.answers["config.json"] = status
+    with pytest.raises(OSError, match=rf"hf://alice/x: .*Hugging Face hub answers {status}"):
+        mlp_mixer.load("hf://alice/x")
+    del hub.answers["config.json"]
+    assert load.read("hf://alice/x").settings["crop_fraction"] == 0.9
+    hub.answers["resolve"] = status
+    assert load.read("hf://alice/x").settings["crop_fraction"] == 0.9  # of the cache
+
+
+def test_a_hub_that_fails_is_not_needed_for_what_is_known(hub, timm, file, monkeypatch, tmp_path):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    hub.add("alice/x", {"model.safetensors": timm})
+    assert load.read("hf://alice/x").settings == {}
+    hub.answers["resolve"] = 503  # the cache knows that there is no config.json
+    assert load.read("hf://alice/x").settings == {}
+    convert.convert(file, tmp_path / "own.safetensors")
+    hub.add("alice/own", {"model.safetensors": (tmp_path / "own.safetensors").read_bytes()})
+    hub.answers = {"config.json": 503}  # which a file that says all that itself has no need of
+    assert mlp_mixer.load("hf://alice/own")[0].gelu == "tanh"
+
+
+def test_offline_a_config_that_may_exist_is_told(hub, timm, monkeypatch, caplog):
+    """As after `hf download` of a whole repository, which does not keep what it lacks."""
+    from huggingface_hub import constants, hf_hub_download
+
+    hub.add("alice/x", {"model.safetensors": timm, "config.json": config(crop_pct=0.9)})
+    hf_hub_download("alice/x", "model.safetensors")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert load.read("hf://alice/x").settings == {}
+    assert "hf://alice/x: HF_HUB_OFFLINE is set, and config.json is not in the cache" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    hub.add("alice/y", {"model.safetensors": timm})
+    mlp_mixer.load("hf://alice/y")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    mlp_mixer.load("hf://alice/y")
+    assert "HF_HUB_OFFLINE" not in caplog.text
 
 
 @pytest.mark.slow

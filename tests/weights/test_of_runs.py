@@ -15,7 +15,7 @@ from mlp_mixer.models.init import init
 from mlp_mixer.models.permuted import Permuted
 from mlp_mixer.runs.checkpointer import Checkpointer
 from mlp_mixer.runs.checkpoints import TrainState
-from mlp_mixer.weights import convert, load
+from mlp_mixer.weights import convert, files, load
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +57,18 @@ def test_the_runs_config_says_size_and_gelu(workdir, module):
 def test_a_checkpoint_away_from_its_run_is_taken_to_be_square(workdir, tmp_path, module):
     (workdir / "checkpoints" / "2").rename(tmp_path / "7")
     assert mlp_mixer.load(tmp_path / "7")[0] == module
+
+
+def test_a_checkpoint_away_from_its_run_says_what_is_assumed(workdir, tmp_path, caplog):
+    mlp_mixer.load(workdir / "checkpoints" / "2")
+    assert "assumed" not in caplog.text
+    (workdir / "checkpoints" / "2").rename(tmp_path / "7")
+    mlp_mixer.load(tmp_path / "7")
+    (record,) = (record for record in caplog.records if "assumed" in record.message)
+    assert record.levelname == "WARNING" and str(tmp_path / "7") in record.message
+    for words in ("tanh GELU", "pixels in their order", "crop resmall 0.875", "softmax loss",
+                  "no class names", "load the run's workdir", ".npz"):  # fmt: skip
+        assert words in record.message
 
 
 def test_a_checkpoint_is_used_as_its_run_says(workdir, params, module, tmp_path, monkeypatch):
@@ -157,3 +169,22 @@ def test_a_damaged_checkpoint_is_named_and_the_previous_one_read(workdir, flat, 
 def damage(step):
     for data in (step / "params").rglob("d/*"):
         data.write_bytes(b"")
+
+
+def test_a_run_in_a_bucket_may_have_a_dot_in_its_name(bucket, module, params, flat, equal):
+    for name in ("lr_0.003", "mixer-v1.5"):
+        workdir = bucket / "sweep" / name
+        mlp_mixer.save(workdir / "model.npz", module, params)
+        config = {"image_size": [4, 4], "model": {"patch_size": [2, 2]}, "eval_crop": "resize"}
+        (workdir / "config.json").write_text(json.dumps(config))
+        _, read, said = load.read(f"{bucket}/sweep/{name}")
+        equal(read, flat)
+        assert said == {"crop": "resize"} and files.is_here(f"{bucket}/sweep/{name}")
+
+
+def test_an_object_that_is_no_weights_says_what_it_is(bucket):
+    (bucket / "weights.h5").write_bytes(b"\x89HDF and more")
+    with pytest.raises(ValueError, match="like an HDF5 file"):
+        mlp_mixer.load(f"{bucket}/weights.h5")
+    with pytest.raises(ValueError, match="weights_only=True"):
+        mlp_mixer.load(f"{bucket}/weights.pth")
