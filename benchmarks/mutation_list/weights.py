@@ -5,13 +5,13 @@ from benchmarks.mutation_list.mutation import Mutation
 MUTATIONS = (
     Mutation(
         "a hub that is busy is taken for one without a config.json",
-        "mlp_mixer/weights/hub.py", "            if not (has_none or", "            if False and not (has_none or",
+        "mlp_mixer/weights/hub.py", "if not (has_none or", "if not (True or",
         "tests/weights/test_hub.py",
     ),
     Mutation(
         "a workdir with a dot in its name is downloaded as a file",
-        "mlp_mixer/weights/files.py", "is_file = Path(last).suffix.lower() in", "is_file = Path(last).suffix and Path(last).suffix not in",
-        "tests/runs/test_bucket.py tests/weights",
+        "mlp_mixer/weights/files.py", "or not is_file", "or not Path(last).suffix",
+        "tests/weights/test_of_runs.py -k dot",
     ),
     Mutation(
         "an export overwrites its source",
