@@ -185,9 +185,16 @@ request() {
     --accelerator-type="$TYPE" --runtime-version="$version" --spot ${disk:+"$disk"}
 }
 
+# ABSENT only if Google says so: while there is no answer, a TPU may be there, and billed.
 state() {
-  gcloud compute tpus queued-resources describe "$NAME" --zone="$ZONE" \
-    --format='value(state.state)' 2> /dev/null || echo ABSENT
+  local ask=(gcloud compute tpus queued-resources describe "$NAME" --zone="$ZONE"
+    --format="value(state.state)")
+  if ! "${ask[@]}" 2> /dev/null; then
+    case $("${ask[@]}" 2>&1 > /dev/null) in
+      *NOT_FOUND* | *"not found"*) echo ABSENT ;;
+      *) echo "UNKNOWN, as gcloud does not answer" ;;
+    esac
+  fi
 }
 
 give_up_request() {
@@ -228,7 +235,7 @@ spot() {
   until finished; do
     now=$(state)
     say "$NAME is $now"
-    if [[ $now != ACTIVE ]]; then
+    if [[ $now != ACTIVE && $now != UNKNOWN* ]]; then
       tries=0
     fi
     case $now in

@@ -26,7 +26,9 @@ fails() {
 case $all in
   "storage ls gs://b/runs/x/**/SHA256SUMS") grep . checkpoints ;;
   "storage ls gs://b/runs/x/"*) test -e "bucket/${3##*/}" ;;
-  *"queued-resources describe"*) grep . state ;;
+  *"queued-resources describe"*)
+    fails no_answer && { echo "There was a problem refreshing auth tokens" >&2; exit 1; }
+    grep -s . state || { echo "ERROR: NOT_FOUND: Resource 'mixer' was not found" >&2; exit 1; } ;;
   *"queued-resources create"*)
     fails no_capacity && exit 1
     mkdir host && echo ACTIVE > state ;;
@@ -311,6 +313,20 @@ def test_spot_says_that_a_tpu_is_still_there(cloud):
     cloud.has(no_delete="1\n", runs="exit 0\n")
     code, text = cloud.command("spot")
     assert code == 0 and "COULD NOT BE GIVEN BACK" in text
+
+
+def test_spot_gives_back_what_it_can_no_longer_see(cloud):
+    # Asked twice at each look; the third look is the one at the end.
+    cloud.has(runs="touch bucket/finished\n", no_answer="1\n1\n")
+    (cloud.folder / "host").mkdir()
+    cloud.has(state="ACTIVE\n")
+    code, told = cloud.command("spot", "--config=x")
+    assert code == 0 and "mixer is UNKNOWN, as gcloud does not answer" in told
+    assert not cloud.lines("calls", "queued-resources create")  # it is there already
+    cloud.has(state="ACTIVE\n", no_answer="1\n1\n")
+    (cloud.folder / "host").mkdir()
+    assert cloud.command("spot", "--config=x")[0] == 0  # finished: only the end asks
+    assert not (cloud.folder / "state").exists()
 
 
 def test_spot_tries_the_setup_again_and_not_for_ever(cloud):

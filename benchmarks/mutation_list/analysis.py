@@ -4,6 +4,11 @@ from benchmarks.mutation_list.mutation import Mutation
 
 MUTATIONS = (
     Mutation(
+        "an evaluation of a finished run counts as its training",
+        "mlp_mixer/analysis/run_facts.py", "< self.step] or self.starts", "<= self.step]",
+        "tests/analysis/test_report.py -k start_to_end",
+    ),
+    Mutation(
         "the frequencies of filters are those of their amplitudes",
         "mlp_mixer/analysis/ordering.py", '(1, 2), norm="ortho") ** 2', '(1, 2), norm="ortho")',
         "tests/analysis/test_ordering.py",

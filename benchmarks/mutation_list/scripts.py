@@ -4,6 +4,13 @@ from benchmarks.mutation_list.mutation import Mutation
 
 MUTATIONS = (
     Mutation(
+        "a TPU that gcloud cannot see just now counts as gone",
+        "scripts/tpu.sh",
+        '*) echo "UNKNOWN, as gcloud does not answer" ;;',
+        "*) echo ABSENT ;;",
+        "tests/test_scripts.py -k no_longer_see",
+    ),
+    Mutation(
         "spot goes on when the run has ended with status 0",
         "scripts/tpu.sh",
         "          0) break ;;\n",

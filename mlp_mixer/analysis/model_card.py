@@ -236,7 +236,7 @@ def _training(model: Model) -> str:
     if not changes["randaugment_layers"]:
         del changes["randaugment_form"]
     augment = ", ".join(f"{name} {shown(x)}" for name, x in sorted(changes.items()) if x)
-    command = str(run.starts[-1].get("command", run_facts.UNKNOWN)) if run.starts else ""
+    command = str(run.trainings[-1].get("command", run_facts.UNKNOWN)) if run.starts else ""
     rows = [
         ("data", run_facts.data(run)),
         ("started from", config.init_from or f"random parameters, seed {config.seed}"),

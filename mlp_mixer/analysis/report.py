@@ -108,7 +108,7 @@ def _facts(runs: list[RunFacts], price: float | None) -> Html:
         "started from": lambda run: run.config.init_from or f"random, seed {run.config.seed}",
         "progress": run_facts.progress,
         "command": lambda run: (
-            _command(run.starts[-1]) if run.starts else
+            _command(run.trainings[-1]) if run.starts else
             f"{UNKNOWN}: the run is of a version that did not record it"
         ),
         "versions": run_facts.versions,

@@ -59,6 +59,11 @@ class RunFacts:
         return int(max((line["step"] for line in self.lines), default=0))
 
     @property
+    def trainings(self) -> list[dict[str, Any]]:
+        """The starts that trained; a finished run that is started again is only evaluated."""
+        return [x for x in self.starts if (x.get("after_step") or 0) < self.step] or self.starts
+
+    @property
     def speed(self) -> float | None:
         """Images per second and device in training; None if it is not known."""
         speeds = [x for _, x in curves.series(self.lines, "train/images_per_second_per_device")]
@@ -118,15 +123,15 @@ def progress(run: RunFacts) -> str:
 
 
 def _of_start(run: RunFacts, tell: Callable[[dict[str, Any]], str]) -> str:
-    """Says something of the newest start, if it is recorded."""
+    """Says something of the newest start that trained, if it is recorded."""
     try:
-        return tell(run.starts[-1])
+        return tell(run.trainings[-1])
     except (LookupError, TypeError):
         return UNKNOWN
 
 
 def versions(run: RunFacts) -> str:
-    """Lists the packages of the newest start."""
+    """Lists the packages of the newest start that trained."""
 
     def tell(start: dict[str, Any]) -> str:
         packages = {"mlp_mixer": start["version"], "Python": start["python"], **start["packages"]}
@@ -136,7 +141,7 @@ def versions(run: RunFacts) -> str:
 
 
 def devices(run: RunFacts) -> str:
-    """Says on what the newest start ran."""
+    """Says on what the newest start that trained ran."""
 
     def tell(start: dict[str, Any]) -> str:
         several = f", in {start['processes']} processes" if start["processes"] > 1 else ""
@@ -147,7 +152,7 @@ def devices(run: RunFacts) -> str:
 
 def memory(run: RunFacts) -> str:
     """Says how much memory the devices needed."""
-    peaks = [start["peak_bytes"] for start in run.starts if start.get("peak_bytes")]
+    peaks = [start["peak_bytes"] for start in run.trainings if start.get("peak_bytes")]
     return f"{max(peaks) / 2**30:.3g} GiB at most on a device" if peaks else UNKNOWN
 
 
@@ -157,12 +162,12 @@ def time(run: RunFacts) -> tuple[float | None, str]:
         spans = [
             (datetime.datetime.fromisoformat(start["ended"])
              - datetime.datetime.fromisoformat(start["started"])).total_seconds()
-            for start in run.starts
+            for start in run.trainings
         ]  # fmt: skip
-        counts = [start["devices"] for start in run.starts]
+        counts = [start["devices"] for start in run.trainings]
     except (KeyError, TypeError, ValueError):  # a start was killed, and nobody knows when
         spans = []
-    if spans and not run.starts[0].get("after_step"):  # else there were some before the first
+    if spans and not run.trainings[0].get("after_step"):  # else there were some before the first
         hours = sum(span * count for span, count in zip(spans, counts, strict=True)) / 3600
         times = f", in {len(spans)} starts" if len(spans) > 1 else ""
         return hours, f"{_duration(sum(spans))} from start to end{times}; {hours:.3g} device-hours"

@@ -80,9 +80,9 @@ class Writer:
         Raises:
             OSError: they cannot be written; names the file.
         """
-        if step == self._start:
-            values = {name: x for name, x in values.items() if self._there.get(name) != x}
-        if self._lines is None or not values:
+        # All of them or none: readers take the last line of an evaluation for the whole of it.
+        is_known = step == self._start and values.items() <= self._there.items()
+        if self._lines is None or not values or is_known:
             return
         self._check_lock()
         try:

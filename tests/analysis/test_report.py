@@ -200,6 +200,11 @@ def test_cost_is_from_start_to_end_on_all_devices(runs, tmp_path):
     text = mlp_mixer.report(tmp_path / "run", evaluated=False, price_per_hour=1.5).html
     assert "3:00:00 from start to end, in 2 starts; 12 device-hours" in text
     assert "18.00, at 1.5 a device-hour" in text and "1.5 GiB at most" in text
+    # Started again when it was finished, it was only evaluated.
+    last = again | {"after_step": 6, "devices": 1, "device": "laptop", "command": "evaluate it"}
+    (tmp_path / "run" / starts.FILE).write_text(json.dumps([start, again, last]))
+    later = mlp_mixer.report(tmp_path / "run", evaluated=False, price_per_hour=1.5).html
+    assert later.partition("starts of the run")[0] == text.partition("starts of the run")[0]
     # One was killed, or there were some that version 0.1 did not record.
     for known in ([start, again | {"ended": None}], [start | {"after_step": 3}]):
         (tmp_path / "run" / starts.FILE).write_text(json.dumps(known))

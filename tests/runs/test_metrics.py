@@ -79,6 +79,16 @@ def test_after_a_kill_each_scalar_of_a_step_is_in_each_file_once(tmp_path):
     assert [(x["step"], n, x[n]) for x in lines for n in x if n != "step"] == wanted
 
 
+def test_a_step_that_is_evaluated_again_has_all_of_it_in_its_last_line(tmp_path):
+    first = metrics.Writer(tmp_path, 0)
+    first.scalars(2, {"test/accuracy": 0.75, "test/loss": 0.5})
+    first.close()
+    again = metrics.Writer(tmp_path, 2)  # on other devices, say, on which sums round otherwise
+    again.scalars(2, {"test/accuracy": 0.75, "test/loss": 0.50001})
+    again.close()
+    assert metrics.read(tmp_path)[-1] == {"step": 2, "test/accuracy": 0.75, "test/loss": 0.50001}
+
+
 def test_a_run_killed_before_a_first_checkpoint_leaves_no_events(tmp_path):
     metrics.Writer(tmp_path, 0).scalars(1, {"train/loss": 8.0})
     next(tmp_path.glob("events*")).rename(tmp_path / "events.out.tfevents.0000000001.host")
