@@ -15,7 +15,7 @@ from mlp_mixer.inference.classifier import Classifier, load_classifier
 from mlp_mixer.inference.measure import Evaluation, evaluate
 from mlp_mixer.runs import checkpoints, folder, metrics
 from mlp_mixer.runtime.notebooks import in_notebook
-from mlp_mixer.runtime.storage import AnyPath, as_path
+from mlp_mixer.runtime.storage import AnyPath, as_path, named
 from mlp_mixer.training import config_files, fields, loop
 from mlp_mixer.training.preemption import Stopped
 from mlp_mixer.weights.load import load
@@ -56,7 +56,7 @@ def train(
     """
     view = None
     if live and in_notebook() and jax.process_index() == 0:
-        view = LiveRun(as_path(workdir).name)
+        view = LiveRun(named(as_path(workdir)).name)
     stopped = ""
     try:
         loop.train(config, workdir, view, sheet.of_run)

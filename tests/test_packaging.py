@@ -90,7 +90,7 @@ def test_the_lower_bounds_are_the_versions_of_colabs_image():
     assert not {bound for bound in bounds - image if bound[0] in oldest}
 
 
-def test_what_a_tpu_installs_opens_workdirs_in_buckets_and_teachers_on_the_hub():
+def test_what_a_tpu_installs_opens_buckets_and_the_hub():
     extras = PROJECT["optional-dependencies"]
     own = next(r.extras for r in map(Requirement, extras["tpu"]) if r.name == "mlp-mixer")
     assert own == {"gcs", "hub"}

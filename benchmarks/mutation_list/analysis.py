@@ -26,9 +26,18 @@ MUTATIONS = (
     ),
     Mutation(
         "training takes as much arithmetic as a forward pass",
-        "mlp_mixer/analysis/tradeoff.py", "training_flops=3 * forward * images",
-        "training_flops=forward * images",
+        "mlp_mixer/analysis/arithmetic.py", "gradients * 3 * forward", "gradients * forward",
         "tests/cli/test_analysis.py -k point",
+    ),
+    Mutation(
+        "SAM takes as much arithmetic as plain training",
+        "mlp_mixer/analysis/arithmetic.py", "2 if config.sam.rho_max else 1", "1",
+        "tests/cli/test_analysis.py -k sam",
+    ),
+    Mutation(
+        "a transfer's model is the one that its config names",
+        "mlp_mixer/analysis/suite.py", "if model != _in_words(module):", "if not module:",
+        "tests/analysis/test_suite.py -k transfer",
     ),
     Mutation(
         "a report writes names as HTML",

@@ -16,7 +16,7 @@ MUTATIONS = (
     Mutation(
         "an evaluator writes over the training's scalars",
         "mlp_mixer/training/fields.py", 'if name == "train":', 'if name == "":',
-        "tests/training/test_fields.py -k cannot_have",
+        "tests/training/test_fields.py -k other_scalars",
     ),
     Mutation(
         "sigmoid is trained as softmax",

@@ -17,8 +17,9 @@ from matplotlib.ticker import MaxNLocator
 
 from mlp_mixer.analysis import figures
 from mlp_mixer.runs import metrics
-from mlp_mixer.runtime.storage import as_path
+from mlp_mixer.runtime.storage import as_path, named
 
+LINES = ("-", "--", ":", "-.")  # one for each ten runs, as there are ten colours
 SHARES = ("accuracy", "top5", "shot")  # endings of scalars that are shares of images
 
 Lines = list[dict[str, float]]
@@ -78,9 +79,12 @@ class Curves:
         return rows
 
     def figure(self, new: Callable = figures.new) -> Figure:
-        """Draws one panel per scalar, with one colour per run, in what `new` makes."""
+        """Draws one panel per scalar, with one colour or line per run, in what `new` makes."""
         names = short_names(list(self.runs))
         figure, axes = new(1, len(self.scalars), figsize=(5.5 * len(self.scalars), 4))
+        looks: list[dict[str, Any]] = [
+            dict(color=f"C{i % 10}", ls=LINES[i // 10 % 4]) for i in range(len(self.runs))
+        ]
         # Training means are pale, and each evaluation has its own marker.
         full = [name for full_names in self.scalars.values() for name in full_names]
         parts = dict.fromkeys(name.rpartition("/")[0] for name in full)
@@ -90,19 +94,19 @@ class Curves:
             for part in parts
         }
         for ax, (scalar, full_names) in zip(axes[0], self.scalars.items(), strict=True):
-            for number, lines in enumerate(self.runs.values()):
+            for look, lines in zip(looks, self.runs.values(), strict=True):
                 for name in full_names:
                     if points := series(lines, name):
                         style = styles[name.rpartition("/")[0]]
                         if len(points) == 1:  # no line joins it to another
                             style = dict(marker="o", ms=4) | style
-                        ax.plot(*zip(*points, strict=True), color=f"C{number}", **style)
+                        ax.plot(*zip(*points, strict=True), **look, **style)
             ax.set(title=scalar, xlabel="step")
             ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
             if scalar.endswith(SHARES):
                 figures.percent(ax)
             figures.clean(ax)
-        handles = [Line2D([], [], color=f"C{number}", lw=3) for number in range(len(self.runs))]
+        handles = [Line2D([], [], lw=3, **look) for look in looks]
         handles += [Line2D([], [], color="0.3", **style) for style in styles.values()]
         labels = [*(names[workdir] for workdir in self.runs), *styles]
         figure.legend(handles, labels, loc="outside lower center", ncols=8, frameon=False)
@@ -142,9 +146,10 @@ def series(lines: Lines, name: str) -> list[tuple[float, float]]:
 
 def short_names(workdirs: list[str]) -> dict[str, str]:
     """Returns the last folder of each path, or as many as are needed to tell the paths apart."""
-    for depth in range(1, max(len(Path(workdir).parts) for workdir in workdirs) + 1):
-        names = {workdir: "/".join(Path(workdir).parts[-depth:]) for workdir in workdirs}
-        if len(set(names.values())) == len(set(workdirs)):
+    paths = {workdir: Path(named(as_path(workdir))) for workdir in workdirs}
+    for depth in range(1, max(len(path.parts) for path in paths.values()) + 1):
+        names = {workdir: "/".join(path.parts[-depth:]) for workdir, path in paths.items()}
+        if len(set(names.values())) == len(set(paths.values())):
             break
     return names
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from mlp_mixer.analysis import curves, figures
 from mlp_mixer.models.mixer import MlpMixer
@@ -57,11 +58,11 @@ class Experiment:
         """Returns a table, with a heading, of final accuracies and what each permutation costs."""
         table = [["model", "order of pixels", "step", self.scalar, "against original"]]
         for architecture in self.architectures:
-            original = self.points.get((architecture, "original"), [(0, np.nan)])[-1][1]
+            original = self.points.get((architecture, "original"), [(0, 0.0)])[-1][1]
             for order in ORDERS:
                 if points := self.points.get((architecture, order)):
                     step, value = points[-1]
-                    change = "" if np.isnan(original) else f"{value / original - 1:+.1%}"
+                    change = f"{value / original - 1:+.1%}" if original > 0 else ""
                     name = NAMES[architecture]
                     table.append([name, NAMES[order], str(step), f"{value:.2%}", change])
         return table
@@ -70,17 +71,21 @@ class Experiment:
         """Draws one panel per architecture, with one line per order of pixels."""
         count = len(self.architectures)
         figure, axes = figures.new(1, count, figsize=(4.4 * count, 3.6), sharex=True, sharey=True)
+        handles: dict[str, Line2D] = {}
         for ax, architecture in zip(axes[0], self.architectures, strict=True):
             for number, order in enumerate(ORDERS):
                 if points := self.points.get((architecture, order)):
                     style = dict(color=f"C{number}", marker="osD"[number], ms=4)
-                    ax.plot(*zip(*points, strict=True), label=NAMES[order], **style)
+                    (handles[order],) = ax.plot(
+                        *zip(*points, strict=True), label=NAMES[order], **style
+                    )
             ax.set(title=NAMES[architecture], xlabel="step")
             figures.percent(ax)
             figures.clean(ax)
         name = self.scalar.rpartition("/")[2]
         axes[0, 0].set_ylabel(name if name == "accuracy" else f"{name} accuracy")
-        axes[0, -1].legend(frameon=False, fontsize=9)
+        shown = [handles[order] for order in ORDERS if order in handles]
+        figure.legend(handles=shown, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
         return figure
 
 

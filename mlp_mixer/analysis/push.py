@@ -12,7 +12,7 @@ from typing import NamedTuple
 from mlp_mixer.analysis import model_card, run_facts
 from mlp_mixer.analysis.model_card import Accuracy, Model
 from mlp_mixer.runs.folder import AVERAGE_FILE, workdir_of
-from mlp_mixer.runtime.storage import AnyPath, as_path, local, replacing
+from mlp_mixer.runtime.storage import AnyPath, as_path, local, named, replacing
 from mlp_mixer.weights import hub, of_runs, safetensors, timm_config
 from mlp_mixer.weights.convert import convert
 from mlp_mixer.weights.files import open_weights
@@ -83,7 +83,7 @@ def push(
         Path(temporary, hub.CONFIG_FILE).write_text(
             json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-        address = destination if to_hub else as_path(destination).name
+        address = destination if to_hub else named(as_path(destination)).name
         model = Model(address, module, reader.settings, run, step, is_average, stated, license)
         Path(temporary, hub.CARD_FILE).write_text(model_card.write(model), encoding="utf-8")
         files = [Path(temporary, name)

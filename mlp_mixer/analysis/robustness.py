@@ -24,11 +24,10 @@ from mlp_mixer.evaluation.corruption_error import Corrupted
 from mlp_mixer.evaluation.robustness import C, RobustnessEvaluation
 from mlp_mixer.inference.classifier import Classifier, load_classifier
 from mlp_mixer.inference.measure import Evaluation, evaluate, workers_of
-from mlp_mixer.models import mixer
+from mlp_mixer.models import mixer, vit
 from mlp_mixer.models.class_names import match
 from mlp_mixer.models.dtypes import Dtype
 from mlp_mixer.models.known_classes import imagenet
-from mlp_mixer.runs.folder import read_config, workdir_of
 from mlp_mixer.weights.resize import Resize
 
 log = logging.getLogger(__name__)
@@ -161,7 +160,7 @@ def _of_imagenet(
         shares |= _summary(corrupted, shares.get("imagenet"))
     measured = {key: 100 * share for key, share in shares.items()}
 
-    model = _model_name(checkpoint, classifier.module)
+    model = _model_name(classifier.module)
     published = published_robustness.of_model(model)
     fits = published_robustness.of_file(str(checkpoint))
     remarks = [
@@ -235,13 +234,10 @@ def _incomplete(corrupted: Corrupted) -> list[str]:
     ]
 
 
-def _model_name(checkpoint: str | Path, module: Any) -> str | None:
+def _model_name(module: Any) -> str | None:
     """Returns the name of the model in published tables, such as "Mixer-B/16"."""
-    if isinstance(module, mixer.MlpMixer):
-        variant = suite.variant(checkpoint, module)
-        return f"Mixer-{variant}" if variant else None
-    workdir = workdir_of(checkpoint)
-    config = read_config(workdir) if workdir else {}
-    if config.get("architecture") == "vit" and config["model"].get("variant"):
-        return f"ViT-{config['model']['variant']}"
+    if isinstance(module, mixer.MlpMixer) and (variant := suite.variant(module)):
+        return f"Mixer-{variant}"
+    if isinstance(module, vit.VisionTransformer) and (variant := vit.variant_of(module)):
+        return f"ViT-{variant}"
     return None

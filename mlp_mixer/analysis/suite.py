@@ -6,6 +6,7 @@ Numbers that cannot be measured, for lack of a data set or a transfer, are dashe
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ from mlp_mixer.analysis import table_3
 from mlp_mixer.data import sources
 from mlp_mixer.data.crews import keep_processes
 from mlp_mixer.data.images import Crop, check_crop
-from mlp_mixer.data.paper_sets import AVG_5, name_of
+from mlp_mixer.data.paper_sets import AVG_5, name_of, split_name
 from mlp_mixer.evaluation import throughput
 from mlp_mixer.evaluation.classification import Classification
 from mlp_mixer.inference.classifier import Classifier, load_classifier
@@ -25,7 +26,8 @@ from mlp_mixer.runs import metrics
 from mlp_mixer.runs.folder import is_finished, read_config, workdir_of
 from mlp_mixer.runtime.mesh import make_mesh
 from mlp_mixer.runtime.storage import AnyPath, as_path
-from mlp_mixer.training import sweep
+from mlp_mixer.training import fields, sweep
+from mlp_mixer.training.recipe import make_model
 from mlp_mixer.weights.released import RELEASED
 from mlp_mixer.weights.resize import Resize
 
@@ -97,8 +99,8 @@ def measure(
             f"{checkpoint} is a {type(module).__name__}; the suite is for Mixers that see "
             "pixels in their order"
         )
-    name = variant(checkpoint, module)
-    others, notes = _read_transfers(transfers, name, module.image_size, classifier.crop)
+    name = variant(module)
+    others, notes = _read_transfers(transfers, module, classifier.crop)
     workers = workers_of(checkpoint, workers)
     with keep_processes(workers):
         found = _accuracies(classifier, checkpoint, source or IMAGENET, batch_size, workers, notes)
@@ -135,12 +137,14 @@ def measure(
     return Suite(rows, remarks, notes)
 
 
-def variant(checkpoint: str | Path, module: mixer.MlpMixer) -> str | None:
-    """Returns the variant, such as "L/16", even of a model that was widened for larger images."""
-    if workdir := workdir_of(checkpoint):
-        return read_config(workdir)["model"].get("variant")
-    for times in (1, module.image_size[0] // 224):
-        narrow = module.clone(tokens_mlp_dim=module.tokens_mlp_dim // max(times, 1) ** 2)
+def variant(module: mixer.MlpMixer) -> str | None:
+    """Returns the variant, such as "L/16", even of a model that was widened for larger images.
+
+    It is read off the module's sizes: a config may name a variant and then change its widths.
+    """
+    height, width = module.image_size
+    for times in (1, (height // 224) * (width // 224)):
+        narrow = module.clone(tokens_mlp_dim=module.tokens_mlp_dim // max(times, 1))
         if name := mixer.variant_of(narrow):
             return name
     return None
@@ -188,22 +192,22 @@ def _accuracies(
 
 
 def _read_transfers(
-    workdirs: Sequence[str], name: str | None, image_size: tuple[int, int], crop: str
+    workdirs: Sequence[str], module: mixer.MlpMixer, crop: str
 ) -> tuple[dict[str, float], list[str]]:
     """Reads test accuracies in per cent by data set, each the mean of its runs, and makes notes."""
     found: dict[str, list[float]] = {}
     notes = []
     for text in workdirs:
-        workdir = as_path(text.rpartition("=")[2])
+        workdir = as_path(split_name(text)[1])
         if (workdir / sweep.FULL).is_dir():
             workdir /= sweep.FULL
         config = read_config(workdir)
         task = name_of(text, config["data"]["source"], TRANSFERS)
-        model = config["architecture"], config["model"].get("variant"), tuple(config["image_size"])
-        if model != ("mixer", name, image_size):
+        model = _in_words(make_model(fields.restored(config), num_classes=1))  # or any number
+        if model != _in_words(module):
             raise ValueError(
-                f"--transfers {text}: is a {model[0]} {model[1]} at {model[2]} pixels, the "
-                f"checkpoint a mixer {name} at {image_size}"
+                f"--transfers {text}: is a {model}, the checkpoint a {_in_words(module)}; give "
+                "transfers of the checkpoint's model"
             )
         accuracy = _last_test_accuracy(workdir)
         if accuracy is None:
@@ -214,6 +218,17 @@ def _read_transfers(
         if used != crop:
             notes.append(f"{task}: {workdir} was evaluated with the crop {used}, not {crop}")
     return {task: float(np.mean(found[task])) for task in TRANSFERS if task in found}, notes
+
+
+def _in_words(module: Any) -> str:
+    """Says which model a module is, and at what size, such as "Mixer B/16 at 224x224 pixels"."""
+    if not isinstance(module, mixer.MlpMixer):
+        return f"{type(module).__name__}, which is no Mixer"
+    name = variant(module)
+    if not name:
+        widths = [f"{field}={getattr(module, field)}" for field in mixer.SIZES["B"]]
+        name = f"of {', '.join(widths)} in patches of {_by(module.patch_size)}"
+    return f"Mixer {name} at {_by(module.image_size)} pixels"
 
 
 def _last_test_accuracy(workdir: AnyPath) -> float | None:

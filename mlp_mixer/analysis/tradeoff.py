@@ -4,9 +4,9 @@ The paper's points are accuracies after fine-tuning, against TPUv3 core-days of 
 images per second per core of inference. A run's point comes from its workdir: the last value of a
 scalar; device-days, which are the images seen divided by the training speed (the median of the
 images per second per device in metrics.jsonl); and that speed itself. Compare device-days only
-between runs on the same kind of device. The training FLOPs of a run are three times those of a
-forward pass (the backward pass takes two), as XLA counts them before optimisation, times the images
-seen.
+between runs on the same kind of device. The training FLOPs of a run are those of forward passes of
+its model, and of its teacher if it has one, as XLA counts them before optimisation, as often as
+`arithmetic.of_training` says, times the images seen.
 """
 
 import collections
@@ -22,10 +22,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mlp_mixer.analysis import curves, figures
+from mlp_mixer.analysis import arithmetic, curves, figures
 from mlp_mixer.analysis.table_3 import TABLE_3, Row
+from mlp_mixer.models.init import init
 from mlp_mixer.runs.folder import read_classes, read_config
-from mlp_mixer.training.recipe import make_model, random_params
+from mlp_mixer.training import fields, teacher
+from mlp_mixer.training.recipe import make_model
 
 FAMILIES = {"Mixer": "C3", "ViT": "C0", "BiT": "C2"}  # family -> colour
 PAPER_ACCURACIES = {
@@ -110,25 +112,27 @@ def read_tradeoff(
 
     Raises:
         FileNotFoundError: a folder is not the workdir of a run.
-        ValueError: a run has no such scalar, or `flops` is combined with the paper's points.
+        ValueError: a run has no such scalar, or `flops` is combined with the paper's points or the
+            run's teacher cannot be read.
     """
     if flops and (paper or not workdirs):
         raise ValueError("flops are known for runs only: the paper's tables have core-days")
     names = curves.short_names(list(map(str, workdirs))) if workdirs else {}
-    points = [of_run(workdir, scalar, names[str(workdir)]) for workdir in workdirs]
-    if paper or not points:
-        points += of_paper(paper_accuracy)
+    points = [of_run(workdir, scalar, names[str(workdir)], flops) for workdir in workdirs]
+    accuracy, speed = scalar, "images/s/device in training"
     compute = "device_days", "training (device-days)"
     if flops:
         compute = "training_flops", "training (floating-point operations)"
-    elif not workdirs:
+    if not workdirs:
+        accuracy, speed = PAPER_ACCURACIES[paper_accuracy], "images/s/core of inference"
         compute = "device_days", "pretraining (TPUv3 core-days)"
-    return Tradeoff(
-        points,
-        scalar if workdirs else PAPER_ACCURACIES[paper_accuracy],
-        compute,
-        "images/s/device in training" if workdirs else "images/s/core of inference",
-    )
+    elif paper:  # whose numbers are of other things
+        accuracy += f"\n(paper: {PAPER_ACCURACIES[paper_accuracy]})"
+        speed += "\n(paper: inference on a TPUv3 core)"
+        compute = "device_days", f"{compute[1]}\n(paper: pretraining, TPUv3 core-days)"
+    if paper or not workdirs:
+        points += of_paper(paper_accuracy)
+    return Tradeoff(points, accuracy, compute, speed)
 
 
 def of_paper(accuracy: str = "imagenet") -> list[Point]:
@@ -154,15 +158,18 @@ def of_paper(accuracy: str = "imagenet") -> list[Point]:
     ]
 
 
-def of_run(workdir: str | Path, scalar: str, name: str) -> Point:
+def of_run(workdir: str | Path, scalar: str, name: str, needs_flops: bool = False) -> Point:
     """Reads the point of a run that has been evaluated.
+
+    Its FLOPs are None where the run has a teacher that cannot be read any more.
 
     Raises:
         FileNotFoundError: the folder is not the workdir of a run.
-        ValueError: the run has no such scalar, or reports no speed.
+        ValueError: the run has no such scalar, reports no speed, or lacks the FLOPs that are
+            needed.
     """
     lines = curves.read(workdir)
-    config = ml_collections.ConfigDict(read_config(workdir))
+    config = fields.restored(read_config(workdir))
     values = curves.series(lines, scalar)
     speeds = [value for _, value in curves.series(lines, "train/images_per_second_per_device")]
     if not values or not speeds:
@@ -170,7 +177,12 @@ def of_run(workdir: str | Path, scalar: str, name: str) -> Point:
         raise ValueError(f"{workdir} has no {missing}; --scalar names another evaluation")
     step, accuracy = values[-1]
     images, speed = step * config.batch_size, statistics.median(speeds)
-    forward = forward_flops(config, len(read_classes(workdir)))
+    try:
+        flops = images * training_flops(config, len(read_classes(workdir)))
+    except ValueError as error:
+        if needs_flops:
+            raise ValueError(f"{workdir}: {error}") from error
+        flops = None
     return Point(
         name=name,
         family=ARCHITECTURES[config.architecture],
@@ -178,15 +190,33 @@ def of_run(workdir: str | Path, scalar: str, name: str) -> Point:
         accuracy=accuracy,
         device_days=images / speed / 86400,
         images_per_second_per_device=speed,
-        training_flops=3 * forward * images,
+        training_flops=flops,
     )
 
 
-def forward_flops(config: ml_collections.ConfigDict, num_classes: int) -> float:
-    """Counts the floating-point operations of a config's model for one image, by XLA's analysis."""
-    module = make_model(config, num_classes)
+def training_flops(config: ml_collections.ConfigDict, num_classes: int) -> float:
+    """Counts the floating-point operations of a config's training for one image.
+
+    Raises:
+        ValueError: the config has a teacher, and it cannot be read.
+    """
+    teacher_forward = 0.0
+    if config.teacher:
+        try:
+            teacher_forward = forward_flops(teacher.module_of(config.teacher))
+        except (ValueError, OSError) as error:
+            raise ValueError(
+                f"the FLOPs of teacher={config.teacher} are among those of training, and are not "
+                f"known ({error}); put the teacher back, or draw device-days, without --flops"
+            ) from error
+    forward = forward_flops(make_model(config, num_classes))
+    return arithmetic.of_training(config, forward, teacher_forward)
+
+
+def forward_flops(module: Any) -> float:
+    """Counts the floating-point operations of a model for one image, by XLA's analysis."""
     images = jax.ShapeDtypeStruct((1, *module.image_size, module.image_channels), "float32")
-    params = jax.eval_shape(lambda: random_params(config, module))
+    params = jax.eval_shape(lambda: init(module))
     lowered = jax.jit(module.apply).lower({"params": params}, images)
     costs: Any = lowered.cost_analysis()
     return costs["flops"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlp_mixer.data import vtab
-from mlp_mixer.data.paper_sets import AVG_5, SOURCES, name_of
+from mlp_mixer.data.paper_sets import AVG_5, SOURCES, name_of, split_name
 from mlp_mixer.runtime.storage import as_path
 from mlp_mixer.training import sweep
 
@@ -63,7 +63,7 @@ def read_transfers(workdirs: Sequence[str]) -> Transfers:
     """
     found = Transfers({}, {}, [])
     for text in workdirs:
-        path = text.rpartition("=")[2]
+        _, path = split_name(text)
         file = as_path(path) / sweep.RESULT_FILE
         if not file.exists():
             found.unfinished.append(path)

@@ -6,6 +6,7 @@ import re
 from typing import get_args
 
 from mlp_mixer.models.dtypes import Dtype
+from mlp_mixer.runtime.storage import as_path, check_no_folder, in_words
 
 
 def at_home(argument: str) -> str:
@@ -59,8 +60,23 @@ def add_workers_argument(parser: argparse.ArgumentParser) -> None:
 
 def add_figure_arguments(parser: argparse.ArgumentParser, out: str) -> None:
     """Adds --out for the figure, and --numbers for the values behind it."""
-    parser.add_argument("--out", default=out, metavar="FILE", help="file to draw to")
-    parser.add_argument("--numbers", metavar="FILE.csv", help="write the numbers behind the figure")
+    parser.add_argument(
+        "--out", type=file_to_write, default=out, metavar="FILE", help="file to draw to"
+    )
+    parser.add_argument(
+        "--numbers", type=file_to_write, metavar="FILE.csv",
+        help="write the numbers behind the figure",
+    )  # fmt: skip
+
+
+def file_to_write(text: str) -> str:
+    """Refuses a folder at once, rather than after the work for what is to be written."""
+    if text:
+        try:
+            check_no_folder(as_path(text))
+        except (ValueError, OSError) as error:
+            raise argparse.ArgumentTypeError(in_words(error)) from None
+    return text
 
 
 def size(text: str) -> tuple[int, int]:

@@ -23,7 +23,12 @@ import json
 from mlp_mixer.analysis import robustness, sheet, suite, table_3
 from mlp_mixer.analysis.robustness import NAMES
 from mlp_mixer.cli import output
-from mlp_mixer.cli.arguments import add_dtype_argument, add_size_arguments, add_workers_argument
+from mlp_mixer.cli.arguments import (
+    add_dtype_argument,
+    add_size_arguments,
+    add_workers_argument,
+    file_to_write,
+)
 from mlp_mixer.data import images
 from mlp_mixer.evaluation import fewshot
 from mlp_mixer.inference.measure import Evaluation, evaluate, few_shot
@@ -60,11 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--batch-size", type=int, default=64)
     add_workers_argument(parser)
-    parser.add_argument("--figure", help="draw a sheet of predictions to this file")
+    parser.add_argument(
+        "--figure", type=file_to_write, help="draw a sheet of predictions to this file"
+    )
     parser.add_argument("--per-class", action="store_true", help="the accuracy of each class")
     parser.add_argument(
-        "--confusion", metavar="FILE", help="the confusion matrix, as a picture or as .csv"
-    )
+        "--confusion", type=file_to_write, metavar="FILE",
+        help="the confusion matrix, as a picture or as .csv",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     group = parser.add_argument_group("--fewshot")
     group.add_argument("--fewshot", metavar="SOURCE", help="few-shot accuracy on this data source")

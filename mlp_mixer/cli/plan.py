@@ -17,7 +17,7 @@ core. --compare tries layouts, accumulation and rematerialisation, and recommend
 import argparse
 
 from mlp_mixer.cli import output
-from mlp_mixer.cli.arguments import add_config_argument
+from mlp_mixer.cli.arguments import add_config_argument, file_to_write
 from mlp_mixer.planning import estimate
 from mlp_mixer.planning.plan import plan
 
@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--examples", type=int, help="number to train on; needed if the data set is not known"
     )
-    parser.add_argument("--figure", help="file to draw memory and throughput to")
+    parser.add_argument(
+        "--figure", type=file_to_write, help="file to draw memory and throughput to"
+    )
 
 
 def main(args: argparse.Namespace) -> None:

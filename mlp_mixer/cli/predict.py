@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from mlp_mixer.analysis import figures
 from mlp_mixer.cli import output
-from mlp_mixer.cli.arguments import add_dtype_argument, add_size_arguments
+from mlp_mixer.cli.arguments import add_dtype_argument, add_size_arguments, file_to_write
 from mlp_mixer.data.listing import list_images
 from mlp_mixer.inference.classifier import Classifier, Guess, load_classifier
 
@@ -42,10 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes that read images; default: 0 for threads, enough for a few CPUs",
     )  # fmt: skip
     parser.add_argument(
-        "--figure", help=f"draw the first {MOST_DRAWN} images with their predictions to this file"
-    )
+        "--figure", type=file_to_write,
+        help=f"draw the first {MOST_DRAWN} images with their predictions to this file",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object for each image")
-    parser.add_argument("--csv", metavar="FILE", help="write image, rank, class and probability")
+    parser.add_argument(
+        "--csv", type=file_to_write, metavar="FILE",
+        help="write image, rank, class and probability",
+    )  # fmt: skip
 
 
 def main(args: argparse.Namespace) -> None:

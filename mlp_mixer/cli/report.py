@@ -15,11 +15,14 @@ import argparse
 
 from mlp_mixer.analysis.report import report
 from mlp_mixer.cli import output
+from mlp_mixer.cli.arguments import file_to_write
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("workdirs", nargs="+", metavar="WORKDIR")
-    parser.add_argument("--out", default="report.html", metavar="FILE", help="page to write")
+    parser.add_argument(
+        "--out", type=file_to_write, default="report.html", metavar="FILE", help="page to write"
+    )
     parser.add_argument(
         "--price-per-hour", type=float, metavar="PRICE", help="of one device, in any currency"
     )

@@ -25,4 +25,7 @@ def main(args: argparse.Namespace) -> None:
     found = transfers.read_transfers(args.workdirs)
     print(output.table(found.summary()))
     for path in found.unfinished:
-        print(f"{path} is not a finished sweep: it has no {sweep.RESULT_FILE}")
+        hint = ""
+        if "=" in path:
+            hint = "; of NAME=WORKDIR, NAME must be a data set as in the table, such as Pets"
+        print(f"{path} is not a finished sweep: it has no {sweep.RESULT_FILE}{hint}")

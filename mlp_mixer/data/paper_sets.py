@@ -13,6 +13,15 @@ AVG_5 = {
 SOURCES = AVG_5 | {task: f"vtab:{task}" for task in vtab.TASKS}
 
 
+def split_name(text: str) -> tuple[str, str]:
+    """Splits [NAME=]WORKDIR; the name is "" if there is none.
+
+    Only what is a data set's name counts as one: a path may have a "=" in it, such as lr=0.1/pets.
+    """
+    name, equals, workdir = text.partition("=")
+    return (name, workdir) if equals and name in SOURCES else ("", text)
+
+
 def name_of(text: str, source: str, among: dict[str, str] = SOURCES) -> str:
     """Returns the paper's name of the data set that a run is on.
 
@@ -24,8 +33,8 @@ def name_of(text: str, source: str, among: dict[str, str] = SOURCES) -> str:
     Raises:
         ValueError: the name is not one of these, or the source does not tell it.
     """
-    name, equals, _ = text.rpartition("=")
-    if not equals:
+    name, _ = split_name(text)
+    if not name:
         name = next((name for name, usual in among.items() if usual == source), "")
     if name not in among:
         raise ValueError(

@@ -15,7 +15,7 @@ from mlp_mixer.models import mixer
 from mlp_mixer.models.dtypes import Dtype
 from mlp_mixer.models.losses import Loss, to_probabilities
 from mlp_mixer.models.pixels import forward
-from mlp_mixer.runtime.storage import AnyPath, as_path, write_whole
+from mlp_mixer.runtime.storage import AnyPath, as_path, check_no_folder, write_whole
 from mlp_mixer.weights.files import open_weights
 from mlp_mixer.weights.resize import Resize
 
@@ -56,7 +56,7 @@ def export(
 
     Raises:
         FileNotFoundError, ValueError, OSError: as for `load` and `serialise`; also if the
-            destination is the source, or named as weights are.
+            destination is a folder or the source, or named as weights are.
     """
     path = as_path(destination)
     if path.suffix.lower() in WEIGHTS_SUFFIXES:
@@ -64,7 +64,8 @@ def export(
             f"{path}: an export is a program, not weights; give it a name that ends in .zip, or "
             f"use convert (mlp-mixer convert), which writes {' and '.join(WEIGHTS_SUFFIXES)} files"
         )
-    with open_weights(source) as opened:  # before anything takes long
+    check_no_folder(path)  # like all that follows, before anything takes long
+    with open_weights(source) as opened:
         opened.check_not_overwritten(path)
         made_from = {"source": str(source), "sha256": opened.sha256()}
     classifier = load_classifier(

@@ -98,6 +98,16 @@ def named_sizes(
     return sizes[size] | {"patch_size": int(patch)}
 
 
+def name_of_sizes(module: Any, sizes: dict[str, dict[str, int]]) -> str | None:
+    """Returns the variant that a module's widths and patch_size are those of, or None."""
+    patch = module.patch_size[0]
+    for size, widths in sizes.items():
+        same = all(getattr(module, name) == width for name, width in widths.items())
+        if same and module.patch_size == (patch, patch):
+            return f"{size}/{patch}"
+    return None
+
+
 def tile(image_size: tuple[int, int], patch_size: tuple[int, int]) -> tuple[int, int]:
     """Returns the number of patches along the height and the width.
 

@@ -15,7 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax.linen.transforms import fork_rngs
 
-from mlp_mixer.models.checks import check_images, checked_fields, named_sizes, tile
+from mlp_mixer.models.checks import (
+    check_images,
+    checked_fields,
+    name_of_sizes,
+    named_sizes,
+    tile,
+)
 from mlp_mixer.models.dropout import Dropout, keep, training_rows
 from mlp_mixer.models.gelu import FORMS as GELUS
 from mlp_mixer.models.gelu import in_float32
@@ -294,9 +300,4 @@ def variant_of(module: MlpMixer) -> str | None:
 
     A module whose tokens_mlp_dim the paper's block-diagonal scheme has multiplied is no variant.
     """
-    patch = module.patch_size[0]
-    for size, widths in SIZES.items():
-        same = all(getattr(module, name) == width for name, width in widths.items())
-        if same and module.patch_size == (patch, patch):
-            return f"{size}/{patch}"
-    return None
+    return name_of_sizes(module, SIZES)

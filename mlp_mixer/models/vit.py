@@ -13,7 +13,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mlp_mixer.models.checks import check_images, checked_fields, named_sizes, tile
+from mlp_mixer.models.checks import (
+    check_images,
+    checked_fields,
+    name_of_sizes,
+    named_sizes,
+    tile,
+)
 from mlp_mixer.models.dropout import Dropout, training_rows
 
 # Table 1 of the ViT paper, and S of arXiv 2106.10270.
@@ -237,3 +243,8 @@ def create(
         )
     module.grid  # noqa: B018 - raises where the patches do not tile the image
     return module
+
+
+def variant_of(module: VisionTransformer) -> str | None:
+    """Returns the name of the variant with the module's widths, such as "B/16", or None."""
+    return name_of_sizes(module, SIZES)

@@ -23,6 +23,7 @@ import ml_collections
 from jax.experimental import topologies
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from mlp_mixer.analysis import arithmetic
 from mlp_mixer.models.mixer import rounded
 from mlp_mixer.models.parts import forward_parts
 from mlp_mixer.models.pixels import forward
@@ -177,10 +178,8 @@ def train_program(
     }
     if teacher:
         parts["teacher"] = bytes_of(teacher, layout.shardings(teacher))
-    # The backward pass is twice the forward pass; a multiply-add is two operations.
-    passes = 2 if config.sam.rho_max else 1
-    needed = passes * 3 * macs(recipe.module) + sum(map(macs, teachers))
-    flops = 2 * needed * config.batch_size / layout.mesh.size
+    needed = arithmetic.of_training(config, macs(recipe.module), sum(map(macs, teachers)))
+    flops = 2 * needed * config.batch_size / layout.mesh.size  # two in a multiply-add
     return compile_program(lowered, parts, flops), recipe.total_steps
 
 
@@ -283,7 +282,11 @@ def _last_words(stderr: str) -> str:
     """Says in one line why a process died."""
     fatal = r"^(?:F\d{4}\b.*?\] |(?=.*Check fail)|\*\*\* (?=SIG))(.*?)(?: \(@0x.*)?$"
     lines = [line for line in stderr.splitlines() if line.strip()]
-    reason = (lines or ["it left no message; there may be too little memory"])[-1]
+    silent = (
+        "it left no message; there may be too little memory, or the script that called this needs "
+        "`if __name__ == '__main__':`, as a new process reads it again"
+    )
+    reason = (lines or [silent])[-1]
     if found := re.search(fatal, stderr, re.MULTILINE):
         reason = found[1]
     return (

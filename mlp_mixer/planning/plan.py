@@ -192,20 +192,25 @@ def describe(plan: Estimate, steps: int) -> str:
 
 
 def table(plans: dict[str, Estimate], steps: int) -> list[Sequence[str]]:
-    """Makes a table of plans, a row each, below a heading."""
-    rows: list[Sequence[str]] = [
-        ("", "GiB", "of", "ms a step", "images/s a chip", "MFU", "ms of ICI", "hours", "chip-hours")
-    ]
+    """Makes a table of plans, a row each, below a heading.
+
+    An evaluation has one step: how long it takes as a whole is not known, so there are no hours.
+    """
+    heading = ("", "GiB", "of", "ms a step", "images/s a chip", "MFU", "ms of ICI")
+    rows: list[Sequence[str]] = [(*heading, "hours", "chip-hours") if steps > 1 else heading]
     for name, plan in plans.items():
         cells = [name, f"{plan.memory / GIB:.2f}", f"{plan.capacity / GIB:.2f}"]
         if not plan.program.fits:
-            rows.append((*cells, "does not fit", "", "", "", "", ""))
+            cells.append("does not fit")
+            rows.append((*cells, *[""] * (len(rows[0]) - len(cells))))
             continue
-        rows.append(
-            (*cells, f"{1e3 * plan.step_seconds:.1f}", f"{plan.rate:,.0f}",
-             estimate.percent(plan.mfu), f"{1e3 * plan.waiting_seconds:.1f}",
-             hours(plan.run_hours(steps)), hours(plan.chip_hours(steps)))
-        )  # fmt: skip
+        cells += [
+            f"{1e3 * plan.step_seconds:.1f}", f"{plan.rate:,.0f}",
+            estimate.percent(plan.mfu), f"{1e3 * plan.waiting_seconds:.1f}",
+        ]  # fmt: skip
+        if steps > 1:
+            cells += [hours(plan.run_hours(steps)), hours(plan.chip_hours(steps))]
+        rows.append(tuple(cells))
     return rows
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import wandb
 
-from mlp_mixer.runtime.storage import AnyPath, is_address, write_text
+from mlp_mixer.runtime.storage import AnyPath, is_address, named, write_text
 
 ID_FILE = "wandb_run"
 
@@ -27,7 +27,7 @@ def start(workdir: AnyPath, config: dict[str, Any]) -> "WandbTracker":
             config=config,
             allow_val_change=True,  # of the fields with which a run may continue
             project=os.environ.get("WANDB_PROJECT", "mlp_mixer"),
-            name=os.environ.get("WANDB_NAME", workdir.name),
+            name=os.environ.get("WANDB_NAME", named(workdir).name),
             dir=None if is_address(workdir) else str(workdir),
             settings=wandb.Settings(console="off"),  # its copy of the log would hold the bar, too
         )

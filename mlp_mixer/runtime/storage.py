@@ -81,11 +81,24 @@ def absolute(path: AnyPath) -> AnyPath:
     return path if is_address(path) else path.absolute()
 
 
+def named(path: AnyPath) -> AnyPath:
+    """Returns a path whose last part is a name; that of `.` and of `FOLDER/..` is none."""
+    return path.resolve() if not is_address(path) and path.name in ("", "..") else path
+
+
 def file_system(path: AnyPath) -> Any:
     """Returns the fsspec file system that reads and writes an address, or the disk."""
     import fsspec
 
     return fsspec.filesystem(os.fspath(path).partition("://")[0] if is_address(path) else "file")
+
+
+def check_no_folder(path: AnyPath) -> None:
+    """Raises IsADirectoryError where a folder has the name of a file that is to be written."""
+    if not is_address(path) and Path(path).is_dir():
+        raise IsADirectoryError(
+            f"{path} is a folder; give the name of a file to write, such as {path}/NAME"
+        )
 
 
 @contextlib.contextmanager
@@ -94,7 +107,11 @@ def replacing(path: AnyPath) -> Iterator[Path]:
 
     Where `path` is a symbolic link, what it points to is replaced, and the link stays. The folder
     is made where there is none.
+
+    Raises:
+        IsADirectoryError: `path` is a folder.
     """
+    check_no_folder(path)  # by the name that the user gave, and before the file is filled
     if is_address(path):
         with tempfile.TemporaryDirectory(prefix="mlp_mixer_") as folder:
             temporary = Path(folder, path.name)

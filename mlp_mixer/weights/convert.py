@@ -13,7 +13,7 @@ from flax import traverse_util
 from mlp_mixer.models import mixer
 from mlp_mixer.models.checks import as_pair
 from mlp_mixer.models.gelu import Gelu
-from mlp_mixer.runtime.storage import AnyPath, as_path, replacing
+from mlp_mixer.runtime.storage import AnyPath, as_path, check_no_folder, replacing
 from mlp_mixer.weights import load, naming, npz, of_runs, pixel_range, safetensors
 from mlp_mixer.weights.files import open_weights
 from mlp_mixer.weights.finite import not_finite
@@ -67,7 +67,7 @@ def convert(
     Raises:
         FileNotFoundError, ValueError, OSError: as for `load`; also if the dtype or the layout is
             unknown, the dtype cannot hold the numbers, the layout is not one of such files, the
-            destination is the source, or what was written reads back different.
+            destination is a folder or the source, or what was written reads back different.
     """
     destination = as_path(destination)
     layout = layout or default_layout(destination)
@@ -80,6 +80,7 @@ def convert(
             f"layout {layout} does not go into {destination}; timm's is for .safetensors files, "
             "the others for .npz files"
         )
+    check_no_folder(destination)
     with open_weights(source) as opened:
         opened.check_not_overwritten(destination)
         if unusual := of_runs.kind(opened.config):

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
 import mlp_mixer
@@ -36,6 +37,39 @@ def test_one_run_is_drawn_as_a_list_of_one(tmp_path):
     for workdirs in (str(tmp_path), tmp_path):
         assert list(curves.read_curves(workdirs, ["loss"]).runs) == [str(tmp_path)]
         assert len(mlp_mixer.curves(workdirs, ["loss"]).axes) == 1
+
+
+def legend(figure):
+    return [text.get_text() for text in figure.legends[0].texts]
+
+
+def test_runs_that_dots_stand_for_have_their_names(tmp_path, monkeypatch):
+    line = {"step": 34, "test/loss": 1.0}
+    for name in ("mine", "mine/again", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / metrics.FILE).write_text(json.dumps(line) + "\n")
+    monkeypatch.chdir(tmp_path / "mine")
+    for workdirs, names in (
+        (["."], ["mine"]),
+        ([".", "../other"], ["mine", "other"]),
+        (["again/..", "again"], ["mine", "again"]),
+        (["../other", "../other/"], ["other", "other"]),  # one run twice
+    ):
+        assert legend(curves.draw(workdirs, ["loss"]))[: len(names)] == names
+    assert curves.short_names(["a/1", "b/1", "2"]) == {"a/1": "a/1", "b/1": "b/1", "2": "2"}
+
+
+def test_no_two_of_forty_runs_look_alike():
+    lines = [{"step": step, "train/loss": 1.5, "test/loss": 1.0} for step in (1, 2)]
+    runs = {f"run_{number}": lines for number in range(40)}
+    figure = curves.Curves(runs, {"loss": ["train/loss", "test/loss"]}).figure()
+
+    def looks(lines):
+        return [(to_hex(line.get_color()), line.get_linestyle()) for line in lines]
+
+    trained, tested = looks(figure.axes[0].lines[::2]), looks(figure.axes[0].lines[1::2])
+    assert len(set(tested)) == 40 and {style for _, style in tested[:10]} == {"-"}
+    assert trained == tested == looks(figure.legends[0].legend_handles[:40])
 
 
 def save_mixer(path, image_channels=1):

@@ -101,6 +101,16 @@ def test_only_process_0_of_a_notebook_shows_a_run(as_notebook, finished, monkeyp
     assert [type(view) for view in views] == [live.LiveRun, type(None), type(None)]
 
 
+@pytest.mark.slow
+def test_a_run_in_the_current_folder_is_shown_by_its_name(as_notebook, finished, monkeypatch):
+    names = []
+    monkeypatch.setattr(run, "LiveRun", names.append)
+    monkeypatch.setattr(run.loop, "train", lambda *_: None)
+    monkeypatch.chdir(finished.workdir)
+    run.train(None, ".")
+    assert names == [finished.workdir.name]
+
+
 def test_a_second_interrupt_ends_the_cell_not_the_kernel(as_notebook):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -134,3 +134,29 @@ def test_a_permuted_model_is_the_model_on_permuted_images(order, architecture, m
 def test_the_axis_names_the_accuracy_once(scalar, named):
     figure = Experiment(scalar, {("mixer", "original"): [(1, 0.5), (2, 0.75)]}).figure()
     assert figure.axes[0].get_ylabel() == named
+
+
+def test_the_legend_has_every_order_of_any_panel_once():
+    points = [(1, 0.5), (2, 0.75)]
+    keys = [("mixer", "pixels"), ("mixer", "original"), ("bit", "original"), ("bit", "patches")]
+    figure = Experiment("test/accuracy", dict.fromkeys(keys, points)).figure()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.texts] == [
+        "original", "patches + pixels inside", "all pixels",
+    ]  # fmt: skip
+    for handle, text in zip(legend.legend_handles, legend.texts, strict=True):
+        for ax in figure.axes:
+            for line in ax.lines:
+                same = line.get_color() == handle.get_color()
+                assert same == (line.get_label() == text.get_text())
+                assert not same or line.get_marker() == handle.get_marker()
+    assert not any(ax.get_legend() for ax in figure.axes)
+
+
+def test_nothing_is_told_against_an_original_of_no_accuracy():
+    original, pixels = [(1, 0.5), (2, 0.0)], [(2, 0.1)]
+    found = Experiment("a/b", {("bit", "original"): original, ("bit", "pixels"): pixels})
+    assert found.summary()[1:] == [
+        ["ResNet (BiT)", "original", "2", "0.00%", ""],
+        ["ResNet (BiT)", "all pixels", "2", "10.00%", ""],
+    ]

@@ -200,6 +200,14 @@ def test_a_folder_holds_the_same_and_loads(file, tmp_path):
     same(other, folder)
 
 
+def test_a_card_in_the_current_folder_has_the_folders_name(file, tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    mlp_mixer.push(file, ".")
+    _, text = card((tmp_path / "mine" / "README.md").read_text())
+    assert text.startswith("\n# mine\n")
+
+
 @pytest.mark.slow
 def test_a_folder_in_a_bucket_holds_the_same_and_loads(bucket, file):
     where = f"{bucket}/small"

@@ -13,9 +13,10 @@ from mlp_mixer.analysis import published_robustness, robustness
 from mlp_mixer.analysis.robustness_table import MEASURES
 from mlp_mixer.data.corruptions import COUNTED, EXTRA
 from mlp_mixer.evaluation.corruption_error import ALEXNET
-from mlp_mixer.models import mixer
+from mlp_mixer.models import bit, mixer, vit
 from mlp_mixer.models.init import init
 from mlp_mixer.models.known_classes import imagenet
+from mlp_mixer.models.permuted import Permuted
 
 from ..conftest import ROOT
 
@@ -134,13 +135,14 @@ def test_published_rows_are_of_the_model_and_mark_the_file():
     assert rows[2].accuracies["c"] == 54.4 and rows[3].accuracies["a_clean"] == 91.83
 
 
-def test_a_vit_is_known_by_the_config_of_its_run(tmp_path):
-    config = dict(architecture="vit", model=dict(variant="B/16"), image_size=[224, 224])
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    (tmp_path / "model.npz").touch()
-    assert robustness._model_name(tmp_path, object()) == "ViT-B/16"
-    (tmp_path / "config.json").write_text(json.dumps(config | {"architecture": "bit"}))
-    assert robustness._model_name(tmp_path, object()) is None
+def test_a_model_has_the_published_name_of_its_size():
+    for kind, module in (("Mixer", mixer), ("ViT", vit)):
+        assert robustness._model_name(module.create("B/16")) == f"{kind}-B/16"
+        assert robustness._model_name(module.create("B/16", patch_size=32)) == f"{kind}-B/32"
+        assert robustness._model_name(module.create("B/16", hidden_dim=1020)) is None
+    assert robustness._model_name(bit.create("R50x1")) is None
+    permuted = Permuted(vit.create("B/16"), "pixels", (16, 16), 0)
+    assert robustness._model_name(permuted) is None
 
 
 def test_models_of_other_classes_are_refused_in_one_line(tmp_path, command):

@@ -15,7 +15,7 @@ from mlp_mixer.evaluation import throughput
 from mlp_mixer.models import mixer
 from mlp_mixer.models.init import init
 
-from ..conftest import GOLDEN
+from ..conftest import GOLDEN, load_config
 
 pytestmark = pytest.mark.slow
 
@@ -41,16 +41,21 @@ def test_published_rows_are_found_by_model_size_and_pretraining():
 # --- the suite ---
 
 
-def make_run(path, source, accuracy=None, crop="resmall", size=16):
-    """A workdir as a finished run leaves it, or without an accuracy one that goes on."""
+WIDTHS = dict(num_blocks=1, hidden_dim=8, tokens_mlp_dim=4, channels_mlp_dim=8)  # of T
+
+
+def make_run(path, source, accuracy=None, crop="resmall", size=16, **model):
+    """A workdir as a finished run leaves it, or without an accuracy one that goes on.
+
+    Its model is a T/8, or as `model` says.
+    """
     path.mkdir(parents=True)
-    config = dict(
-        data=dict(source=source), architecture="mixer", model=dict(variant="B/16"),
-        image_size=[size, size],
-        eval_crop=crop, eval_crop_fraction=0.875, loss="softmax",
-        evals=dict(test=dict(split="test", crop="")), init_from="imagenet21k/Mixer-B_16",
-    )  # fmt: skip
-    (path / "config.json").write_text(json.dumps(config))
+    config = load_config("transfer", "T/8,cifar10")
+    config.data.source, config.eval_crop = source, crop
+    config.image_size = config.init_image_size = (size, size)
+    config.init_from = "imagenet21k/Mixer-B_16"
+    config.model.update(model)
+    (path / "config.json").write_text(config.to_json())
     if accuracy is not None:
         (path / "model.npz").touch()
         lines = [{"step": 1, "test/accuracy": 0.1}, {"step": 2, "test/accuracy": accuracy}]
@@ -61,10 +66,8 @@ def make_run(path, source, accuracy=None, crop="resmall", size=16):
 @pytest.fixture
 def imagenet(tmp_path, monkeypatch):
     """A run on a very small ImageNet of three classes, with ReaL labels; Table 3 knows its size."""
-    module = mlp_mixer.create(
-        num_classes=3, image_size=16, patch_size=8, num_blocks=1, hidden_dim=8, tokens_mlp_dim=4,
-        channels_mlp_dim=8,
-    )  # fmt: skip
+    monkeypatch.setitem(mixer.SIZES, "T", WIDTHS)
+    module = mlp_mixer.create("T/8", num_classes=3, image_size=16)
     params = init(module)
     params["head"]["bias"] = jax.numpy.array([0.0, 1.0, 0.0])  # it always says class 1
     workdir = make_run(tmp_path / "run", "folder:imagenet")
@@ -79,7 +82,7 @@ def imagenet(tmp_path, monkeypatch):
     real = [[], [0, 1], [1], [1], [], [1], [2], [2]]  # 6 images count, 4 of them may be class 1
     (root / "real.json").write_text(json.dumps(real))
     rows = [
-        table_3.Row("Mixer-B/16", data, 16, 300, 80.64, 85.80, 92.50, 1384, 0.15)
+        table_3.Row("Mixer-T/8", data, 16, 300, 80.64, 85.80, 92.50, 1384, 0.15)
         for data in table_3.DATA
     ]
     monkeypatch.setattr(table_3, "TABLE_3", rows)
@@ -136,17 +139,51 @@ def test_what_the_suite_cannot_measure_is_a_dash_with_its_reason(imagenet, tmp_p
 def test_transfers_of_another_model_or_unknown_data_are_refused(imagenet, tmp_path):
     workdir, _ = imagenet
     other = make_run(tmp_path / "large", "tfds:cifar10", 0.9, size=32)
-    with pytest.raises(ValueError, match=r"large.*\(32, 32\) pixels, the checkpoint.*\(16, 16\)"):
+    with pytest.raises(ValueError, match=r"large: .*T/8 at 32x32 pixels.*T/8 at 16x16 pixels"):
         suite.measure(workdir, transfers=[other])
     mine = make_run(tmp_path / "mine", "folder:mine", 0.9)
     with pytest.raises(ValueError, match=r"mine.*Write NAME=WORKDIR.*CIFAR-10, CIFAR-100, Pets"):
         suite.measure(workdir, transfers=[mine])
 
 
+def test_a_transfer_is_of_the_size_that_its_model_has(imagenet, tmp_path):
+    """Not of the one that its config names, and then changes."""
+    workdir, _ = imagenet
+    wide = make_run(tmp_path / "wide", "tfds:cifar10", 0.9, hidden_dim=16)
+    with pytest.raises(ValueError, match=r"wide: .*hidden_dim=16.* 16x16 pixels, .*T/8"):
+        suite.measure(workdir, transfers=[wide])
+    other = make_run(tmp_path / "other", "tfds:cifar10", 0.9, patch_size=(4, 4))
+    with pytest.raises(ValueError, match=r"other: .*T/4 at 16x16 pixels"):
+        suite.measure(workdir, transfers=[other])
+    same = make_run(tmp_path / "same", "tfds:cifar10", 0.9, variant=None, patch_size=8, **WIDTHS)
+    larger = make_run(tmp_path / "larger", "tfds:cifar100", 0.8, variant="S/8", **WIDTHS)
+    remarks = suite.measure(workdir, transfers=[same, larger]).remarks
+    assert remarks[-2:] == ["CIFAR-10: 90.00", "CIFAR-100: 80.00"]
+
+
+def test_an_equals_sign_in_the_path_of_a_transfer_is_no_name(imagenet, tmp_path):
+    workdir, _ = imagenet
+    one = make_run(tmp_path / "lr=0.1" / "one", "tfds:cifar10", 0.9)
+    two = make_run(tmp_path / "lr=0.1" / "two", "folder:pets", 0.8)
+    remarks = suite.measure(workdir, transfers=[one, f"Pets={two}"]).remarks
+    assert remarks[-2:] == ["CIFAR-10: 90.00", "Pets: 80.00"]
+
+
+def test_a_runs_row_is_of_the_size_that_its_weights_have(imagenet, tmp_path):
+    workdir, source = imagenet
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["model"]["variant"] = "B/16"
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    rows = suite.measure(workdir, source=source).rows
+    assert [row[0].partition(",")[0] for row in rows[2:]] == ["published: Mixer-T/8"]
+
+
 def test_a_model_is_known_by_its_widths_also_when_resized():
     module = mixer.create("L/16", image_size=448, tokens_mlp_dim=4 * 512)
-    assert suite.variant("file.npz", module) == "L/16"
-    assert suite.variant("file.npz", module.clone(hidden_dim=1000)) is None
+    assert suite.variant(module) == "L/16"
+    wide = mixer.create("L/16", image_size=(224, 448), tokens_mlp_dim=2 * 512)
+    assert suite.variant(wide) == "L/16"
+    assert suite.variant(module.clone(hidden_dim=1000)) is None
     assert suite.pretrained_on("imagenet1k/Mixer-B_16") == "ImageNet"
     assert suite.pretrained_on("mine/imagenet21k.npz") is None
 

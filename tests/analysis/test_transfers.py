@@ -35,6 +35,18 @@ def test_avg_5_is_the_mean_of_five_data_sets_means_over_runs(tmp_path, run):
         transfers.read_transfers([str(flowers[0])])
 
 
+def test_a_name_is_one_of_a_data_set_not_a_part_of_a_path(tmp_path, run):
+    (tmp_path / "lr=0.1").mkdir()
+    known = write(tmp_path / "lr=0.1" / "a", "tfds:cifar10", 0.96)
+    named = write(tmp_path / "lr=0.1" / "b", "folder:flowers", 0.97)
+    found = transfers.read_transfers([str(known), f"Flowers={named}", f"Pets={known}"])
+    assert found.accuracies == {"CIFAR-10": [96.0], "Flowers": [97.0], "Pets": [96.0]}
+    assert transfers.read_transfers(["Flowers=a=b", "c=d"]).unfinished == ["a=b", "c=d"]
+    out = run("transfers", "flower=a", "a")
+    assert "flower=a is not a finished sweep: it has no sweep.json; of NAME=WORKDIR, NAME" in out
+    assert out.endswith("a is not a finished sweep: it has no sweep.json\n")
+
+
 def test_vtab_is_the_mean_over_19_tasks_in_three_groups():
     # The groups of the VTAB paper (arXiv 1910.04867).
     groups = {

@@ -1,8 +1,8 @@
 """The commands that draw: the numbers behind their figures."""
 
 import csv
+import json
 
-import ml_collections
 import numpy as np
 import pytest
 from PIL import Image
@@ -104,7 +104,7 @@ def test_the_frontier_leaves_out_what_another_beats_in_both():
 @pytest.mark.parametrize(("variant", "gmacs"), [("S/32", 1.002), ("B/16", 12.601)])
 def test_flops_are_twice_the_products_of_the_published_widths(variant, gmacs):
     config = load_config("imagenet", variant)
-    found = tradeoff.forward_flops(ml_collections.ConfigDict(config), 1000)
+    found = tradeoff.forward_flops(make_model(config, 1000))
     assert found == pytest.approx(2e9 * gmacs, rel=0.03)  # biases, GELU and the norms are extra
 
 
@@ -122,6 +122,45 @@ def test_a_runs_point_is_what_its_workdir_says(run, finished, tmp_path):
     macs = 16 * 4 * 8 + 2 * (2 * 8 * 16 * 4 + 2 * 16 * 8 * 16) + 8 * 10
     flops = float(row["training_flops"])
     assert 1 < flops / (3 * images * 2 * macs) < 1.5  # biases, GELU and the norms are extra
+
+
+def test_sam_and_teachers_count_among_a_runs_flops(finished, tmp_path):
+    """SAM takes gradients twice; a teacher takes one more pass beside a model's three."""
+
+    def flops(name, field, value, **how):
+        workdir = finished.copy(tmp_path / name)
+        config = json.loads((workdir / "config.json").read_text())
+        (config["sam"] if field == "rho_max" else config)[field] = value
+        (workdir / "config.json").write_text(json.dumps(config))
+        return tradeoff.read_tradeoff([workdir], **how).points[0].training_flops
+
+    plain = flops("plain", "teacher", "")
+    assert flops("sam", "rho_max", 0.05) == pytest.approx(2 * plain)
+    assert flops("taught", "teacher", str(finished.workdir)) == pytest.approx(4 / 3 * plain)
+    assert flops("alone", "teacher", "gone.npz") is None
+    with pytest.raises(ValueError, match=r"alone_2.*FLOPs of teacher=gone\.npz.*without --flops"):
+        flops("alone_2", "teacher", "gone.npz", flops=True)
+
+
+def test_axes_say_which_speed_and_compute_are_whose(finished):
+    def labels(**how):
+        axes = tradeoff.read_tradeoff(**how).figure().axes
+        return [ax.get_xlabel() for ax in axes] + [axes[0].get_ylabel()]
+
+    compute, speed, accuracy = labels(workdirs=[finished.workdir])
+    assert (compute, accuracy) == ("training (device-days)", "test/accuracy")
+    assert speed == "images/s/device in training"
+    compute, speed, accuracy = labels()
+    assert (compute, accuracy) == ("pretraining (TPUv3 core-days)", "ImageNet top-1")
+    assert speed == "images/s/core of inference"
+    both = labels(workdirs=[finished.workdir], paper=True)
+    for label, of_runs, of_paper in zip(
+        both, ("device-days", "device in training", "test/accuracy"),
+        ("pretraining, TPUv3 core-days", "inference on a TPUv3 core", "ImageNet top-1"),
+        strict=True,
+    ):  # fmt: skip
+        runs, papers = label.split("\n")
+        assert of_runs in runs and papers.startswith("(paper: ") and of_paper in papers
 
 
 def test_figure_4_compares_each_permutation_with_the_original(run, tmp_path):

@@ -75,6 +75,21 @@ def test_a_wrong_argument_is_one_message_and_status_2(command, given, words):
     assert "Traceback" not in told.err and not told.out
 
 
+@pytest.mark.parametrize(
+    "start",
+    [
+        "curves a --out", "curves a --numbers", "report a --out",
+        "evaluate --checkpoint=a --figure", "evaluate --checkpoint=a --confusion",
+        "predict --checkpoint=a b.png --figure",
+        "predict --checkpoint=a b.png --csv", "plan --config=digits --topology=v5e:1x1 --figure",
+    ],
+)  # fmt: skip
+def test_a_folder_is_no_file_to_write_to_before_any_work(command, start):
+    told = command(*start.split(), ".")
+    expected = f"error: argument {start.split()[-1]}: . is a folder; give the name of a file"
+    assert told.status == 2 and told.err.startswith(expected)
+
+
 def test_every_command_has_help_and_the_version_is_told(command):
     for name in COMMANDS:
         told = command(name, "--help")

@@ -92,7 +92,7 @@ def test_a_folder_gives_each_image_with_its_class(folder):
     assert len(open_source(f"folder:{folder}", "test")) == 6  # val/ stands in for test/
 
 
-def test_a_split_that_stands_in_for_another_is_told_and_never_counted_twice(folder, caplog):
+def test_a_split_that_stands_in_is_told_and_not_counted_twice(folder, caplog):
     spec = f"folder:{folder}"
     listing.say_once.cache_clear()
     with caplog.at_level("INFO"):

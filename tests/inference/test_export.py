@@ -140,6 +140,12 @@ def test_an_export_never_overwrites_what_it_is_made_of(of, finished, tmp_path, m
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
+def test_a_folder_is_refused_before_anything_is_exported(tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "open_weights", None)
+    with pytest.raises(IsADirectoryError, match=f"{tmp_path} is a folder; give the name of a file"):
+        export.export("small.npz", tmp_path)
+
+
 def test_an_export_is_not_given_the_name_of_weights(tmp_path, command):
     weights(tmp_path / "weights.npz")
     for name in ("other.npz", "other.safetensors"):

@@ -282,6 +282,19 @@ def test_bars_of_a_plan_add_up_to_its_memory():
     assert sum(bar.get_width() for bar in axes[0].patches) == len(parts) / 2
 
 
+def test_an_evaluation_has_no_hours_in_its_table():
+    topology = parse_topology("v5e:2x4")
+    made = {
+        name: Estimate(compiler.Program(fits, {"x": GIB}, cycles=1e6), topology, 8)
+        for name, fits in (("a", True), ("b", False))
+    }
+    heading, *rows = plan.Plans(made, 1).summary()
+    assert heading[-1] == "ms of ICI" and {len(row) for row in rows} == {len(heading)}
+    heading_of_training, *rows_of_training = plan.Plans(made, 2).summary()
+    assert heading_of_training == (*heading, "hours", "chip-hours")
+    assert [row[:-2] for row in rows_of_training] == rows
+
+
 def test_the_fastest_that_fits_is_recommended():
     topology = parse_topology("v5e:2x4")
     plans = {
@@ -314,7 +327,7 @@ def test_a_plan_tells_what_it_compiles_before_each_wait(monkeypatch, capsys, run
     ]  # fmt: skip
 
 
-def test_the_variants_are_of_both_layouts_and_such_as_the_architecture_has():
+def test_the_variants_are_such_as_the_architecture_has():
     tried = {name: (c.layout, c.accum_steps, c.remat)
              for name, c in plan.variants(load_config("jft", "H/14"))}  # fmt: skip
     assert tried == {
@@ -371,7 +384,11 @@ def test_a_crash_of_the_compiler_is_one_message(monkeypatch):
         # libtpu 0.0.21.1 of Colab's image with its jax 0.7.2
         ("*** SIGSEGV (@0x7ca0), see go/stacktraces received by PID 1\nE1127 core\n", "SIGSEGV"),
         ("first\nlast\n\n", "last"),
-        ("", "it left no message; there may be too little memory"),
+        (
+            "",
+            "it left no message; there may be too little memory, or the script that called "
+            "this needs `if __name__ == '__main__':`, as a new process reads it again",
+        ),
     ],
 )
 def test_a_crash_gives_its_reason_and_a_remedy(stderr, reason):
@@ -427,6 +444,21 @@ def test_the_plan_of_an_evaluation_is_one_devices_forward_pass(monkeypatch, tiny
     (text, flops), steps = compiler.eval_program(tiny_config, 10, 1437, "v5e:2x2")
     assert "tensor<16x8x8x1xui8>" in text and "tensor<16x10xf32>" in text
     assert (flops, steps) == (2 * compiler.macs(make_model(tiny_config, 10)) * 16, 1)
+
+
+@pytest.mark.parametrize("rho_max", [0.0, 0.05])
+def test_sam_takes_gradients_twice_and_a_teacher_none(rho_max, monkeypatch, tiny_config, tmp_path):
+    """Without libtpu, likewise."""
+    module = make_model(tiny_config, 10)
+    tiny_config.sam.rho_max = tiny_config.sam.rho_min = rho_max
+    tiny_config.teacher, tiny_config.label_smoothing = str(tmp_path / "teacher.npz"), 0.0
+    teacher = module.clone(num_blocks=5)
+    mlp_mixer.save(tiny_config.teacher, teacher, init(teacher))
+    monkeypatch.setattr(compiler, "devices_of", lambda topology: jax.devices()[:1])
+    monkeypatch.setattr(compiler, "compile_program", lambda lowered, parts, flops: flops)
+    flops, _ = compiler.train_program(tiny_config, 10, 1437, "v5e:1x1")
+    macs = (6 if rho_max else 3) * compiler.macs(module) + compiler.macs(teacher)
+    assert flops == 2 * macs * tiny_config.batch_size
 
 
 def test_a_plan_of_an_evaluation_needs_less_than_its_training(needs_libtpu, tiny_config):

@@ -395,7 +395,7 @@ def test_a_workdir_where_orbax_cannot_write_is_refused(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_library_that_is_missing_is_named_with_what_installs_it(monkeypatch):
+def test_a_library_that_is_missing_is_named(monkeypatch):
     monkeypatch.setattr(storage.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="gs://b/run needs gcsfs: pip install gcsfs"):
         storage.as_path("gs://b/run")

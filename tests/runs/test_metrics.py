@@ -79,7 +79,7 @@ def test_after_a_kill_each_scalar_of_a_step_is_in_each_file_once(tmp_path):
     assert [(x["step"], n, x[n]) for x in lines for n in x if n != "step"] == wanted
 
 
-def test_a_step_that_is_evaluated_again_has_all_of_it_in_its_last_line(tmp_path):
+def test_a_repeated_evaluation_is_whole_in_its_last_line(tmp_path):
     first = metrics.Writer(tmp_path, 0)
     first.scalars(2, {"test/accuracy": 0.75, "test/loss": 0.5})
     first.close()

@@ -356,7 +356,7 @@ def test_an_evaluator_without_a_type_is_refused():
     ("name", "whose"),
     [("train", "the training's own scalars"), ("ema_test", "evals.test with the averaged")],
 )
-def test_an_evaluator_cannot_have_a_name_under_which_something_else_is_written(name, whose):
+def test_an_evaluator_cannot_have_the_name_of_other_scalars(name, whose):
     config = load_config("digits")
     config.evals[name] = common.classification("train")
     with pytest.raises(ValueError, match=rf"evals\.{name} cannot have this name.*{whose}"):

@@ -36,6 +36,13 @@ def test_converting_there_and_back_is_bit_equal(file, flat, tmp_path, equal):
     assert module.gelu == "tanh"  # timm's layout would be computed with the exact one by default
 
 
+def test_a_folder_is_refused_before_anything_is_converted(file, tmp_path, monkeypatch):
+    (tmp_path / "x.npz").mkdir()
+    monkeypatch.setattr(convert, "open_weights", None)
+    with pytest.raises(IsADirectoryError, match=r"x\.npz is a folder; give the name of a file"):
+        convert.convert(file, tmp_path / "x.npz")
+
+
 def test_numpy_reads_what_is_written_and_ignores_the_comment(file, flat, tmp_path):
     convert.convert(file, tmp_path / "x.npz")
     with np.load(tmp_path / "x.npz", allow_pickle=False) as arrays:
