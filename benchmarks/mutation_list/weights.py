@@ -21,7 +21,7 @@ MUTATIONS = (
     Mutation(
         "weights fine-tuned in timm are taken for those of the tag",
         "mlp_mixer/weights/timm_config.py", "if tag and len(counts) < 2:", "if tag:",
-        "tests/weights/test_metadata.py -k tag_they_keep",
+        "tests/weights/test_metadata.py -k not_those_of_the_tag",
     ),
     Mutation(
         "tiled biases of the tokens stay in the order of the parts",

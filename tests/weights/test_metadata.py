@@ -274,7 +274,7 @@ def test_timms_config_beside_a_file_gives_mean_crop_and_tag(
         mlp_mixer.load(path)
 
 
-def test_weights_tuned_in_timm_are_not_those_of_the_tag_they_keep(flat, tmp_path):
+def test_weights_tuned_in_timm_are_not_those_of_the_tag(flat, tmp_path):
     path = plain(tmp_path, flat)
     details = dict(tag="goog_in21k_ft_in1k", num_classes=1000)
     config = dict(architecture="mixer_b16_224", num_classes=3, pretrained_cfg=details)
