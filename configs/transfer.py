@@ -8,12 +8,13 @@
 
 The argument is MODEL,DATASET. MODEL is a variant of the paper such as B/16, `nano` for the Mixer of
 configs/cifar10.py:nano, whose weights cifar10/Mixer-nano come with the package, or `digits` for the
-small model of configs/digits.py. DATASET is a row of DATASETS below, or vtab:TASK with one of the
-19 tasks of mlp_mixer/data/vtab.py. Everything but the head comes from init_from: a released file's
-name, a file, or the workdir of another run (docs/reference/weights.md); without it the run starts
-from scratch. Any other image size than the pretraining's is possible: at a whole multiple
-(--config.image_size=448) the token-mixing weights are laid out by the paper's block-diagonal
-scheme, at any other (160x256) they are resampled (docs/reference/input_size.md).
+small model of configs/digits.py; these two are made for images of their own size. DATASET is a row
+of DATASETS below, or vtab:TASK with one of the 19 tasks of mlp_mixer/data/vtab.py. Everything but
+the head comes from init_from: a released file's name, a file, or the workdir of another run
+(docs/reference/weights.md); without it the run starts from scratch. Any other image size than the
+pretraining's is possible: at a whole multiple (--config.image_size=448) the token-mixing weights
+are laid out by the paper's block-diagonal scheme, at any other (160x256) they are resampled
+(docs/reference/input_size.md).
 
 SGD with momentum 0.9, batch 512, clipping at 1, cosine decay, no weight decay. The paper chooses
 the learning rate on held-out training images, trains again on all of them, and tests once:
@@ -112,11 +113,10 @@ def get_config(argument: str = "B/16,cifar10") -> ml_collections.ConfigDict:
 
     if model in SMALL:
         small = SMALL[model]()
-        config.model = small.model
+        config.model, config.image_size = small.model, small.image_size
         config.init_image_size = small.image_size
         config.image_channels = small.image_channels
     if name == "digits":
-        config.image_size = config.init_image_size
         config.data.examples_per_class = 10
     if name == "place":  # twice the resolution of the pretraining on digits
         config.image_size = (16, 16)

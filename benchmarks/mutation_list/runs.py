@@ -4,6 +4,16 @@ from benchmarks.mutation_list.mutation import Mutation
 
 MUTATIONS = (
     Mutation(
+        "a run overwrites files of others",
+        "mlp_mixer/runs/folder.py", "if file.exists() and not is_same:", "if False:",
+        "tests/runs/test_folder.py -k overwrites",
+    ),
+    Mutation(
+        "an empty path is the working directory",
+        "mlp_mixer/runtime/storage.py", 'if os.fspath(name) == "":', "if False:",
+        "tests/runtime/test_storage.py -k empty",
+    ),
+    Mutation(
         "the logged learning rate is that of another step",
         "mlp_mixer/training/steps.py", "self._recipe.schedule(step - 1)",
         "self._recipe.schedule(step + 3)",

@@ -42,4 +42,5 @@ def main(args: argparse.Namespace) -> None:
 
     processes.initialise(args.coordinator, args.num_processes, args.process_id, args.distributed)
     result = loop.train(args.config, args.workdir, draw_sheet=draw_sheet)
-    print(f"{evaluators.log_line(result)}; weights and curves are in {args.workdir}")
+    measured = f"{evaluators.log_line(result)}; " if result else ""
+    print(f"{measured}weights and curves are in {args.workdir}")

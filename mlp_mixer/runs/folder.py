@@ -26,6 +26,30 @@ AVERAGE_PREFIX = "ema_"  # of the scalars that are of the averaged weights
 DATA_FILE, TEACHER_FILE, FINISHED_FILE = "data.json", "teacher.json", "finished"
 
 
+def check_free(workdir: AnyPath, class_names: tuple[str, ...]) -> bool:
+    """Returns True if a new run overwrites nothing that is not a run's.
+
+    Raises:
+        ValueError: the folder is no workdir, and has a file of a name that a run writes.
+    """
+    if workdir_of(workdir):
+        return True
+    for name in (CONFIG_FILE, CLASSES_FILE, WEIGHTS_FILE, AVERAGE_FILE, DATA_FILE):
+        file = workdir / name
+        # A run that was killed as it began may have left its class names.
+        is_same = name == CLASSES_FILE and file.exists() and file.read_bytes() == _text(class_names)
+        if file.exists() and not is_same:
+            raise ValueError(
+                f"{workdir} is not the workdir of a run, and has a file {name}, which a run would "
+                "overwrite; choose another workdir"
+            )
+    return True
+
+
+def _text(class_names: tuple[str, ...]) -> bytes:
+    return ("\n".join(class_names) + "\n").encode()
+
+
 def claim(
     workdir: AnyPath,
     config: ml_collections.ConfigDict,
@@ -42,7 +66,7 @@ def claim(
     if is_new:
         for name in (WEIGHTS_FILE, AVERAGE_FILE):
             (workdir / name).unlink(missing_ok=True)
-    write_text(workdir / CLASSES_FILE, "\n".join(class_names) + "\n")
+    write_text(workdir / CLASSES_FILE, _text(class_names).decode())
     config_file = workdir / CONFIG_FILE
     write_text(config_file, json.dumps(json.loads(config.to_json()), indent=2) + "\n")
 

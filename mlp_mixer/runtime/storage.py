@@ -39,8 +39,10 @@ def as_path(name: str | os.PathLike) -> AnyPath:
     """Returns the path or address that a user has named; `~` is the home folder.
 
     Raises:
-        ValueError: it is an address that nothing here can open; says what to install.
+        ValueError: it is empty, or an address that nothing here can open; says what to install.
     """
+    if os.fspath(name) == "":  # pathlib would take it for the working directory
+        raise ValueError("a path is empty; is a variable of the shell not set?")
     # pathlib.Path("gs://BUCKET") has lost a slash.
     address = re.match(r"([a-z][a-z0-9]+):/+(.*)", os.fspath(name), re.DOTALL)
     if not address:

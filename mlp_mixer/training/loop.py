@@ -75,6 +75,8 @@ def train(
         )  # fmt: skip
         evaluations = evaluators.make(config, recipe.module, recipe.layout.mesh, source.class_names)
         _check_keep_best(config, evaluations)
+        if not saved:
+            from_process_0(lambda: folder.check_free(workdir, source.class_names))
         resume.check_data(workdir, config, source, saved)
         resume.check_teacher(workdir, teacher, saved)
         from_process_0(lambda: trackers.is_usable(config.tracker))
@@ -135,7 +137,8 @@ def train(
                     steps.save_weights(state)
                     result = steps.evaluate(recipe.total_steps, state)
                     checkpoints.wait()
-                    if draw_sheet and config.sheet_examples and jax.process_count() == 1:
+                    has_test = config.evals.get("test", {}).get("enabled", True)
+                    if draw_sheet and config.sheet_examples and has_test:
                         steps.show_predictions(draw_sheet)
                     writer.flush()
                 held.check()

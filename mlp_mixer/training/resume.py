@@ -41,7 +41,7 @@ def check_config(workdir: AnyPath, config: ml_collections.ConfigDict) -> None:
         raise ValueError(
             f"{workdir} holds a run of another config. They differ in\n" + "\n".join(rows) + "\n"
             "Continue with the old values, or start in a new workdir, from the weights of this run "
-            f"with --config.init_from={workdir}, or without them"
+            f"with --config.init_from={workdir} --config.init_head=auto, or without them"
         )
 
 
@@ -79,7 +79,7 @@ def check_data(
             f"{workdir} holds a run on other data than {source.name} is now. They differ in\n  "
             + "\n  ".join(differences)
             + "\nTo continue, restore the old data. To train on the new data, use a new workdir, "
-            f"and these weights with --config.init_from={workdir}"
+            f"and these weights with --config.init_from={workdir} --config.init_head=auto"
         )
 
 
@@ -115,7 +115,7 @@ def check_teacher(workdir: AnyPath, teacher: Teacher | None, step: int) -> None:
         raise ValueError(
             f"{workdir} holds a run whose teacher is {before}; now it is {after}. Continue with "
             "the teacher that it had, or start in a new workdir, from the weights of this run with "
-            f"--config.init_from={workdir}, or without them"
+            f"--config.init_from={workdir} --config.init_head=auto, or without them"
         )
 
 

@@ -15,6 +15,7 @@ import ml_collections
 import numpy as np
 
 from mlp_mixer.data import pipeline
+from mlp_mixer.data.images import BrokenImage
 from mlp_mixer.data.sources import Source
 from mlp_mixer.evaluation import evaluators
 from mlp_mixer.models.mixer import MlpMixer
@@ -184,7 +185,12 @@ class Steps:
                 )
 
     def show_predictions(self, draw_sheet: Callable[[AnyPath, int], metrics.Picture]) -> None:
-        """Gives TensorBoard a sheet of predictions; whatever prevents that is only a warning."""
+        """Gives TensorBoard a sheet of predictions; whatever prevents that is only a warning.
+
+        Runs of several processes get none.
+        """
+        if jax.process_count() > 1:
+            return
         self._heartbeat.doing("drawing predictions")
         try:
             sheet = draw_sheet(self._workdir, self._config.sheet_examples)
@@ -219,6 +225,12 @@ class Steps:
             if jax.process_count() == 1 and self._preemption.reached(step - 1):
                 self._stop(step - 1, state)
             raise
+        except BrokenImage as error:
+            if self._config.data.skip_broken:
+                raise
+            raise BrokenImage(
+                f"{error}; --config.data.skip_broken=True leaves such images out, and names them"
+            ) from error
 
     def _evaluation_is_due(self, step: int) -> bool:
         return step % self._recipe.eval_every == 0 or step == self._recipe.total_steps

@@ -8,6 +8,11 @@ import pytest
 from mlp_mixer.runtime import storage
 
 
+def test_an_empty_path_is_not_the_working_directory():
+    with pytest.raises(ValueError, match="a path is empty; is a variable of the shell not set"):
+        storage.as_path("")
+
+
 def test_a_file_that_cannot_be_filled_leaves_what_was_there(tmp_path):
     path = tmp_path / "folder" / "a.txt"
     storage.write_text(path, "whole")

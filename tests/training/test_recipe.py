@@ -80,6 +80,14 @@ def test_softmax_needs_exactly_one_label_for_each_image(monkeypatch):
     assert recipes.open_data(make_config()).name == "mine"
 
 
+def test_softmax_needs_more_than_one_class(monkeypatch):
+    one = types.SimpleNamespace(name="folder:x", class_names=("images",))
+    monkeypatch.setattr(recipes.sources, "open_source", lambda *args: one)
+    with pytest.raises(ValueError, match=r"folder:x: the only class is images.*one level up"):
+        recipes.open_data(make_config())
+    assert recipes.open_data(make_config(loss="sigmoid")) is one
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_of_several_labels_any_is_correct_and_without_one_none(smoothing):
     labels = OfSeveralLabels().labels()
