@@ -10,6 +10,7 @@ import jax
 import ml_collections
 
 from mlp_mixer.data import crews
+from mlp_mixer.data.images import BrokenImage
 from mlp_mixer.data.sources import Source
 from mlp_mixer.evaluation import evaluators
 from mlp_mixer.runs import folder, lock, metrics, starts, trackers
@@ -133,7 +134,15 @@ def train(
                         tracking, preemption, view, heartbeat,
                     )  # fmt: skip
                     placed = [recipe.layout.place(teacher.params)] if teacher else []
-                    state = steps.take(restored, new_state, like, *placed)
+                    try:
+                        state = steps.take(restored, new_state, like, *placed)
+                    except BrokenImage as error:
+                        if config.data.skip_broken:
+                            raise
+                        raise BrokenImage(
+                            f"{error}; --config.data.skip_broken=True leaves such images out, and "
+                            "names them"
+                        ) from error
                     steps.save_weights(state)
                     result = steps.evaluate(recipe.total_steps, state)
                     checkpoints.wait()

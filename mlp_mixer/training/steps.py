@@ -15,7 +15,6 @@ import ml_collections
 import numpy as np
 
 from mlp_mixer.data import pipeline
-from mlp_mixer.data.images import BrokenImage
 from mlp_mixer.data.sources import Source
 from mlp_mixer.evaluation import evaluators
 from mlp_mixer.models.mixer import MlpMixer
@@ -225,12 +224,6 @@ class Steps:
             if jax.process_count() == 1 and self._preemption.reached(step - 1):
                 self._stop(step - 1, state)
             raise
-        except BrokenImage as error:
-            if self._config.data.skip_broken:
-                raise
-            raise BrokenImage(
-                f"{error}; --config.data.skip_broken=True leaves such images out, and names them"
-            ) from error
 
     def _evaluation_is_due(self, step: int) -> bool:
         return step % self._recipe.eval_every == 0 or step == self._recipe.total_steps
