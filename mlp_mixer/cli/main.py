@@ -98,8 +98,10 @@ def _parse(argv: list[str]) -> tuple[Callable[[argparse.Namespace], None], argpa
     args, rest = parser.parse_known_args(argv)
     overrides = [argument for argument in rest if argument.startswith("--config.")]
     takes_config = hasattr(args, "config")
-    for argument in rest:
+    for before, argument in zip(["", *rest], rest, strict=False):
         if argument not in overrides or not takes_config:
+            if before in overrides and "=" not in before and not argument.startswith("--"):
+                chosen.error(f"unrecognized argument {argument}; write {before}={argument}")
             chosen.error(_unrecognized(argument, chosen))
     if module is None:  # the command is preceded by something else, such as --
         parser.error("the command comes first")
@@ -110,6 +112,8 @@ def _parse(argv: list[str]) -> tuple[Callable[[argparse.Namespace], None], argpa
             args.config = load(args.config, overrides)
         except (ValueError, OSError) as error:
             chosen.fail(in_words(error))
+        if args.command == "train":
+            _check_no_sweep(overrides, chosen)
     return module.main, args
 
 
@@ -124,8 +128,30 @@ class _Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
+def _check_no_sweep(overrides: Iterable[str], parser: _Parser) -> None:
+    """Refuses to train once with rates that are meant for a sweep, which would be ignored."""
+    for override in overrides:
+        if override.startswith("--config.sweep."):
+            parser.fail(
+                f"train does not read {override}: it trains once, with --config.lr; "
+                "mlp-mixer sweep trains with each rate of a sweep"
+            )
+
+
 def _unrecognized(argument: str, parser: argparse.ArgumentParser) -> str:
-    return f"unrecognized argument {argument}{_nearest(argument.partition('=')[0], _flags(parser))}"
+    name, flags = argument.partition("=")[0], _flags(parser)
+    field = _field(name.lstrip("-").replace("-", "_")) if "--config" in flags else ""
+    hint = f"; did you mean --config.{field}?" if field else _nearest(name, flags)
+    return f"unrecognized argument {argument}{hint}"
+
+
+def _field(name: str) -> str:
+    """Returns the field of that name, or of that name in other libraries; "" if there is none."""
+    from mlp_mixer.training import fields  # imports Flax
+
+    sections = (("augment", fields.AUGMENT), ("model", fields.MODEL))
+    known = {*fields.FIELDS, *(f"{section}.{x}" for section, names in sections for x in names)}
+    return name if name in known else fields.synonym(name, known)
 
 
 def _flags(parser: argparse.ArgumentParser) -> list[str]:

@@ -92,9 +92,8 @@ def changed(
 
 
 def no_field(name: str, config: ml_collections.ConfigDict) -> str:
-    """Returns an error message for an unknown field, with the most similar field there is."""
-    near = difflib.get_close_matches(name, fields.flatten(config.to_dict()), 1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    """Returns an error message for an unknown field, with the field that was meant."""
+    hint = fields.did_you_mean(name, fields.flatten(config.to_dict()))
     return f"the config has no field {name}{hint} (configs/common.py explains each)"
 
 

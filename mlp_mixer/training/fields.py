@@ -6,7 +6,7 @@ configs/common.py.
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import ml_collections
@@ -144,6 +144,23 @@ EVALUATOR = {
     "shots": ranges.several(ranges.COUNT, "numbers"),
 }
 
+# Names that other libraries give to fields, by the last part of a dotted name.
+SYNONYMS = {
+    "learning_rate": "lr",
+    **dict.fromkeys(("epochs", "num_epochs"), "total_epochs"),
+    **dict.fromkeys(("steps", "num_steps", "max_steps"), "total_steps"),
+    **dict.fromkeys(("depth", "num_layers"), "model.num_blocks"),
+    **dict.fromkeys(("width", "embed_dim"), "model.hidden_dim"),
+    "wd": "weight_decay",
+    "warmup": "warmup_epochs",
+    **dict.fromkeys(("bs", "batchsize"), "batch_size"),
+}
+# Values that other libraries have, and what is the same here.
+EQUIVALENTS = {
+    ("optimizer", "sgd"): "momentum, which is SGD with a momentum of 0.9",
+    ("optimizer", "adamw"): "adam, which with weight_decay is AdamW",
+}
+
 # Arguments that `training.recipe` passes to a model besides config.model.
 _FROM_ELSEWHERE = {"num_classes", "image_size", "image_channels", "head_bias", "dtype", "remat"}
 
@@ -193,10 +210,12 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """
     flat = completed(config.to_dict())
     known = _known(flat)
-    problems = [_unknown(name, known) for name in flat if name not in known]
+    has_sweep = any(name.startswith("sweep.") for name in flat)
+    offered = [name for name in known if has_sweep or not name.startswith("sweep.")]
+    problems = [_unknown(name, offered) for name in flat if name not in known]
     problems += [f"{name} is missing" for name in FIELDS if name not in flat]
     problems += [
-        f"{name} is {value!r}; it may be {known[name].may_be}"
+        _refused(name, value, known[name])
         for name, value in flat.items()
         if name in known and not known[name].allows(value)
     ]
@@ -280,9 +299,36 @@ def _known(flat: dict[str, Any]) -> dict[str, ranges.Field]:
     return known
 
 
-def _unknown(name: str, known: dict[str, ranges.Field]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    return f"there is no field {name}" + (f"; did you mean {near[0]}?" if near else "")
+def _unknown(name: str, known: Collection[str]) -> str:
+    return f"there is no field {name}{did_you_mean(name, known)}"
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """Returns the end of an error message: which field was meant; "" if none is similar."""
+    # A slip of the keyboard comes first: sweep.learning_rate is not lr where there is a sweep.
+    slips = difflib.get_close_matches(name, known, 1, cutoff=0.9)
+    field = slips[0] if slips else synonym(name, known)
+    if not field:
+        field = next(iter(difflib.get_close_matches(name, known, 1)), "")
+    return f"; did you mean {field}?" if field else ""
+
+
+def synonym(name: str, known: Collection[str]) -> str:
+    """Returns the field for which other libraries have a name; "" if it is not among `known`."""
+    field = SYNONYMS.get(name.rpartition(".")[2].lower(), "")
+    return field if field in known else ""
+
+
+def misread(name: str, text: str, config: ml_collections.ConfigDict) -> str:
+    """Returns an error message for text that a field cannot be; "" if its range is not known."""
+    field = _known(flatten(config.to_dict())).get(name)
+    return _refused(name, text, field) if field and not field.allows(text) else ""
+
+
+def _refused(name: str, value: Any, field: ranges.Field) -> str:
+    instead = EQUIVALENTS.get((name, str(value).lower()), "")
+    hint = f" (write {instead})" if instead else ""
+    return f"{name} is {value!r}; it may be {field.may_be}{hint}"
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
