@@ -299,7 +299,7 @@ def test_a_run_keeps_its_best_checkpoint_and_says_which_it_took(tiny_config, tmp
     [
         (2, ["--lr=1"], ["unrecognized argument --lr=1"]),
         (2, ["--config.lrr=1"], ["no field lrr; did you mean lr?"]),
-        (2, ["--config.learning_rate=1"], ["no field learning_rate", "configs/common.py explains"]),
+        (2, ["--config.learning_rate=1"], ["no field learning_rate; did you mean lr? (configs/co"]),
         (2, ["--config.data.sorce=digits"], ["no field data.sorce", "data.source"]),
         (2, ["--config.data.source=x", "--config.sam.rho=1"], ["no field sam.rho;", "sam.rho_m"]),
         (2, ["--config.data.source.x=1"], ["no field data.source.x; did you mean data.source?"]),
@@ -309,6 +309,7 @@ def test_a_run_keeps_its_best_checkpoint_and_says_which_it_took(tiny_config, tmp
         (1, ["--config.batch_size=7", "--config.accum_steps=2"], ["batch_size=7", "accum_steps=2"]),
         (1, ["--config.data.source=folder:nowhere"], ["nowhere"]),
         (1, ["--config.loss=hinge"], ["hinge", "softmax"]),
+        (1, ["--config.optimizer=sgd"], ["optimizer is 'sgd'; it may be adam, mom", "write mom"]),
         (1, ["--config.image_size=(9,8)"], ["9x8", "2x2"]),
         (2, ["--config=configs/nothing.py"], ["nothing.py"]),
         (2, ["--config=configs/transfer.py:B/16,foo"], ["B/16,foo", "MODEL,DATASET", "cifar10"]),

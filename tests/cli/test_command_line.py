@@ -3,7 +3,7 @@
 import pytest
 
 import mlp_mixer
-from mlp_mixer.cli import arguments, config, curves, output
+from mlp_mixer.cli import arguments, config, curves, output, sweep, train
 from mlp_mixer.cli.main import COMMANDS
 
 from ..conftest import load_config
@@ -53,6 +53,9 @@ def test_a_config_of_ones_own_may_import_those_that_come_along(tmp_path):
     assert config.load(f"{tmp_path}/mine.py").lr == 1.0
 
 
+TRAIN = ("train", "--config=digits", "--workdir=x")
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
@@ -64,6 +67,14 @@ def test_a_config_of_ones_own_may_import_those_that_come_along(tmp_path):
         (["train", "--config=digits", "--workdir=x", "--config.lrr=1"], "lrr; did you mean lr?"),
         (["train", "--config=digits:9", "--workdir=x"], "digits takes no argument, and got '9'"),
         (["train", "--config=digits"], "--workdir"),
+        ([*TRAIN, "--lr=0.01"], "argument --lr=0.01; did you mean --config.lr?\n"),
+        ([*TRAIN, "lr=0.01"], "argument lr=0.01; did you mean --config.lr?\n"),
+        ([*TRAIN, "--batch-size", "8"], "--batch-size; did you mean --config.batch_size?\n"),
+        ([*TRAIN, "--epochs=3"], "--epochs=3; did you mean --config.total_epochs?\n"),
+        ([*TRAIN, "--augment.flip=True"], "did you mean --config.augment.flip?\n"),
+        (["curves", "a", "--weight_decay=1"], "argument --weight_decay=1\n"),  # takes no config
+        ([*TRAIN, "--config.lr", "0.01"], "argument 0.01; write --config.lr=0.01\n"),
+        ([*TRAIN, "--config.lr=1", "0.01"], "unrecognized argument 0.01\n"),
         ([], "COMMAND"),
         (["-x", "train"], "unrecognized argument -x"),
         (["--", "train"], "mlp-mixer --help lists what there is"),
@@ -73,6 +84,32 @@ def test_a_wrong_argument_is_one_message_and_status_2(command, given, words):
     told = command(*given)
     assert told.status == 2 and told.err.startswith("error: ") and words in told.err
     assert "Traceback" not in told.err and not told.out
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("augment.flip=yes", "augment.flip is 'yes'; it may be True or False"),
+        ("data.in_memory=", "data.in_memory is ''; it may be True or False"),
+        ("batch_size=1.5", "batch_size is '1.5'; it may be a whole number from 1 on"),
+        ("lr=high", "lr is 'high'; it may be a number from 0 on"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_told_what_it_may_be(command, given, message):
+    told = command(*TRAIN, "--config.seed=1", f"--config.{given}")
+    assert (told.status, told.err) == (2, f"error: {message}\n")
+
+
+def test_train_refuses_fields_of_a_sweep_and_names_the_command(command, monkeypatch):
+    trained = []
+    monkeypatch.setattr(train, "main", trained.append)
+    monkeypatch.setattr(sweep, "main", trained.append)
+    given = ("--config=transfer:digits,place", "--workdir=x", "--config.sweep.learning_rates=0.5")
+    told = command("train", *given)
+    assert told.status == 2 and not trained
+    assert "--config.sweep.learning_rates=0.5" in told.err and "mlp-mixer sweep" in told.err
+    assert command("train", *given[:2]).status == command("sweep", *given).status == 0
+    assert trained[1].config.sweep.learning_rates == (0.5,)
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,50 @@ def test_an_unknown_field_is_refused_with_the_nearest_known_one(typed, meant):
         fields.check(changed(typed, 1))
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("learning_rate", "lr"), ("epochs", "total_epochs"), ("num_epochs", "total_epochs"),
+        ("steps", "total_steps"), ("num_steps", "total_steps"), ("max_steps", "total_steps"),
+        ("depth", "model.num_blocks"), ("num_layers", "model.num_blocks"),
+        ("width", "model.hidden_dim"), ("embed_dim", "model.hidden_dim"), ("wd", "weight_decay"),
+        ("warmup", "warmup_epochs"), ("bs", "batch_size"), ("batchsize", "batch_size"),
+        ("model.Depth", "model.num_blocks"), ("data.LEARNING_RATE", "lr"),
+    ],
+)  # fmt: skip
+def test_a_name_of_another_library_is_told_the_field(theirs, ours):
+    with pytest.raises(ValueError, match=rf"no field {theirs}; did you mean {ours}\?"):
+        fields.check(changed(theirs, 1))
+    with pytest.raises(ValueError, match=rf"no field {theirs}; did you mean {ours}\?"):
+        cli_config.load("digits", [f"--config.{theirs}=1"])
+    with pytest.raises(ValueError, match=rf"no field {theirs}; did you mean {ours}\?"):
+        mlp_mixer.config("digits", **{theirs: 1})
+
+
+def test_only_fields_that_the_config_has_are_suggested():
+    bit = load_config("permutation", "cifar10,bit,patches")
+    with pytest.raises(ValueError, match=r"no field embed_dim(?!; did)"):
+        fields.check(changed("embed_dim", 1, bit))
+    with pytest.raises(ValueError, match=r"no field embed_dim(?!; did)"):
+        cli_config.load("permutation:cifar10,bit,patches", ["--config.embed_dim=1"])
+    with pytest.raises(ValueError, match=r"no field learning_rates(?!; did)"):
+        fields.check(changed("learning_rates", 1))
+    with pytest.raises(ValueError, match=r"no field learning_rates(?!; did)"):
+        cli_config.load("digits", ["--config.learning_rates=1"])
+    for name in ("learning_rates", "sweep.learning_rate"):
+        with pytest.raises(ValueError, match=r"did you mean sweep\.learning_rates\?"):
+            fields.check(changed(name, 1, load_config("transfer")))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("sgd", "momentum"), ("SGD", "momentum"), ("adamw", "adam, which with weight_decay")],
+)
+def test_an_optimizer_of_another_library_is_told_the_same(theirs, ours):
+    with pytest.raises(ValueError, match=rf"'{theirs}'; it may be .* or muon \(write {ours}"):
+        fields.check(changed("optimizer", theirs))
+
+
 def test_a_field_of_another_architecture_is_refused():
     with pytest.raises(ValueError, match=r"no field model\.num_heads"):
         fields.check(changed("model.num_heads", 2))
@@ -156,6 +200,28 @@ def test_one_number_is_a_square_and_a_pair_is_height_and_width():
         assert fields.check(changed("image_size", value)).image_size == pair
     config = cli_config.load("configs/digits.py", ["--config.image_size=16x24"])
     assert fields.check(config).image_size == (16, 24)
+
+
+@pytest.mark.parametrize(
+    ("texts", "pair"),
+    [
+        (["32", "48"], (48, 48)), (["(8,8)", "16x24"], (16, 24)), (["160x256"], (160, 256)),
+        (["(160,256)"], (160, 256)),
+    ],
+)  # fmt: skip
+def test_of_a_repeated_size_the_last_counts(texts, pair):
+    config = cli_config.load("digits", [f"--config.image_size={text}" for text in texts])
+    assert fields.check(config).image_size == pair
+
+
+def test_of_any_repeated_field_the_last_counts():
+    given = [
+        "--config.sweep.learning_rates=0.1", "--config.lr=0.1", "--config.augment.flip=True",
+        "--config.sweep.learning_rates=(0.3,0.4)", "--config.lr=0.2", "--config.augment.flip=False",
+    ]  # fmt: skip
+    config = cli_config.load("transfer", given)
+    assert config.sweep.learning_rates == (0.3, 0.4)
+    assert (config.lr, config.augment.flip) == (0.2, False)
 
 
 def test_one_number_is_a_square_in_python_too():
