@@ -1,7 +1,7 @@
 """The public interface to training runs: start one, or open it by its workdir."""
 
 from collections.abc import Sequence
-from os import PathLike
+from os import PathLike, fspath
 from typing import Any
 
 import jax
@@ -36,14 +36,14 @@ def config(spec: str, **changes: Any) -> ml_collections.ConfigDict:
 
 
 def train(
-    config: ml_collections.ConfigDict, workdir: str | PathLike, *, live: bool = True
+    config: ml_collections.ConfigDict | str, workdir: str | PathLike, *, live: bool = True
 ) -> "Run":
     """Trains to the end, starting from the workdir's last checkpoint if there is one.
 
     In a notebook, interrupting the cell saves the run, and running the cell again continues it.
 
     Args:
-        config: the config of the experiment; see `config`.
+        config: the config of the experiment, or what `config` takes in its place, such as "digits".
         workdir: folder for checkpoints, metrics and weights.
         live: in a notebook, show curves that are redrawn while the run trains.
 
@@ -51,9 +51,17 @@ def train(
         The finished run.
 
     Raises:
+        TypeError: `config` is neither a config nor the name of one.
         ValueError, FloatingPointError, OSError, SystemExit: see `training.loop.train`.
         KeyboardInterrupt: the cell of a notebook was interrupted; says at which step.
     """
+    if isinstance(config, str):
+        config = fields.check(config_files.load(config))
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise TypeError(
+            f"train(config, workdir): the config is a {type(config).__name__}; give one that "
+            'mlp_mixer.config(...) has made, or the name of one, such as "digits"'
+        )
     view = None
     if live and in_notebook() and jax.process_index() == 0:
         view = LiveRun(named(as_path(workdir)).name)
@@ -68,7 +76,7 @@ def train(
 
 
 class Run:
-    """A training run, finished or not.
+    """A training run, finished or not; it may be given wherever its workdir may.
 
     Attributes:
         workdir: its folder.
@@ -87,6 +95,9 @@ class Run:
     def __repr__(self) -> str:
         state = "finished" if self.is_finished else f"at step {self.step}"
         return f"Run({str(self.workdir)!r}), {state}"
+
+    def __fspath__(self) -> str:
+        return fspath(self.workdir)
 
     @property
     def is_finished(self) -> bool:

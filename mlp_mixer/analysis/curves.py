@@ -5,9 +5,10 @@ it. Classification has loss, accuracy and top5; few-shot has 5shot and the like.
 """
 
 import itertools
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,14 @@ from matplotlib.ticker import MaxNLocator
 
 from mlp_mixer.analysis import figures
 from mlp_mixer.runs import metrics
+from mlp_mixer.runs.folder import CONFIG_FILE
 from mlp_mixer.runtime.storage import as_path, named
+
+log = logging.getLogger(__name__)
 
 LINES = ("-", "--", ":", "-.")  # one for each ten runs, as there are ten colours
 SHARES = ("accuracy", "top5", "shot")  # endings of scalars that are shares of images
+NO_METRICS = "{} has no metrics yet: config.log_every_steps says when training reports some"
 
 Lines = list[dict[str, float]]
 
@@ -32,12 +37,12 @@ def draw(
     """Draws scalars of runs against the step, one panel per scalar.
 
     Args:
-        workdirs: the run, or several, which must have been evaluated.
+        workdirs: the run, or several. One that has no metrics yet is left out, with a warning.
         scalars: short names, such as "loss", of what training and evaluations report.
 
     Raises:
         FileNotFoundError: a folder is not the workdir of a run.
-        ValueError: a run has not been evaluated yet, or no run has such a scalar.
+        ValueError: no run has metrics yet, or none has such a scalar.
     """
     return read_curves(workdirs, scalars).figure()
 
@@ -67,13 +72,16 @@ class Curves:
         ]
 
     def summary(self) -> list[list[str]]:
-        """Returns the last evaluation of each run as a table, with a heading."""
+        """Returns the last evaluation of each run as a table, with a heading.
+
+        A run without evaluations has its last step, and empty cells.
+        """
         full = [name for names in self.scalars.values() for name in names]
         names = [name for name in full if not name.startswith("train/")]
         names.sort(key=lambda name: name.endswith("/loss"))  # accuracies first
         rows = [["run", "step", *(name.replace("/", " ") for name in names)]]
         for workdir, lines in self.runs.items():
-            last = [line for line in lines if evaluations(line)][-1]
+            last = ([line for line in lines if evaluations(line)] or lines)[-1]
             cells = [formatted(name, last.get(name)) for name in names]
             rows.append([workdir, str(last["step"]), *cells])
         return rows
@@ -120,23 +128,36 @@ def read_curves(
     """Reads the scalars of runs; see `draw`."""
     if isinstance(workdirs, str | PathLike):
         workdirs = [workdirs]
-    runs = {str(workdir): read(workdir) for workdir in workdirs}
+    every = {name: _read(name) for name in [fspath(workdir) for workdir in workdirs]}
+    runs = {workdir: lines for workdir, lines in every.items() if lines}
+    empty = [workdir for workdir in every if workdir not in runs]
+    if not runs:
+        raise ValueError(NO_METRICS.format(", ".join(empty)) if empty else "give a run to draw")
+    for workdir in empty:  # one that has just begun must not cost the figure of the others
+        log.warning("%s; it is left out", NO_METRICS.format(workdir))
     return Curves(runs, {scalar: _names(runs, scalar) for scalar in scalars})
 
 
 def read(workdir: str | PathLike) -> Lines:
-    """Reads the metrics of a run that has been evaluated.
+    """Reads the metrics of a run, evaluated or not.
 
     Raises:
         FileNotFoundError: the folder is not the workdir of a run.
-        ValueError: the run has not been evaluated yet.
+        ValueError: the run has no metrics yet.
     """
-    if not (as_path(workdir) / metrics.FILE).exists():
-        raise FileNotFoundError(f"{workdir} is not the workdir of a run: it has no {metrics.FILE}")
-    lines = metrics.read(workdir)
-    if not any(evaluations(line) for line in lines):
-        raise ValueError(f"{workdir} has not been evaluated yet")
+    if not (lines := _read(fspath(workdir))):
+        raise ValueError(NO_METRICS.format(fspath(workdir)))
     return lines
+
+
+def _read(workdir: str) -> Lines:
+    """Does the same as `read`, but returns no lines for a run without metrics."""
+    path = as_path(workdir)
+    if (path / metrics.FILE).exists():
+        return metrics.read(workdir)
+    if (path / CONFIG_FILE).exists():  # a run that was stopped before it could write any
+        return []
+    raise FileNotFoundError(f"{workdir} is not the workdir of a run: it has no {metrics.FILE}")
 
 
 def series(lines: Lines, name: str) -> list[tuple[float, float]]:
@@ -162,6 +183,13 @@ def formatted(name: str, value: float | None) -> str:
 def evaluations(line: dict[str, float]) -> list[str]:
     """Returns the names of a line's scalars that come from evaluations."""
     return [name for name in line if "/" in name and not name.startswith("train/")]
+
+
+def hint(lines: Lines) -> str:
+    """Ends the message that a run lacks a scalar: what --scalar may be instead."""
+    if any(evaluations(line) for line in lines):
+        return "; --scalar names another evaluation"
+    return ": it has not been evaluated yet"
 
 
 def _names(runs: dict[str, Lines], scalar: str) -> list[str]:

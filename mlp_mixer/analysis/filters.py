@@ -12,7 +12,7 @@ closest to its inverse; `ordering` defines both.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,11 @@ KEY = "weight / largest weight of the unit"
 
 
 def draw(
-    source: str | Path, blocks: Sequence[int] | None = None, *, stem: bool = False, units: int = 128
+    source: str | PathLike,
+    blocks: Sequence[int] | None = None,
+    *,
+    stem: bool = False,
+    units: int = 128,
 ) -> Figure:
     """Draws the filters of a model, one panel per layer.
 
@@ -92,9 +96,14 @@ class Filters:
 
 
 def read_filters(
-    source: str | Path, blocks: Sequence[int] | None = None, *, stem: bool = False, units: int = 128
+    source: str | PathLike,
+    blocks: Sequence[int] | None = None,
+    *,
+    stem: bool = False,
+    units: int = 128,
 ) -> Filters:
     """Reads and sorts the filters of a model; see `draw`."""
+    source = fspath(source)
     module, params = load(source)
     if not isinstance(module, MlpMixer):
         raise ValueError(

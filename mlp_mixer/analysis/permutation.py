@@ -7,7 +7,7 @@ probability.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
@@ -89,11 +89,13 @@ class Experiment:
         return figure
 
 
-def read_experiment(workdirs: Sequence[str | Path], scalar: str = "fewshot/5shot") -> Experiment:
+def read_experiment(
+    workdirs: str | PathLike | Sequence[str | PathLike], scalar: str = "fewshot/5shot"
+) -> Experiment:
     """Reads the runs of an experiment.
 
     Args:
-        workdirs: the runs, at most one of each architecture and order of pixels.
+        workdirs: the run, or several, at most one of each architecture and order of pixels.
         scalar: name of the accuracy to compare.
 
     Raises:
@@ -101,8 +103,10 @@ def read_experiment(workdirs: Sequence[str | Path], scalar: str = "fewshot/5shot
         ValueError: two runs have the same architecture and order, or a run lacks the scalar.
     """
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    places: dict[tuple[str, str], str | Path] = {}
-    for workdir in workdirs:
+    places: dict[tuple[str, str], str] = {}
+    if isinstance(workdirs, str | PathLike):
+        workdirs = [workdirs]
+    for workdir in [fspath(workdir) for workdir in workdirs]:
         lines, config = curves.read(workdir), read_config(workdir)
         key = config["architecture"], config.get("permuted", {}).get("order", "original")
         if key in found:
@@ -111,7 +115,7 @@ def read_experiment(workdirs: Sequence[str | Path], scalar: str = "fewshot/5shot
                 "them out"
             )
         if not (points := curves.series(lines, scalar)):
-            raise ValueError(f"{workdir} has no {scalar}; --scalar names another evaluation")
+            raise ValueError(f"{workdir} has no {scalar}{curves.hint(lines)}")
         found[key], places[key] = points, workdir
     return Experiment(scalar, found)
 

@@ -5,7 +5,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ class Pushed(NamedTuple):
 
 
 def push(
-    source: str | Path,
+    source: str | PathLike,
     destination: str | PathLike,
     *,
     license: str | None = None,
@@ -62,7 +62,7 @@ def push(
         FileExistsError: files would be replaced; names them.
     """
     hub.check_installed("push")
-    destination = str(destination)
+    source, destination = fspath(source), fspath(destination)
     to_hub = destination.startswith(hub.PREFIX)
     if not to_hub:
         _check_folder(destination, private)

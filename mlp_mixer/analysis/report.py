@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from os import PathLike
+from os import PathLike, fspath
 from typing import Any
 
 import jax
@@ -75,7 +75,7 @@ def report(
     """
     if isinstance(workdirs, str | PathLike):
         workdirs = [workdirs]
-    names = tuple(dict.fromkeys(str(workdir) for workdir in workdirs))
+    names = tuple(dict.fromkeys(fspath(workdir) for workdir in workdirs))
     if not names:
         raise ValueError("a report needs the workdir of a run, or of several")
     if price_per_hour is not None and not 0 <= price_per_hour < math.inf:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ NAMES = (*(name for name in SETS if name not in (IMAGENET, REAL)), C)
 
 
 def measure(
-    checkpoint: str | Path,
+    checkpoint: str | PathLike,
     source: str | None = None,
     *,
     sets: Sequence[str] = (),
@@ -92,7 +92,7 @@ def measure(
     reading: dict[str, Any] = dict(batch_size=batch_size, workers=workers)
     outputs = classifier.class_names or classifier.module.num_classes
     try:
-        order = match(outputs, imagenet().ids, str(checkpoint), IMAGENET)
+        order = match(outputs, imagenet().ids, fspath(checkpoint), IMAGENET)
     except ValueError as error:
         if set(places) != {C} or not places[C]:
             raise ValueError(
@@ -122,18 +122,18 @@ def _parse(sets: Sequence[str]) -> dict[str, str]:
 
 
 def _prepare(
-    classifier: Classifier, checkpoint: str | Path, classes: FolderClasses, **how: Any
+    classifier: Classifier, checkpoint: str | PathLike, classes: FolderClasses, **how: Any
 ) -> RobustnessEvaluation:
     return RobustnessEvaluation(
         classifier.module, classifier.params, classifier.class_names, classes,
-        model_is=str(checkpoint), crop=classifier.crop, crop_fraction=classifier.crop_fraction,
+        model_is=fspath(checkpoint), crop=classifier.crop, crop_fraction=classifier.crop_fraction,
         loss=classifier.loss, **how,
     )  # fmt: skip
 
 
 def _of_imagenet(
     classifier: Classifier,
-    checkpoint: str | Path,
+    checkpoint: str | PathLike,
     source: str | None,
     places: dict[str, str],
     order: np.ndarray | None,
@@ -162,7 +162,7 @@ def _of_imagenet(
 
     model = _model_name(classifier.module)
     published = published_robustness.of_model(model)
-    fits = published_robustness.of_file(str(checkpoint))
+    fits = published_robustness.of_file(fspath(checkpoint))
     remarks = [
         *evaluation.remarks,
         *(_incomplete(corrupted) if corrupted else []),
@@ -181,7 +181,7 @@ def _of_imagenet(
 
 def _of_other_classes(
     classifier: Classifier,
-    checkpoint: str | Path,
+    checkpoint: str | PathLike,
     spec: str,
     reading: dict[str, Any],
     evaluate_clean: Callable[[], Evaluation],
@@ -192,9 +192,9 @@ def _of_other_classes(
     If the source of the clean images was not given, it may be unknown.
     """
     names = classifier.class_names or ()
-    classes = FolderClasses(names, names, str(checkpoint))
+    classes = FolderClasses(names, names, fspath(checkpoint))
     if spec.startswith("folder:"):
-        classes = corruptions.folder_classes(spec, names, str(checkpoint))
+        classes = corruptions.folder_classes(spec, names, fspath(checkpoint))
     evaluation = _prepare(classifier, checkpoint, classes, **reading)
     sets = evaluation.find_corrupted(spec)
     evaluation.open(sets[0].source, sets[0].split)  # before anything takes long

@@ -7,7 +7,7 @@ itself, of the size of the parameters squared, never exists.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from os import PathLike, fspath
 from typing import Any
 
 import jax
@@ -52,7 +52,7 @@ class Sharpness:
 
 
 def measure(
-    checkpoint: str | Path,
+    checkpoint: str | PathLike,
     source: str | None = None,
     split: str | None = None,
     *,
@@ -101,7 +101,7 @@ def measure(
         )
     order = match(
         classifier.class_names or classifier.module.num_classes,
-        opened.class_names, str(checkpoint), opened.name,
+        opened.class_names, fspath(checkpoint), opened.name,
     )  # fmt: skip
     drawn = np.random.RandomState(seed).permutation(len(opened))[:examples]
     mesh = meshes.make_mesh()

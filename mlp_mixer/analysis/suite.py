@@ -5,7 +5,7 @@ Numbers that cannot be measured, for lack of a data set or a transfer, are dashe
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from os import PathLike, fspath
 from typing import Any
 
 import jax
@@ -56,7 +56,7 @@ class Suite:
 
 
 def measure(
-    checkpoint: str | Path,
+    checkpoint: str | PathLike,
     *,
     source: str | None = None,
     transfers: Sequence[str] = (),
@@ -96,7 +96,7 @@ def measure(
     module = classifier.module
     if not isinstance(module, mixer.MlpMixer):
         raise ValueError(
-            f"{checkpoint} is a {type(module).__name__}; the suite is for Mixers that see "
+            f"{fspath(checkpoint)} is a {type(module).__name__}; the suite is for Mixers that see "
             "pixels in their order"
         )
     name = variant(module)
@@ -150,19 +150,19 @@ def variant(module: mixer.MlpMixer) -> str | None:
     return None
 
 
-def pretrained_on(checkpoint: str | Path) -> str | None:
+def pretrained_on(checkpoint: str | PathLike) -> str | None:
     """Returns Table 3's name of the data that released weights, or a run's init_from, come from.
 
     None if it is not known.
     """
     workdir = workdir_of(checkpoint)
-    origin = str(read_config(workdir).get("init_from") if workdir else checkpoint)
+    origin = str(read_config(workdir).get("init_from") if workdir else fspath(checkpoint))
     return PRETRAINED_ON.get(origin.partition("/")[0]) if origin in RELEASED else None
 
 
 def _accuracies(
     classifier: Classifier,
-    checkpoint: str | Path,
+    checkpoint: str | PathLike,
     imagenet: str,
     batch_size: int,
     workers: int,
@@ -183,7 +183,7 @@ def _accuracies(
                 loss=classifier.loss,
                 workers=workers,
                 class_names=classifier.class_names,
-                model_is=str(checkpoint),
+                model_is=fspath(checkpoint),
             )
             found[column] = 100 * evaluation.run(classifier.params)["accuracy"]
         except (ValueError, OSError) as error:

@@ -13,7 +13,7 @@ import collections
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from os import PathLike, fspath
 from typing import Any, NamedTuple
 
 import jax
@@ -94,7 +94,7 @@ class Tradeoff:
 
 
 def read_tradeoff(
-    workdirs: Sequence[str | Path] = (),
+    workdirs: Sequence[str | PathLike] = (),
     scalar: str = "test/accuracy",
     *,
     paper: bool = False,
@@ -117,8 +117,9 @@ def read_tradeoff(
     """
     if flops and (paper or not workdirs):
         raise ValueError("flops are known for runs only: the paper's tables have core-days")
-    names = curves.short_names(list(map(str, workdirs))) if workdirs else {}
-    points = [of_run(workdir, scalar, names[str(workdir)], flops) for workdir in workdirs]
+    paths = [fspath(workdir) for workdir in workdirs]
+    names = curves.short_names(paths) if paths else {}
+    points = [of_run(path, scalar, names[path], flops) for path in paths]
     accuracy, speed = scalar, "images/s/device in training"
     compute = "device_days", "training (device-days)"
     if flops:
@@ -158,7 +159,7 @@ def of_paper(accuracy: str = "imagenet") -> list[Point]:
     ]
 
 
-def of_run(workdir: str | Path, scalar: str, name: str, needs_flops: bool = False) -> Point:
+def of_run(workdir: str | PathLike, scalar: str, name: str, needs_flops: bool = False) -> Point:
     """Reads the point of a run that has been evaluated.
 
     Its FLOPs are None where the run has a teacher that cannot be read any more.
@@ -174,7 +175,7 @@ def of_run(workdir: str | Path, scalar: str, name: str, needs_flops: bool = Fals
     speeds = [value for _, value in curves.series(lines, "train/images_per_second_per_device")]
     if not values or not speeds:
         missing = scalar if speeds else "train/images_per_second_per_device"
-        raise ValueError(f"{workdir} has no {missing}; --scalar names another evaluation")
+        raise ValueError(f"{workdir} has no {missing}{curves.hint(lines)}")
     step, accuracy = values[-1]
     images, speed = step * config.batch_size, statistics.median(speeds)
     try:

@@ -3,8 +3,9 @@
     mlp-mixer curves WORKDIR... [--scalars loss accuracy] --out=curves.png
 
 Each scalar is a panel, with the means that training reports (pale) and every evaluation that has
-it. Classification has loss, accuracy and top5; few-shot has 5shot and the like. --numbers writes
-the points to a CSV file: run, scalar, step, value.
+it. Classification has loss, accuracy and top5; few-shot has 5shot and the like. A run that was not
+evaluated yet has the means only, and one without metrics is left out. --numbers writes the points
+to a CSV file: run, scalar, step, value.
 """
 
 import argparse

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -229,7 +230,7 @@ def _read(view: Callable[[ImageLike], np.ndarray], tell: bool, image: ImageLike)
 
 
 def load_classifier(
-    source: str | Path,
+    source: str | PathLike,
     *,
     image_size: int | tuple[int, int] | None = None,
     patch_size: int | tuple[int, int] | None = None,
@@ -252,6 +253,7 @@ def load_classifier(
         FileNotFoundError: there is no such file or run.
         ValueError: there are no weights of a model, or the model has no head.
     """
+    source = fspath(source)
     module, params, said = read(source, image_size=image_size, patch_size=patch_size, resize=resize)
     if not module.num_classes:
         raise ValueError(f"{source} has no head, so it cannot classify images")
@@ -265,7 +267,7 @@ def load_classifier(
     )
 
 
-def computing_in(module: Any, dtype: Dtype, source: str | Path) -> Any:
+def computing_in(module: Any, dtype: Dtype, source: str | PathLike) -> Any:
     """Returns a model that computes in another number type.
 
     Args:

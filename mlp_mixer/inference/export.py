@@ -2,8 +2,7 @@
 
 import json
 import zipfile
-from os import PathLike
-from pathlib import Path
+from os import PathLike, fspath
 from typing import Any, BinaryIO, NamedTuple
 
 import jax
@@ -33,7 +32,7 @@ class Exported(NamedTuple):
 
 
 def export(
-    source: str | Path,
+    source: str | PathLike,
     destination: str | PathLike,
     *,
     image_size: int | tuple[int, int] | None = None,
@@ -58,7 +57,7 @@ def export(
         FileNotFoundError, ValueError, OSError: as for `load` and `serialise`; also if the
             destination is a folder or the source, or named as weights are.
     """
-    path = as_path(destination)
+    source, path = fspath(source), as_path(destination)
     if path.suffix.lower() in WEIGHTS_SUFFIXES:
         raise ValueError(
             f"{path}: an export is a program, not weights; give it a name that ends in .zip, or "
@@ -67,7 +66,7 @@ def export(
     check_no_folder(path)  # like all that follows, before anything takes long
     with open_weights(source) as opened:
         opened.check_not_overwritten(path)
-        made_from = {"source": str(source), "sha256": opened.sha256()}
+        made_from = {"source": source, "sha256": opened.sha256()}
     classifier = load_classifier(
         source, image_size=image_size, patch_size=patch_size, resize=resize, dtype=dtype
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
@@ -133,7 +133,7 @@ class Evaluation:
 
 
 def evaluate(
-    checkpoint: str | Path,
+    checkpoint: str | PathLike,
     source: str | None = None,
     split: str | None = None,
     *,
@@ -200,7 +200,7 @@ def evaluate(
         skip_broken=config["data"].get("skip_broken", False),
         workers=workers_of(checkpoint, workers),
         class_names=classifier.class_names,
-        model_is=str(checkpoint),
+        model_is=fspath(checkpoint),
     )
     result = evaluation.run(classifier.params)
     return Evaluation(
@@ -229,12 +229,12 @@ class FewShots:
 
 
 def few_shot(
-    checkpoint: str | Path,
+    checkpoint: str | PathLike,
     source: str,
     split: str = "test",
     *,
     train_split: str = "train",
-    shots: Sequence[int] = fewshot.SHOTS,
+    shots: int | Sequence[int] = fewshot.SHOTS,
     crop: Crop = "resize",
     crop_fraction: float | None = None,
     batch_size: int = 64,
@@ -253,7 +253,7 @@ def few_shot(
         source: a data source.
         split: the split to classify.
         train_split: the split from which the few images are drawn.
-        shots: numbers of images of each class.
+        shots: number of images of each class, or several, which are measured each.
         crop: "resmall" keeps the aspect ratio when images are resized, "resize" does not.
         crop_fraction: share of each side of the resized image that is seen; by default that
             of the run or the weights.
@@ -268,6 +268,7 @@ def few_shot(
     Raises:
         ValueError: a class has too few images, or images have several labels.
     """
+    shots = (shots,) if isinstance(shots, int) else shots
     module, params, said = read(checkpoint, 0, image_size, patch_size, resize)
     train, test = (
         open_source(source, part, module.image_channels) for part in (train_split, split)
@@ -288,7 +289,7 @@ def few_shot(
     return FewShots(train.name, crop, fraction, accuracy, len(test))
 
 
-def workers_of(checkpoint: str | Path, workers: int | None) -> int:
+def workers_of(checkpoint: str | PathLike, workers: int | None) -> int:
     """Returns `workers`, or else the number of worker processes of the run of a checkpoint."""
     if workers is None:
         return crews.usable(_config(checkpoint)["data"].get("workers", 0))
@@ -297,7 +298,7 @@ def workers_of(checkpoint: str | Path, workers: int | None) -> int:
     return workers
 
 
-def _config(checkpoint: str | Path) -> dict[str, Any]:
+def _config(checkpoint: str | PathLike) -> dict[str, Any]:
     """Returns the config of the run that weights belong to, or one without fields."""
     workdir = workdir_of(checkpoint)
     return read_config(workdir) if workdir else {"data": {}, "evals": {}}

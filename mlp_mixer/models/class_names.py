@@ -77,11 +77,23 @@ def _differences(
             )
         return None
     only_have, only_want = Counter(have) - Counter(want), Counter(want) - Counter(have)
-    return (
-        f"{want_is} has other classes than {have_is}. Only {want_is}, with {len(want)} classes, "
-        f"has {_some(only_want) or 'none'}; only {have_is}, with {len(have)} classes, has "
-        f"{_some(only_have) or 'none'}"
+    if only_have and only_want:
+        return (
+            f"{want_is} has other classes than {have_is}. Only {want_is}, with {len(want)} "
+            f"classes, has {_some(only_want)}; only {have_is}, with {len(have)} classes, has "
+            f"{_some(only_have)}"
+        )
+    said = (
+        f"{want_is} has other classes than {have_is}: their numbers differ, {len(want)} and "
+        f"{len(have)}. Only {have_is if only_have else want_is} has "
+        f"{_some(only_have or only_want)}"
     )
+    if only_have:
+        said += (
+            f". If {want_is} has images of some of the classes only, put a classes.txt that lists "
+            f"all {len(have)} names of {have_is}, one a line, into the folder of the data"
+        )
+    return said
 
 
 def _known_ids(

@@ -2,8 +2,7 @@
 
 import re
 from collections import Counter
-from os import PathLike
-from pathlib import Path
+from os import PathLike, fspath
 from typing import NamedTuple
 
 import ml_dtypes
@@ -40,7 +39,7 @@ class Converted(NamedTuple):
 
 
 def convert(
-    source: str | Path,
+    source: str | PathLike,
     destination: str | PathLike,
     *,
     image_size: int | tuple[int, int] | None = None,
@@ -69,7 +68,7 @@ def convert(
             unknown, the dtype cannot hold the numbers, the layout is not one of such files, the
             destination is a folder or the source, or what was written reads back different.
     """
-    destination = as_path(destination)
+    source, destination = fspath(source), as_path(destination)
     layout = layout or default_layout(destination)
     for what, value, known in (("layout", layout, naming.LAYOUTS), ("dtype", dtype, (*DTYPES,))):
         if value not in known:
@@ -104,7 +103,7 @@ def convert(
     changes = _changes(before, module, layout, in_source, dtype)
     if low_high != pixel_range.RANGE:
         changes.append("stem for pixels in [-1, 1] instead of {} to {}".format(*low_high))
-    history = [*history, {"source": str(source), "sha256": digest, "changes": changes}]
+    history = [*history, {"source": source, "sha256": digest, "changes": changes}]
     settings = settings_of(module) | lasting | {"history": history}
     _write_checked(destination, module, flat, layout, settings)
     return Converted(module, changes, _rows(in_source, flat, layout))

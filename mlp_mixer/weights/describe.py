@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
+from os import PathLike, fspath
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +31,7 @@ class Description(NamedTuple):
     not_finite: list[str]
 
 
-def describe(source: str | Path) -> Description:
+def describe(source: str | PathLike) -> Description:
     """Describes weights, with statistics of each array.
 
     Args:
@@ -41,6 +41,7 @@ def describe(source: str | Path) -> Description:
         FileNotFoundError, ValueError, OSError: as for `load`, except that numbers that are not
             finite are reported and not refused.
     """
+    source = fspath(source)
     with open_weights(source) as opened:
         if opened.config.get("architecture", "mixer") != "mixer":
             raise ValueError(f"{source} is {of_runs.kind(opened.config)}; inspect is for Mixers")

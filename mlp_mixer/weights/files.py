@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import urllib.parse
 from collections.abc import Callable, Iterator
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ class OpenWeights:
 
 
 @contextlib.contextmanager
-def open_weights(source: str | Path) -> Iterator[OpenWeights]:
+def open_weights(source: str | PathLike) -> Iterator[OpenWeights]:
     """Opens weights from any source that `load` accepts.
 
     Raises:
@@ -106,7 +107,7 @@ def open_weights(source: str | Path) -> Iterator[OpenWeights]:
         ValueError: there are no weights, or they are damaged; names file and array.
         OSError: a download failed.
     """
-    name = str(source)
+    name = fspath(source)
     path, expected = _locate(name)
     config: dict[str, Any] = {}
     settings: dict[str, Any] = {}
@@ -172,9 +173,9 @@ def open_file(path: Path) -> npz.Reader | safetensors.Reader:
     raise ValueError(f"{path} is not an .npz or .safetensors file: it {found}")
 
 
-def is_here(source: str | Path) -> bool:
+def is_here(source: str | PathLike) -> bool:
     """Returns whether weights can be read without downloading them first."""
-    name = str(source)
+    name = fspath(source)
     if _is_read_in_place(name):
         return as_path(name).exists()
     if name in included.INCLUDED or Path(name).expanduser().exists():

@@ -1,7 +1,7 @@
 """`load` and `read`: weights from any source as (module, params)."""
 
 import logging
-from pathlib import Path
+from os import PathLike, fspath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +39,7 @@ class Weights(NamedTuple):
 
 
 def load(
-    source: str | Path,
+    source: str | PathLike,
     num_classes: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     patch_size: int | tuple[int, int] | None = None,
@@ -96,7 +96,7 @@ def load(
 
 
 def read(
-    source: str | Path,
+    source: str | PathLike,
     num_classes: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     patch_size: int | tuple[int, int] | None = None,
@@ -106,6 +106,7 @@ def read(
     like: mixer.MlpMixer | None = None,
 ) -> Weights:
     """Does the same as `load`, and also returns the settings that say how to use the weights."""
+    source = fspath(source)
     wanted = None if image_size is None else as_pair(image_size, "image_size")
     if patch_size is not None:
         patch_size = as_pair(patch_size, "patch_size")
@@ -145,7 +146,7 @@ def read(
         head = {name: shapes(module)[f"head/{name}"] for name in ("kernel", "bias")}
         params["head"] = {name: np.zeros(shape, np.float32) for name, shape in head.items()}
     if like is not None:
-        check_fits(module, like, str(source))
+        check_fits(module, like, source)
     return Weights(of_runs.permuted(module, opened.config), params, settings)
 
 

@@ -15,9 +15,12 @@ from mlp_mixer.runs.folder import (
     read_config,
     workdir_of,
 )
-from mlp_mixer.runtime.storage import AnyPath, absolute
+from mlp_mixer.runtime.storage import AnyPath, absolute, names
 
 log = logging.getLogger(__name__)
+
+# What `training.sweep` writes, which weights may not import.
+SWEEP_FILE, SWEEP_FULL, SWEEP_RATE = "sweep.json", "full", "lr_"
 
 
 def find(folder: AnyPath) -> tuple[AnyPath, dict[str, Any]]:
@@ -53,10 +56,25 @@ def find(folder: AnyPath) -> tuple[AnyPath, dict[str, Any]]:
             folder, checkpoints.FOLDER, absolute(folder).name,
         )  # fmt: skip
         return folder, {}
+    if _is_of_sweep(folder):
+        full = folder / SWEEP_FULL
+        yet = "" if full.exists() else ", once the sweep has come to it"
+        raise ValueError(
+            f"{folder} is the folder of a sweep, which holds several runs: use {full}, the one "
+            f"with the best learning rate on all training images{yet}"
+        )
     raise ValueError(
         f"{folder} holds no weights: it is neither the workdir of a training run (no "
         f"{CONFIG_FILE}) nor one of its checkpoints (WORKDIR/{checkpoints.FOLDER}/STEP)"
     )
+
+
+def _is_of_sweep(folder: AnyPath) -> bool:
+    """Returns whether a folder holds the runs of a sweep, finished or not."""
+    if (folder / SWEEP_FILE).exists():
+        return True
+    rates = (name for name in names(folder) if name.startswith(SWEEP_RATE))
+    return any((folder / rate / CONFIG_FILE).exists() for rate in rates)
 
 
 def settings(config: dict[str, Any], workdir: AnyPath) -> dict[str, Any]:

@@ -44,7 +44,8 @@ def save(
 
     Raises:
         ValueError: the parameters do not fit the module, or hold numbers that are NaN or infinite
-            (names the arrays); or the module is not a Mixer, or an optional argument is invalid.
+            (names the arrays); or the module is not a Mixer, the path does not end in .npz, or an
+            optional argument is invalid.
     """
     path = as_path(path)
     if not isinstance(module, mixer.MlpMixer):
@@ -52,8 +53,11 @@ def save(
             f"save(path, module, params): the module is a {type(module).__name__}; files hold "
             "the weights of a Mixer, which is an MlpMixer"
         )
-    if path.suffix == ".safetensors":
-        raise ValueError(f"{path}: save writes .npz files, which convert makes .safetensors of")
+    if path.suffix != ".npz":
+        raise ValueError(
+            f"{path} should end in .npz: save writes .npz files, and convert makes .safetensors "
+            "of them"
+        )
     flat = traverse_util.flatten_dict(jax.device_get(params), sep="/")
     have = {name: np.shape(array) for name, array in flat.items()}
     if differing := naming.differences(have, shapes(module)):

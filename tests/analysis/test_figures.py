@@ -39,6 +39,51 @@ def test_one_run_is_drawn_as_a_list_of_one(tmp_path):
         assert len(mlp_mixer.curves(workdirs, ["loss"]).axes) == 1
 
 
+def write_metrics(workdir, *lines):
+    workdir.mkdir(exist_ok=True)
+    (workdir / metrics.FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return workdir
+
+
+TRAINED = {"step": 34, "train/loss": 1.5, "train/accuracy": 0.5}
+
+
+def test_a_run_that_was_never_evaluated_is_drawn(tmp_path):
+    stopped = write_metrics(tmp_path / "stopped", TRAINED, TRAINED | {"step": 40})
+    tested = write_metrics(tmp_path / "tested", TRAINED, {"step": 34, "test/accuracy": 0.75})
+    loss, accuracy = mlp_mixer.curves(stopped).axes
+    assert loss.lines[0].get_ydata().tolist() == [1.5, 1.5] and len(accuracy.lines) == 1
+    assert curves.read_curves(stopped).summary() == [["run", "step"], [str(stopped), "40"]]
+    assert curves.read_curves([stopped, tested]).summary() == [
+        ["run", "step", "test accuracy"], [str(stopped), "40", ""], [str(tested), "34", "75.00%"],
+    ]  # fmt: skip
+
+
+def test_of_several_runs_one_without_metrics_is_left_out(tmp_path, caplog):
+    begun, trained = write_metrics(tmp_path / "begun"), write_metrics(tmp_path / "on", TRAINED)
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed" / "config.json").write_text("{}")
+    found = curves.read_curves([begun, trained, tmp_path / "killed"])
+    assert list(found.runs) == [str(trained)] and legend(found.figure())[0] == "on"
+    assert [(r.levelname, r.message.partition(" ")[0]) for r in caplog.records] == [
+        ("WARNING", str(begun)), ("WARNING", str(tmp_path / "killed")),
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=f"{begun} has no metrics yet: .*log_every_steps"):
+        mlp_mixer.curves(begun)
+    with pytest.raises(FileNotFoundError, match="nowhere is not the workdir of a run"):
+        mlp_mixer.curves([trained, tmp_path / "nowhere"])
+
+
+def test_the_accuracy_a_run_lacks_is_told_with_the_reason(tmp_path):
+    workdir = write_metrics(tmp_path / "run", TRAINED)
+    (workdir / "config.json").write_text('{"architecture": "mixer"}')
+    with pytest.raises(ValueError, match=r"has no fewshot/5shot: it has not been evaluated yet$"):
+        mlp_mixer.permutation([workdir])
+    write_metrics(workdir, TRAINED | {"test/accuracy": 0.5})
+    with pytest.raises(ValueError, match=r"has no fewshot/5shot; --scalar names another"):
+        mlp_mixer.permutation([workdir])
+
+
 def legend(figure):
     return [text.get_text() for text in figure.legends[0].texts]
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 
+import ml_collections
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,6 +18,8 @@ from mlp_mixer.runtime import notebooks
 from mlp_mixer.training.preemption import Preemption
 
 from ..forks import FEW_COLLECTIONS, ROOT
+
+CONFIG = ml_collections.ConfigDict()
 
 
 class Handle:
@@ -92,12 +95,12 @@ def test_only_a_kernel_makes_a_notebook(as_notebook, monkeypatch):
 def test_only_process_0_of_a_notebook_shows_a_run(as_notebook, finished, monkeypatch):
     views = []
     monkeypatch.setattr(run.loop, "train", lambda config, workdir, view, *_: views.append(view))
-    run.train(None, finished.workdir)
+    run.train(CONFIG, finished.workdir)
     monkeypatch.setattr(run.jax, "process_index", lambda: 1)
-    run.train(None, finished.workdir)
+    run.train(CONFIG, finished.workdir)
     monkeypatch.undo()
     monkeypatch.setattr(run.loop, "train", lambda config, workdir, view, *_: views.append(view))
-    run.train(None, finished.workdir)  # not in a notebook
+    run.train(CONFIG, finished.workdir)  # not in a notebook
     assert [type(view) for view in views] == [live.LiveRun, type(None), type(None)]
 
 
@@ -107,7 +110,7 @@ def test_a_run_in_the_current_folder_is_shown_by_its_name(as_notebook, finished,
     monkeypatch.setattr(run, "LiveRun", names.append)
     monkeypatch.setattr(run.loop, "train", lambda *_: None)
     monkeypatch.chdir(finished.workdir)
-    run.train(None, ".")
+    run.train(CONFIG, ".")
     assert names == [finished.workdir.name]
 
 

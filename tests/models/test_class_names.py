@@ -31,7 +31,7 @@ def test_labels_become_numbers_of_the_outputs():
     ("have", "want", "words"),
     [
         (("red", "blue"), ("red", "car"), ["'car'", "'blue'", "2 classes"]),
-        (("red", "blue"), ("red", "blue", "car"), ["'car'", "2 classes", "3 classes"]),
+        (("red", "blue"), ("red", "blue", "car"), ["'car'", "3 and 2"]),
         (("a", "a", "b"), ("a", "b", "a"), ["'a'", "more than one"]),
         (("a", "a", "b"), ("a", "b", "b"), ["'a'", "'b'"]),
         (2, ("a", "b", "c"), ["2 classes", "3 classes"]),
@@ -41,6 +41,17 @@ def test_other_names_are_refused_with_what_differs(have, want, words):
     with pytest.raises(ValueError) as error:
         match(have, want, "the model", "the data")
     assert all(w in str(error.value) for w in [*words, "the model", "the data"]), error.value
+
+
+def test_data_of_some_classes_only_is_told_how_to_list_all():
+    with pytest.raises(ValueError) as error:
+        match(("red", "green", "blue"), ("red",), "runs/x", "folder:y")
+    told = str(error.value)
+    assert "folder:y has other classes than runs/x: their numbers differ, 1 and 3." in told
+    assert "Only runs/x has 'green', 'blue'." in told and "none" not in told
+    assert "a classes.txt that lists all 3 names of runs/x" in told
+    with pytest.raises(ValueError, match=r"differ, 3 and 1\. Only folder:y has 'green', 'blue'$"):
+        match(("red",), ("red", "green", "blue"), "runs/x", "folder:y")
 
 
 def test_without_known_names_only_the_count_is_compared(caplog):

@@ -355,6 +355,9 @@ def test_module_and_parameters_have_to_belong_together(module, params, tmp_path)
         mlp_mixer.save(tmp_path / "x.npz", module, params, class_names=["a", "b"])
     with pytest.raises(ValueError, match=r"convert makes \.safetensors"):
         mlp_mixer.save(tmp_path / "x.safetensors", module, params)
+    for name in ("x.pt", "x", "x.npz.bak"):
+        with pytest.raises(ValueError, match=rf"{name} should end in \.npz"):
+            mlp_mixer.save(tmp_path / name, module, params)
     assert list(tmp_path.iterdir()) == []
 
 

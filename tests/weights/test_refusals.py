@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import shutil
 import struct
 import time
 import tracemalloc
@@ -235,6 +236,21 @@ def test_a_folder_or_a_missing_file_says_what_was_expected(tmp_path):
         mlp_mixer.load(tmp_path)
     with pytest.raises(FileNotFoundError, match="imagenet21k/Mixer-B_16"):
         mlp_mixer.load(tmp_path / "nothing.npz")
+
+
+def test_the_folder_of_a_sweep_points_to_its_last_run(tmp_path):
+    run = tmp_path / "sweep" / "lr_0.01"
+    run.mkdir(parents=True)
+    with pytest.raises(ValueError, match="neither the workdir of a training run"):
+        mlp_mixer.load(run.parent)  # not a run's folder yet
+    (run / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"sweep/full, .*once the sweep has come to it$"):
+        mlp_mixer.load(run.parent)
+    shutil.rmtree(run)
+    (tmp_path / "sweep" / "full").mkdir()
+    (tmp_path / "sweep" / "sweep.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"is the folder of a sweep.*sweep/full, .* images$"):
+        mlp_mixer.load(tmp_path / "sweep")
 
 
 def test_command_line_gives_one_line_and_no_traceback(file, command):
