@@ -59,7 +59,7 @@ def base() -> ml_collections.ConfigDict:
     config.init_patch_size = ()  # likewise; () is the run's own
     config.init_resize = "auto"  # to image_size: auto, tile or resample; see weights/resize.py
 
-    # --- the recipe. Of each pair of durations at most one is not 0, of total_... exactly one
+    # --- the recipe. Of each pair of durations exactly one is not 0, of warmup and drop at most one
     config.batch_size = 4096  # images in each step, over all devices; 1 or more
     config.total_epochs = 0.0
     config.total_steps = 0

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from mlp_mixer.analysis import figures
 from mlp_mixer.cli import output
 from mlp_mixer.cli.arguments import add_dtype_argument, add_size_arguments, file_to_write
-from mlp_mixer.data.listing import list_images
+from mlp_mixer.data.listing import list_images, shown
 from mlp_mixer.inference.classifier import Classifier, Guess, load_classifier
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def _predictions(
     for image, view, probabilities in classifier.stream(paths, workers=args.workers, on_error=note):
         path, guesses = str(image), classifier.guesses(probabilities, args.top)
         if tiles is not None and len(tiles) < MOST_DRAWN:
-            text = "\n".join([_shown(Path(path).name), *map(_in_words, guesses)])
+            text = "\n".join([shown(Path(path).name), *map(_in_words, guesses)])
             tiles.append(figures.Tile(view, text))
         yield path, guesses
 
@@ -114,16 +114,11 @@ def _in_words(guess: Guess) -> str:
     return f"{guess.probability:.1%}  {guess.name}"
 
 
-def _shown(name: str) -> str:
-    """Returns a file's name with bytes that are not UTF-8 escaped; JSON has them as Python does."""
-    return os.fsencode(name).decode(errors="backslashreplace")
-
-
 def _tell(name: str, guesses: list[Guess], as_json: bool) -> None:
     if as_json:
         print(json.dumps({"image": name, "classes": [guess._asdict() for guess in guesses]}))
     else:
-        print("\n  ".join([_shown(name), *(f"{g.probability:6.1%}  {g.name}" for g in guesses)]))
+        print("\n  ".join([shown(name), *(f"{g.probability:6.1%}  {g.name}" for g in guesses)]))
 
 
 def _rows(told: Iterable[tuple[str, list[Guess]]], also_json: bool) -> Iterator[Sequence]:
@@ -133,4 +128,4 @@ def _rows(told: Iterable[tuple[str, list[Guess]]], also_json: bool) -> Iterator[
         if also_json:
             _tell(name, guesses, as_json=True)
         for rank, guess in enumerate(guesses, 1):
-            yield _shown(name), rank, guess.name, guess.probability
+            yield shown(name), rank, guess.name, guess.probability

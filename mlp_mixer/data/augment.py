@@ -103,11 +103,8 @@ class Augment:
                 f"augment.randaugment_form is {' or '.join(RANDAUGMENTS)}, not "
                 f"{self.randaugment_form!r}"
             )
-        if (
-            self.randaugment_layers
-            and self.randaugment_form == "big_vision"
-            and not (self.randaugment_magnitude)
-        ):
+        is_ours = self.randaugment_form == "big_vision"
+        if is_ours and self.randaugment_layers and not self.randaugment_magnitude:
             raise ValueError(
                 f"augment.randaugment_layers={self.randaugment_layers} needs a "
                 "randaugment_magnitude, such as 10: at 0, operations like Brightness and Posterize "

@@ -272,8 +272,8 @@ def _split_folder(root: Path, split: str) -> Path:
     if name is None:
         raise ValueError(
             f"{root} has no folder {split}/; it needs train/ and test/ (or val/), each with a "
-            f"folder of images for each class. It has: {_listing(root)}. Part of a split is one, "
-            "too, such as train[90%:] to test on what train[:90%] leaves"
+            f"folder of images for each class. It has: {_listing(root)}. Without a test/, "
+            "train on the split train[:90%] and test on train[90%:]"
         )
     return root / name
 

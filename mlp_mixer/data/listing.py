@@ -120,10 +120,11 @@ def say_once(level: int, message: str) -> None:
 def some(names: Sequence[str], most: int = 8) -> str:
     """Joins the first few names for a message; bytes that are not UTF-8 are escaped."""
     more = len(names) - most
-    return ", ".join(map(_shown, names[:most])) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(shown, names[:most])) + (f" and {more} more" if more > 0 else "")
 
 
-def _shown(name: bytes | str) -> str:
+def shown(name: bytes | str) -> str:
+    """Returns a file's name for people, with bytes that are not UTF-8 escaped."""
     return os.fsencode(name).decode(errors="backslashreplace")
 
 
@@ -167,7 +168,7 @@ def _follow(entry: os.DirEntry, way: tuple[bytes, ...]) -> tuple[bytes, ...] | N
 
 
 def _suffix(name: bytes) -> str:
-    return _shown(os.path.splitext(name)[1]).lower() or "files without a suffix"
+    return shown(os.path.splitext(name)[1]).lower() or "files without a suffix"
 
 
 def _list_tar(path: Path) -> Listing:

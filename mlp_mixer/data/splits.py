@@ -77,7 +77,7 @@ def first(split: str, is_there: Callable[[str], bool], name: str) -> str | None:
     for known in (split, *SAME.get(split, ())):
         if is_there(known):
             if known != split:
-                say_once(logging.INFO, f"{name}: has no split {split}; {known} is used as such")
+                say_once(logging.INFO, f"{name}: has no split {split}; {known} is used instead")
             return known
     return None
 

@@ -24,6 +24,8 @@ CONFIG_FILE, CLASSES_FILE = "config.json", "classes.txt"
 WEIGHTS_FILE, AVERAGE_FILE = "model.npz", "ema.npz"
 AVERAGE_PREFIX = "ema_"  # of the scalars that are of the averaged weights
 DATA_FILE, TEACHER_FILE, FINISHED_FILE = "data.json", "teacher.json", "finished"
+# Of the folder of a sweep: its result, and the workdirs of its last run and of each rate's.
+SWEEP_FILE, SWEEP_FULL, SWEEP_RATE = "sweep.json", "full", "lr_"
 
 
 def check_free(workdir: AnyPath, class_names: tuple[str, ...]) -> bool:
@@ -37,7 +39,11 @@ def check_free(workdir: AnyPath, class_names: tuple[str, ...]) -> bool:
     for name in (CONFIG_FILE, CLASSES_FILE, WEIGHTS_FILE, AVERAGE_FILE, DATA_FILE):
         file = workdir / name
         # A run that was killed as it began may have left its class names.
-        is_same = name == CLASSES_FILE and file.exists() and file.read_bytes() == _text(class_names)
+        is_same = (
+            name == CLASSES_FILE
+            and file.exists()
+            and file.read_bytes() == _lines(class_names).encode()
+        )
         if file.exists() and not is_same:
             raise ValueError(
                 f"{workdir} is not the workdir of a run, and has a file {name}, which a run would "
@@ -46,8 +52,8 @@ def check_free(workdir: AnyPath, class_names: tuple[str, ...]) -> bool:
     return True
 
 
-def _text(class_names: tuple[str, ...]) -> bytes:
-    return ("\n".join(class_names) + "\n").encode()
+def _lines(class_names: tuple[str, ...]) -> str:
+    return "\n".join(class_names) + "\n"
 
 
 def claim(
@@ -66,7 +72,7 @@ def claim(
     if is_new:
         for name in (WEIGHTS_FILE, AVERAGE_FILE):
             (workdir / name).unlink(missing_ok=True)
-    write_text(workdir / CLASSES_FILE, _text(class_names).decode())
+    write_text(workdir / CLASSES_FILE, _lines(class_names))
     config_file = workdir / CONFIG_FILE
     write_text(config_file, json.dumps(json.loads(config.to_json()), indent=2) + "\n")
 

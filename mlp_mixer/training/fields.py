@@ -226,7 +226,7 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         if not isinstance(evaluator, dict) or not evaluator.get("type")
     ]
     problems += [
-        f"evals.{name} cannot have this name, which is that of {whose}; call it otherwise"
+        f"evals.{name} needs another name: {whose} as {name}/accuracy and the like"
         for name in (evals if isinstance(evals, dict) else ())
         for whose in _other_scalars(name, evals)
     ]
@@ -238,9 +238,9 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 def _other_scalars(name: str, evals: dict[str, Any]) -> Iterator[str]:
     """Yields what else writes scalars NAME/..., which would be taken for the evaluator's."""
     if name == "train":
-        yield "the training's own scalars"
+        yield "training reports its own scalars"
     if name.startswith(AVERAGE_PREFIX) and name.removeprefix(AVERAGE_PREFIX) in evals:
-        yield f"evals.{name.removeprefix(AVERAGE_PREFIX)} with the averaged parameters"
+        yield f"evals.{name.removeprefix(AVERAGE_PREFIX)} reports the averaged parameters"
 
 
 def restored(config: dict[str, Any]) -> ml_collections.ConfigDict:

@@ -34,28 +34,33 @@ def open_data(config: Config) -> sources.Source:
     """Opens the source of training examples.
 
     Raises:
-        ValueError: the data is unusable, or for the softmax loss, there is only one class, or
-            images do not have exactly one label.
+        ValueError: the data is unusable; or, with the softmax loss, it has a single class, or
+            images that do not have exactly one label.
         FileNotFoundError: there is no such folder.
     """
     data = config.data
     train = sources.open_source(data.source, data.train_split, config.image_channels)
     if data.examples_per_class:
         train = sources.take_per_class(train, data.examples_per_class, config.seed)
-    if config.loss == "softmax" and not config.teacher and len(train.class_names) == 1:
+    if config.loss == "softmax" and not config.teacher:
+        _check_labels(train, data.train_split)
+    return train
+
+
+def _check_labels(train: sources.Source, split: str) -> None:
+    if len(train.class_names) == 1:
         raise ValueError(
             f"{train.name}: the only class is {train.class_names[0]}, of which softmax learns "
             "nothing. If its subfolders are the classes, move them one level up"
         )
-    if config.loss == "softmax" and not config.teacher and (labels := train.labels()).ndim == 2:
+    if (labels := train.labels()).ndim == 2:
         counts = labels.sum(-1)
         if (wrong := np.flatnonzero(counts != 1)).size:
             raise ValueError(
-                f"{train.name}: {wrong.size} of {len(train)} examples of {data.train_split} do not "
+                f"{train.name}: {wrong.size} of {len(train)} examples of {split} do not "
                 f"have exactly one label, which loss=softmax needs (example {wrong[0]} has "
                 f"{counts[wrong[0]]}); use --config.loss=sigmoid"
             )
-    return train
 
 
 def make_augment(config: Config) -> Augment:

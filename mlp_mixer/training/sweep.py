@@ -12,7 +12,15 @@ import jax
 import ml_collections
 
 from mlp_mixer.runs import metrics
-from mlp_mixer.runs.folder import AVERAGE_PREFIX, CONFIG_FILE, is_finished, read_config
+from mlp_mixer.runs.folder import (
+    AVERAGE_PREFIX,
+    CONFIG_FILE,
+    SWEEP_FILE,
+    SWEEP_FULL,
+    SWEEP_RATE,
+    is_finished,
+    read_config,
+)
 from mlp_mixer.runtime.processes import from_process_0
 from mlp_mixer.runtime.storage import AnyPath, as_path, write_text
 from mlp_mixer.training import fields, loop
@@ -20,8 +28,8 @@ from mlp_mixer.training.resume import check_config
 
 log = logging.getLogger(__name__)
 
-RESULT_FILE, TABLE_FILE = "sweep.json", "sweep.md"
-FULL = "full"  # folder of the last run
+RESULT_FILE, TABLE_FILE = SWEEP_FILE, "sweep.md"
+FULL = SWEEP_FULL  # folder of the last run
 DIVERGED_FILE = "diverged.txt"  # marks the folder of a run that diverged, with the error message
 
 
@@ -55,7 +63,7 @@ def sweep(config: ml_collections.ConfigDict, workdir: str | PathLike) -> dict:
     found = {}
     for lr in config.sweep.learning_rates:
         log.info("learning rate %g", lr)
-        found[lr] = _on_dev(_dev_config(config, lr), workdir / f"lr_{lr:g}")
+        found[lr] = _on_dev(_dev_config(config, lr), workdir / f"{SWEEP_RATE}{lr:g}")
     dev = {lr: scalars and scalars["dev/accuracy"] for lr, scalars in found.items()}
     best = best_rate(found)
     _check_not_tested(workdir / FULL, best)

@@ -70,7 +70,7 @@ def _fetch_config(api: Any, address: str, weights: Path) -> None:
                 raise
     if has_none:
         log.info("%s: no %s; only its name says what it is", address, CONFIG_FILE)
-    elif not _say_all(weights):  # `hf download` does not keep what a repository has not
+    elif not _say_all(weights):  # `hf download` records no file that a repository lacks
         log.warning(
             "%s: HF_HUB_OFFLINE is set, and %s is not in the cache. If the repository has one, its "
             "crop, pixel range and class names are not used: load it once without HF_HUB_OFFLINE",

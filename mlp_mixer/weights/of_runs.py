@@ -9,6 +9,9 @@ from mlp_mixer.runs import checkpoints
 from mlp_mixer.runs.folder import (
     CLASSES_FILE,
     CONFIG_FILE,
+    SWEEP_FILE,
+    SWEEP_FULL,
+    SWEEP_RATE,
     WEIGHTS_FILE,
     is_checkpoint,
     read_classes,
@@ -18,9 +21,6 @@ from mlp_mixer.runs.folder import (
 from mlp_mixer.runtime.storage import AnyPath, absolute, names
 
 log = logging.getLogger(__name__)
-
-# What `training.sweep` writes, which weights may not import.
-SWEEP_FILE, SWEEP_FULL, SWEEP_RATE = "sweep.json", "full", "lr_"
 
 
 def find(folder: AnyPath) -> tuple[AnyPath, dict[str, Any]]:

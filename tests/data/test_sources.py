@@ -97,7 +97,7 @@ def test_a_split_that_stands_in_is_told_and_not_counted_twice(folder, caplog):
     listing.say_once.cache_clear()
     with caplog.at_level("INFO"):
         assert len(open_source(spec, "test")) == len(open_source(spec, "val")) == 6
-    assert caplog.messages == [f"{spec}: has no split test; val is used as such"]
+    assert caplog.messages == [f"{spec}: has no split test; val is used instead"]
     for split in ("val+test", "test[:50%]+val[50%:]", "train+val+validation"):
         with pytest.raises(ValueError, match=r"(val|test) and \w+ are the same images, its split"):
             open_source(spec, split)

@@ -420,12 +420,12 @@ def test_an_evaluator_without_a_type_is_refused():
 
 @pytest.mark.parametrize(
     ("name", "whose"),
-    [("train", "the training's own scalars"), ("ema_test", "evals.test with the averaged")],
+    [("train", "training reports"), ("ema_test", "evals.test reports the averaged parameters")],
 )
 def test_an_evaluator_cannot_have_the_name_of_other_scalars(name, whose):
     config = load_config("digits")
     config.evals[name] = common.classification("train")
-    with pytest.raises(ValueError, match=rf"evals\.{name} cannot have this name.*{whose}"):
+    with pytest.raises(ValueError, match=rf"evals\.{name} needs another name: {whose}"):
         fields.check(config)
 
 
